@@ -1,0 +1,1 @@
+//! A core that speaks every contract, counts everything and fails on command.

@@ -1,0 +1,63 @@
+//! Bounds that hold for the node as a whole.
+
+use crate::{ByteSize, Ratio};
+
+/// `[limits]`: what one request may cost and what all of them together may.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Bytes of a request's header section, at most; more is answered 431.
+    pub max_header_bytes: ByteSize,
+    /// Bytes of a request target, at most; more is answered 414.
+    pub max_target_bytes: ByteSize,
+    /// Bytes of a body that the node reads itself (uploads, keyed POSTs), on the wire; more is answered 413.
+    pub max_body_bytes: ByteSize,
+    /// Bytes of such a body after decompression, at most; more is answered 413.
+    pub max_inflated_bytes: ByteSize,
+    /// Records in one upload, at most; more is answered 413.
+    pub max_upload_records: usize,
+    /// Bytes of one record, at most; a longer one is refused by its index.
+    pub max_record_bytes: ByteSize,
+    /// Depth of nesting of a record or a keyed POST body, at most.
+    pub max_json_depth: usize,
+    /// Bytes of request bodies held in memory at once over all requests, at most; more is answered 503.
+    pub max_buffered_bytes: ByteSize,
+    /// Requests worked on at once, at most, and the room that each class has of its own.
+    pub max_requests: usize,
+    /// The room that each class may use.
+    pub classes: ClassLimits,
+    /// The cache's bounds.
+    pub cache: CacheLimits,
+}
+
+/// `[limits.classes]`: for each class the part of `max_requests` that it may fill, falling from probe to telemetry, so that
+/// the lowest class sheds first and the room above its part stays with those over it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClassLimits {
+    /// `probe`
+    pub probe: Ratio,
+    /// `tasking`
+    pub tasking: Ratio,
+    /// `checkin`
+    pub checkin: Ratio,
+    /// `config`
+    pub config: Ratio,
+    /// `update`
+    pub update: Ratio,
+    /// `download`
+    pub download: Ratio,
+    /// `telemetry`
+    pub telemetry: Ratio,
+}
+
+/// `[limits.cache]`: the cache's bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// Bytes of memory for stored answers, keys and headers included, at most; the least recently used leave first.
+    pub max_bytes: ByteSize,
+    /// Bytes of one stored answer's body, at most; a larger one is passed on without being stored.
+    pub max_object_bytes: ByteSize,
+    /// Requests that wait for one fill, at most; the next is answered stale, calm or 503.
+    pub max_waiters: usize,
+    /// Keys kept for `POST` bodies' and lookups' answers count here as well.
+    pub max_keys: usize,
+}

@@ -1,0 +1,202 @@
+//! What to do with which request.
+
+use std::time::Duration;
+
+use super::CoreId;
+use crate::{ByteSize, Ratio};
+
+/// `[[route]]`: a matcher plus an action.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// The name in metrics, logs and `weir explain`. Unique.
+    pub name: String,
+    /// The methods matched; never empty. `Get` also matches `HEAD` unless `Head` stands on a route of its own.
+    pub methods: Vec<Method>,
+    /// The path matched.
+    pub path: PathPattern,
+    /// The host matched, in lower case without port; `None` for any.
+    pub host: Option<String>,
+    /// The route's rank under overload.
+    pub class: Class,
+    /// The core behind the route.
+    pub core: CoreId,
+    /// What is done.
+    pub action: Action,
+}
+
+/// A request method that a route can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `HEAD`
+    Head,
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
+    /// `PATCH`
+    Patch,
+    /// `DELETE`
+    Delete,
+    /// `OPTIONS`
+    Options,
+}
+
+/// A path with named parameters: `/v1/agents/{agent}/tasks`, `/packages/{file*}`. A parameter is one whole segment; one that
+/// ends in `*` stands last and takes the rest, slashes included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPattern {
+    /// The pattern as written.
+    pub text: String,
+    /// Its segments in order.
+    pub segments: Vec<Segment>,
+}
+
+/// One segment of a path pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// These bytes.
+    Literal(String),
+    /// Any one segment that is not empty, under this name.
+    Parameter(String),
+    /// The rest of the path, one character at least, under this name; always last.
+    Rest(String),
+}
+
+/// A route's rank under overload, highest first: the lowest class sheds first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// Health probes.
+    Probe,
+    /// Orders to an agent: never cached, never paced.
+    Tasking,
+    /// Signs of life.
+    Checkin,
+    /// Configuration.
+    Config,
+    /// Update checks.
+    Update,
+    /// Packages.
+    Download,
+    /// Uploads of events.
+    Telemetry,
+}
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Answer here; fill, revalidate, serve stale.
+    Cache(CacheRoute),
+    /// Join a bulk lookup.
+    Lookup(LookupRoute),
+    /// Take records in.
+    Aggregate(AggregateRoute),
+    /// Pass through.
+    Forward(ForwardRoute),
+}
+
+/// A cached route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CacheRoute {
+    /// What tells answers apart. Nothing is in the key unless it is named, but the route and, unless `shared`, the tenant.
+    pub key: Vec<KeyPart>,
+    /// Whether one tenant's answer may go to another.
+    pub shared: bool,
+    /// How long an answer is fresh.
+    pub ttl: StatusTtl,
+    /// The part of a TTL that is drawn at random and taken off, so that keys filled together do not expire together.
+    pub jitter: Ratio,
+    /// The time past its TTL for which an answer is served while it is fetched anew.
+    pub stale_while_revalidate: Duration,
+    /// The time past its TTL for which an answer is served while the core fails.
+    pub stale_if_error: Duration,
+    /// The answer when the core fails and nothing is stored. `None`: 503 with `Retry-After`.
+    pub calm: Option<Calm>,
+    /// Bytes of a `POST` body that the key is taken from, at most.
+    pub max_body_bytes: ByteSize,
+}
+
+/// `ttl = { ok = "60s", not_found = "5s" }`: how long an answer is fresh, by its status. Zero: not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusTtl {
+    /// 200 and 203, and 204.
+    pub ok: Duration,
+    /// 301 and 308.
+    pub redirect: Duration,
+    /// 404 and 410.
+    pub not_found: Duration,
+}
+
+/// A harmless answer that the operator wrote: "no update", "no task".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Calm {
+    /// The status, 200 to 299.
+    pub status: u16,
+    /// The body; empty for 204.
+    pub body: String,
+    /// The body's media type.
+    pub content_type: String,
+    /// The time after which the agent should ask again, sent as `Retry-After`, spread over half of itself. `None`: not sent.
+    pub retry_after: Option<Duration>,
+}
+
+/// One part of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum KeyPart {
+    /// `identity.agent`
+    Agent,
+    /// `identity.tenant`
+    Tenant,
+    /// `path.NAME`: a parameter of the route's path.
+    Path(String),
+    /// `query.NAME`: the values of a query parameter, in order.
+    Query(String),
+    /// `header.NAME`: the values of a request header, in order. Lower case.
+    Header(String),
+    /// `body./POINTER`: a value of the JSON body by its pointer (RFC 6901), `POST` only.
+    Body(String),
+}
+
+/// A route answered through bulk lookups.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookupRoute {
+    /// The path at the core that takes bulk requests.
+    pub path: String,
+    /// What tells requests apart; identical keys join.
+    pub key: Vec<KeyPart>,
+    /// Whether one tenant's answer may go to another.
+    pub shared: bool,
+    /// The time that the first request of a window waits for company.
+    pub window: Duration,
+    /// Keys in one bulk request, at most.
+    pub max_keys: usize,
+    /// Requests waiting at once over all windows, at most; the next is answered calm or 503.
+    pub max_waiters: usize,
+    /// The time for which an answer is kept when the core names none. Zero: nothing is kept, as tasking wants it.
+    pub ttl: Duration,
+    /// The longest time for which the core may ask that an answer be kept.
+    pub max_ttl: Duration,
+    /// The part of a TTL that is drawn at random and taken off.
+    pub jitter: Ratio,
+    /// The time past its TTL for which a kept answer is served while the core fails.
+    pub stale_if_error: Duration,
+    /// The answer when the core fails and nothing is kept. `None`: 503 with `Retry-After`.
+    pub calm: Option<Calm>,
+}
+
+/// A route that takes records in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AggregateRoute {
+    /// The stream's name; always one of [`super::Config::streams`].
+    pub stream: String,
+}
+
+/// A route that passes through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardRoute {
+    /// Whether `Upgrade: websocket` is passed on.
+    pub websocket: bool,
+    /// Bytes of a request body, at most; more is answered 413.
+    pub max_body_bytes: ByteSize,
+}

@@ -1,0 +1,1 @@
+//! The wire formats of records: uploads in, batches out.

@@ -1,0 +1,1 @@
+//! The policies of an edge node, pure: time and randomness are arguments.
