@@ -1,1 +1,8 @@
-//! An edge aggregation proxy: agents in front, the core behind, a hundredth of the requests between.
+//! Weir: an edge aggregation proxy. Agents in front, the core behind, a hundredth of the requests between.
+//!
+//! ARCHITECTURE.md walks the path of a request and of a record, file by file.
+
+pub mod clock;
+pub mod metrics;
+pub mod task;
+pub mod upstream;

@@ -1,1 +1,18 @@
-//! The policies of an edge node, pure: time and randomness are arguments.
+//! The policies of an edge node, pure.
+//!
+//! Nothing here knows a socket, a file, a lock, a thread or a clock: `now` and randomness are arguments, so that a test can live
+//! a week in a millisecond. A policy answers; the caller in `proxy` acts.
+
+pub mod answer;
+pub mod identity;
+pub mod outcome;
+pub mod refusal;
+pub mod request;
+pub mod time;
+
+pub use answer::Answer;
+pub use identity::{AgentId, CertificateFields, Identity, TenantId};
+pub use outcome::Outcome;
+pub use refusal::Refusal;
+pub use request::{Call, Headers, Parameters, RequestView};
+pub use time::Millis;

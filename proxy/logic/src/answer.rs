@@ -1,0 +1,38 @@
+//! A prepared answer: what an action gives back, whichever way it will be written.
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+
+use crate::Outcome;
+
+/// An answer ready to be written. `Content-Length`, `Date` and connection headers are the writer's.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers, in order.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body as it would answer `GET`; the writer leaves it out for `HEAD`, 204 and 304.
+    pub body: Bytes,
+    /// How the request ended: exactly one outcome for each request.
+    pub outcome: Outcome,
+}
+
+impl Answer {
+    /// An answer without headers or body.
+    pub fn empty(status: u16, outcome: Outcome) -> Self {
+        Self { status, headers: Vec::new(), body: Bytes::new(), outcome }
+    }
+
+    /// The answer with one more header.
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The first value of that header.
+    pub fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+}

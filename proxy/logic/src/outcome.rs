@@ -1,0 +1,70 @@
+//! The one way in which each request ended.
+
+/// How a request ended. Every request ends in exactly one; the counts of all outcomes add up to the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Answered from a fresh stored answer.
+    Hit,
+    /// Answered from a stale stored answer.
+    Stale,
+    /// Answered after the core confirmed the stored answer.
+    Revalidated,
+    /// Answered from a fill or a lookup that another request had started.
+    Coalesced,
+    /// Answered from a fill or a lookup that this request started.
+    Miss,
+    /// A cached route that could not use the cache for this request, answered by the core.
+    Bypass,
+    /// Answered with the operator's harmless answer.
+    Calm,
+    /// An upload accepted, in whole or in part.
+    Accepted,
+    /// Passed through to the core and answered by it.
+    Forwarded,
+    /// Turned away to protect the node or the core; the agent may come back.
+    Shed,
+    /// Refused for what the request is: malformed, too large, unauthorised, unknown.
+    Refused,
+    /// The core failed and there was nothing else to say.
+    Failed,
+    /// The agent left before its answer.
+    Abandoned,
+}
+
+impl Outcome {
+    /// All outcomes, in order.
+    pub const ALL: [Self; 13] = [
+        Self::Hit,
+        Self::Stale,
+        Self::Revalidated,
+        Self::Coalesced,
+        Self::Miss,
+        Self::Bypass,
+        Self::Calm,
+        Self::Accepted,
+        Self::Forwarded,
+        Self::Shed,
+        Self::Refused,
+        Self::Failed,
+        Self::Abandoned,
+    ];
+
+    /// The label in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::Coalesced => "coalesced",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+            Self::Calm => "calm",
+            Self::Accepted => "accepted",
+            Self::Forwarded => "forwarded",
+            Self::Shed => "shed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Every metric of the node, in one registry. Label values are enums or names from the configuration, never an agent, a tenant
+//! or a path.
+
+use prometheus::{
+    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// The node's metrics. Fields are named as the metric without its prefix `weir_`.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by route and outcome: every request once.
+    pub requests: IntCounterVec,
+    /// Refusals by route and cause; a request that is refused counts in `requests` too.
+    pub refusals: IntCounterVec,
+    /// Bytes of answers' bodies by route.
+    pub answer_bytes: IntCounterVec,
+    /// Bytes of requests' bodies by route.
+    pub request_bytes: IntCounterVec,
+    /// Time from a request's headers to the end of its answer, by route.
+    pub request_duration: HistogramVec,
+    /// Requests shed by class.
+    pub shed: IntCounterVec,
+    /// Requests being worked on.
+    pub requests_in_flight: IntGauge,
+    /// Bytes of request bodies held in memory.
+    pub buffered_bytes: IntGauge,
+
+    /// Open connections by listener.
+    pub connections: IntGaugeVec,
+    /// Connections accepted by listener.
+    pub connections_accepted: IntCounterVec,
+    /// Connections refused by listener and cause.
+    pub connections_refused: IntCounterVec,
+    /// Handshakes by kind: full, resumed, failed, timeout.
+    pub handshakes: IntCounterVec,
+    /// The end of each certificate's validity, in seconds since the Unix epoch, by listener.
+    pub certificate_expiry: IntGaugeVec,
+
+    /// Stored answers.
+    pub cache_entries: IntGauge,
+    /// Bytes of stored answers, keys and headers included.
+    pub cache_bytes: IntGauge,
+    /// Stored answers that left to make room.
+    pub cache_evictions: IntCounter,
+    /// Fills by route and how they ended.
+    pub cache_fills: IntCounterVec,
+
+    /// Keys that lookups asked for, by route and how each was answered.
+    pub lookup_keys: IntCounterVec,
+    /// Bulk requests by route and how they ended.
+    pub lookup_bulk_requests: IntCounterVec,
+    /// Requests waiting for a lookup, by route.
+    pub lookup_waiters: IntGaugeVec,
+
+    /// Uploads by stream and result.
+    pub uploads: IntCounterVec,
+    /// Ledger: records acknowledged to agents, by stream.
+    pub records_accepted: IntCounterVec,
+    /// Ledger: records that the core has accepted as rows of their own, by stream.
+    pub records_forwarded: IntCounterVec,
+    /// Ledger: records that the core has accepted as part of a repeat's count, by stream.
+    pub records_merged: IntCounterVec,
+    /// Ledger: records given up, by stream and reason.
+    pub records_discarded: IntCounterVec,
+    /// Ledger: records in the journal or the outbox, by stream.
+    pub records_held: IntGaugeVec,
+    /// Records refused by index in otherwise accepted uploads, by stream and reason: never acknowledged.
+    pub records_refused: IntCounterVec,
+    /// Bytes of journal on disk, by stream.
+    pub journal_bytes: IntGaugeVec,
+    /// Time of one group commit, by stream.
+    pub journal_commit: HistogramVec,
+    /// Keys held open by merge windows, by stream.
+    pub merge_keys: IntGaugeVec,
+    /// Merge windows that left before their end, by stream.
+    pub merge_early: IntCounterVec,
+    /// Batches not yet accepted by the core, by stream.
+    pub outbox_batches: IntGaugeVec,
+    /// Bytes of these batches, by stream.
+    pub outbox_bytes: IntGaugeVec,
+    /// Age of the oldest of these batches in seconds, by stream.
+    pub outbox_oldest: IntGaugeVec,
+    /// Bytes of batches made, by stream and form: raw, compressed.
+    pub batch_bytes: IntCounterVec,
+    /// Batches by stream and how an attempt to send one ended.
+    pub batches: IntCounterVec,
+    /// Damaged or torn parts found on start, by stream and kind.
+    pub spool_damage: IntCounterVec,
+    /// Agents that the presence table holds for its next report.
+    pub presence_agents: IntGauge,
+
+    /// Requests to a core by core, label (route or stream) and result.
+    pub core_requests: IntCounterVec,
+    /// Time of a request to a core, by core.
+    pub core_duration: HistogramVec,
+    /// Requests in flight to a core.
+    pub core_gate_inflight: IntGaugeVec,
+    /// Requests that may be in flight to a core.
+    pub core_gate_limit: IntGaugeVec,
+    /// Requests that the gate turned away, by core and reason.
+    pub core_gate_refused: IntCounterVec,
+    /// The breaker: 0 closed, 1 half open, 2 open; by core.
+    pub breaker_state: IntGaugeVec,
+    /// Requests a second that the gate admits now, by core.
+    pub core_admitted_rate: IntGaugeVec,
+    /// Peers that are healthy, by core.
+    pub core_peers_healthy: IntGaugeVec,
+
+    /// The generation of the configuration in force; each applied reload adds one.
+    pub config_generation: IntGauge,
+    /// Reloads by result: applied, refused.
+    pub config_reloads: IntCounterVec,
+    /// Seconds since the Unix epoch at which the node started.
+    pub started: Gauge,
+}
+
+impl Metrics {
+    /// A registry with every metric at zero.
+    #[expect(clippy::too_many_lines, reason = "a table: one line a metric")]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let make = Maker { registry: &registry };
+        Self {
+            requests: make.counters("requests_total", "Requests by outcome.", &["route", "outcome"]),
+            refusals: make.counters("refusals_total", "Refusals by cause.", &["route", "cause"]),
+            answer_bytes: make.counters("answer_bytes_total", "Bytes of answers' bodies.", &["route"]),
+            request_bytes: make.counters("request_bytes_total", "Bytes of requests' bodies.", &["route"]),
+            request_duration: make.histograms(
+                "request_duration_seconds",
+                "Time to answer.",
+                &["route"],
+                REQUEST_BUCKETS,
+            ),
+            shed: make.counters("shed_total", "Requests shed.", &["class", "reason"]),
+            requests_in_flight: make.gauge("requests_in_flight", "Requests being worked on."),
+            buffered_bytes: make.gauge("buffered_bytes", "Bytes of request bodies in memory."),
+
+            connections: make.gauges("connections", "Open connections.", &["listener"]),
+            connections_accepted: make.counters("connections_accepted_total", "Connections accepted.", &["listener"]),
+            connections_refused: make.counters(
+                "connections_refused_total",
+                "Connections closed before a request.",
+                &["listener", "cause"],
+            ),
+            handshakes: make.counters("handshakes_total", "TLS handshakes.", &["kind"]),
+            certificate_expiry: make.gauges(
+                "certificate_expiry_timestamp_seconds",
+                "End of the certificate's validity.",
+                &["listener"],
+            ),
+
+            cache_entries: make.gauge("cache_entries", "Stored answers."),
+            cache_bytes: make.gauge("cache_bytes", "Bytes of stored answers."),
+            cache_evictions: make.counter("cache_evictions_total", "Stored answers that left to make room."),
+            cache_fills: make.counters("cache_fills_total", "Fills by result.", &["route", "result"]),
+
+            lookup_keys: make.counters("lookup_keys_total", "Keys looked up.", &["route", "result"]),
+            lookup_bulk_requests: make.counters("lookup_bulk_requests_total", "Bulk requests.", &["route", "result"]),
+            lookup_waiters: make.gauges("lookup_waiters", "Requests waiting for a lookup.", &["route"]),
+
+            uploads: make.counters("uploads_total", "Uploads by result.", &["stream", "result"]),
+            records_accepted: make.counters("records_accepted_total", "Records acknowledged.", &["stream"]),
+            records_forwarded: make.counters("records_forwarded_total", "Records delivered as rows.", &["stream"]),
+            records_merged: make.counters(
+                "records_merged_total",
+                "Records delivered in a repeat's count.",
+                &["stream"],
+            ),
+            records_discarded: make.counters("records_discarded_total", "Records given up.", &["stream", "reason"]),
+            records_held: make.gauges("records_held", "Records in journal or outbox.", &["stream"]),
+            records_refused: make.counters("records_refused_total", "Records refused by index.", &["stream", "reason"]),
+            journal_bytes: make.gauges("journal_bytes", "Bytes of journal.", &["stream"]),
+            journal_commit: make.histograms(
+                "journal_commit_seconds",
+                "Time of a group commit.",
+                &["stream"],
+                COMMIT_BUCKETS,
+            ),
+            merge_keys: make.gauges("merge_keys", "Keys in open merge windows.", &["stream"]),
+            merge_early: make.counters("merge_early_total", "Windows that left early.", &["stream"]),
+            outbox_batches: make.gauges("outbox_batches", "Batches to deliver.", &["stream"]),
+            outbox_bytes: make.gauges("outbox_bytes", "Bytes of batches to deliver.", &["stream"]),
+            outbox_oldest: make.gauges("outbox_oldest_seconds", "Age of the oldest batch to deliver.", &["stream"]),
+            batch_bytes: make.counters("batch_bytes_total", "Bytes of batches made.", &["stream", "form"]),
+            batches: make.counters("batches_total", "Attempts to deliver a batch.", &["stream", "result"]),
+            spool_damage: make.counters("spool_damage_total", "Damage found on start.", &["stream", "kind"]),
+            presence_agents: make.gauge("presence_agents", "Agents in the next presence report."),
+
+            core_requests: make.counters("core_requests_total", "Requests to a core.", &["core", "label", "result"]),
+            core_duration: make.histograms(
+                "core_request_duration_seconds",
+                "Time to an answer.",
+                &["core"],
+                REQUEST_BUCKETS,
+            ),
+            core_gate_inflight: make.gauges("core_gate_inflight", "Requests in flight to a core.", &["core"]),
+            core_gate_limit: make.gauges("core_gate_limit", "Requests that may be in flight.", &["core"]),
+            core_gate_refused: make.counters(
+                "core_gate_refused_total",
+                "Turned away at the gate.",
+                &["core", "reason"],
+            ),
+            breaker_state: make.gauges("breaker_state", "0 closed, 1 half open, 2 open.", &["core"]),
+            core_admitted_rate: make.gauges("core_admitted_rate", "Requests a second admitted.", &["core"]),
+            core_peers_healthy: make.gauges("core_peers_healthy", "Healthy peers.", &["core"]),
+
+            config_generation: make.gauge("config_generation", "Generation of the configuration in force."),
+            config_reloads: make.counters("config_reloads_total", "Reloads by result.", &["result"]),
+            started: make.float_gauge("start_time_seconds", "When the node started."),
+            registry,
+        }
+    }
+
+    /// All metrics in Prometheus's text format.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+
+    /// The registry, for tests that read single values.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Seconds; long waits matter during an outage, so the buckets reach ten minutes.
+const REQUEST_BUCKETS: &[f64] = &[
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0,
+];
+
+/// Seconds; a group commit is one `fsync`.
+const COMMIT_BUCKETS: &[f64] = &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0];
+
+struct Maker<'a> {
+    registry: &'a Registry,
+}
+
+impl Maker<'_> {
+    fn add<M: prometheus::core::Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
+        let metric = metric.expect("names and labels are literals that a test has seen valid");
+        self.registry.register(Box::new(metric.clone())).expect("names are literals that a test has seen unique");
+        metric
+    }
+
+    fn opts(name: &str, help: &str) -> Opts {
+        Opts::new(name, help).namespace("weir")
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::with_opts(Self::opts(name, help)))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Self::opts(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::with_opts(Self::opts(name, help)))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Self::opts(name, help), labels))
+    }
+
+    fn float_gauge(&self, name: &str, help: &str) -> Gauge {
+        self.add(Gauge::with_opts(Self::opts(name, help)))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+        let opts = HistogramOpts { common_opts: Self::opts(name, help), buckets: buckets.to_vec() };
+        self.add(HistogramVec::new(opts, labels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_registers_once_and_renders() {
+        let metrics = Metrics::new();
+        metrics.requests.with_label_values(&["tasks", "hit"]).inc();
+        assert!(metrics.render().contains(r#"weir_requests_total{outcome="hit",route="tasks"} 1"#));
+    }
+}

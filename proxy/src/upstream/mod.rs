@@ -1,0 +1,77 @@
+//! The side that faces the core: one gate, one pool and one set of peers for each core.
+//!
+//! Actions see [`Origin`] only: they say what to ask and get an answer or the reason why there is none. They know nothing of
+//! peers, pools, breakers or pingora.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Method, StatusCode};
+use weir_config::{Class, CoreId};
+
+/// A core as actions see it.
+#[async_trait]
+pub trait Origin: Send + Sync {
+    /// Sends one request through the core's gate and reads the whole answer. Any status is an answer; what it means is the
+    /// caller's to say.
+    async fn send(&self, request: OriginRequest) -> Result<OriginAnswer, OriginError>;
+}
+
+/// One request to a core: a fill, a bulk lookup, a batch, a report.
+#[derive(Clone, Debug)]
+pub struct OriginRequest {
+    /// Which core.
+    pub core: CoreId,
+    /// The route or stream on whose behalf; a label in metrics.
+    pub label: std::sync::Arc<str>,
+    /// The rank at the gate.
+    pub class: Class,
+    /// The method.
+    pub method: Method,
+    /// The path and query.
+    pub target: String,
+    /// The headers; `Host` and `Content-Length` are set by the sender.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body.
+    pub body: Bytes,
+    /// Bytes of the answer's body, at most.
+    pub max_answer_bytes: usize,
+    /// Whether the request may be sent again after it may have reached the core: its repetition does no harm.
+    pub repeatable: bool,
+}
+
+/// A core's whole answer.
+#[derive(Clone, Debug)]
+pub struct OriginAnswer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, complete.
+    pub body: Bytes,
+}
+
+/// Why a core gave no usable answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OriginError {
+    /// The gate is closed: the breaker is open or the core has asked for rest.
+    #[error("the core is resting, next try in {0:?}")]
+    Resting(Duration),
+    /// The gate stayed full for as long as a request may wait.
+    #[error("no room at the gate to the core")]
+    Full,
+    /// No peer took the connection.
+    #[error("no connection to the core")]
+    Connect,
+    /// The answer did not arrive in time.
+    #[error("the core did not answer in time")]
+    Timeout,
+    /// The connection broke before the whole answer was there.
+    #[error("the connection to the core broke")]
+    Broken,
+    /// The answer's body is longer than the caller takes.
+    #[error("the core's answer is longer than {0} bytes")]
+    TooLarge(usize),
+}
