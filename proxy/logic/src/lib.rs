@@ -8,6 +8,7 @@ pub mod identity;
 pub mod outcome;
 pub mod refusal;
 pub mod request;
+pub mod route;
 pub mod time;
 
 pub use answer::Answer;
@@ -15,4 +16,5 @@ pub use identity::{AgentId, CertificateFields, Identity, TenantId};
 pub use outcome::Outcome;
 pub use refusal::Refusal;
 pub use request::{Call, Headers, Parameters, RequestView};
+pub use route::{Found, RouteTable};
 pub use time::Millis;
