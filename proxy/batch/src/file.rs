@@ -1,0 +1,249 @@
+//! A batch as it waits on disk, and reading it back.
+//!
+//! Layout of version 1, integers little-endian: the magic `WEIRBAT` and a zero byte; the version as two bytes; two bytes of features
+//! that a reader must know, none so far; the length of the meta as four bytes; the meta as JSON; the CRC-32 of all before it; the
+//! length of the payload as eight bytes; the payload; the CRC-32 of the payload. A reader refuses versions and features that it does
+//! not know and leaves the file alone. Members of the meta that it does not know are ignored.
+
+use memchr::memchr;
+
+use crate::compression::{Compression, Encoding, InflateError};
+use crate::encoder::{BatchEncoder, Counts, Payload};
+use crate::id::BatchId;
+
+/// All that is known of a batch beside its rows.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BatchMeta {
+    /// The batch's name.
+    pub id: BatchId,
+    /// The core that takes it, by its name in the configuration.
+    pub core: String,
+    /// The path at the core.
+    pub path: String,
+    /// How the payload is packed.
+    pub compression: Compression,
+    /// What is in it.
+    pub counts: Counts,
+    /// When the batch was closed: milliseconds since 1970.
+    pub sealed_at: u64,
+}
+
+/// A batch on disk: its meta and its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchFile<'a> {
+    /// All but the rows.
+    pub meta: BatchMeta,
+    /// The compressed rows.
+    pub payload: &'a [u8],
+}
+
+/// Why bytes are no batch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// They begin like no form of batch.
+    #[error("neither a batch file nor an lz4, zstd or gzip payload nor JSON lines")]
+    Unknown,
+    /// They were written by a later version.
+    #[error(
+        "a batch file of version {version} with features {features:#06x}; this program reads version 1 without features"
+    )]
+    Newer {
+        /// The version found.
+        version: u16,
+        /// The features found.
+        features: u16,
+    },
+    /// They end too early.
+    #[error("the batch file is cut short")]
+    Short,
+    /// A checksum or the meta is wrong.
+    #[error("the batch file's {part} is damaged")]
+    Damaged {
+        /// Which part.
+        part: &'static str,
+    },
+    /// The payload cannot be unpacked.
+    #[error(transparent)]
+    Inflate(#[from] InflateError),
+}
+
+const MAGIC: &[u8; 8] = b"WEIRBAT\0";
+const VERSION: u16 = 1;
+const FEATURES: u16 = 0;
+
+impl<'a> BatchFile<'a> {
+    /// The file's bytes.
+    pub fn encode(meta: &BatchMeta, payload: &[u8]) -> Vec<u8> {
+        let json = serde_json::to_vec(meta).expect("strings and numbers always serialise");
+        let length = u32::try_from(json.len()).expect("the meta holds four names that the configuration bounds");
+        let mut bytes = Vec::with_capacity(json.len() + payload.len() + 32);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&FEATURES.to_le_bytes());
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&json);
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(payload);
+        bytes.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
+        bytes
+    }
+
+    /// Reads the meta from a file's first [`Self::MAX_META_BYTES`] bytes, or from all of it when it is shorter, and says how long
+    /// the whole file must be. The payload's bytes are neither needed nor checked.
+    ///
+    /// # Errors
+    /// When the bytes begin no batch file, or a later version's, or are damaged.
+    pub fn peek(prefix: &[u8]) -> Result<(BatchMeta, u64), FileError> {
+        let (meta, rest) = read_meta(prefix)?;
+        let (length, rest) = rest.split_first_chunk::<8>().ok_or(FileError::Short)?;
+        let before = (prefix.len() - rest.len()) as u64;
+        let length = u64::from_le_bytes(*length).checked_add(before + 4).ok_or(FileError::Short)?;
+        Ok((meta, length))
+    }
+
+    /// Bytes within which the meta of every batch file ends.
+    pub const MAX_META_BYTES: usize = 64 * 1024;
+
+    /// Reads a whole file and checks every byte of it.
+    ///
+    /// # Errors
+    /// When the bytes are no batch file, a later version's, cut short or damaged.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, FileError> {
+        let (meta, rest) = read_meta(bytes)?;
+        let (length, rest) = rest.split_first_chunk::<8>().ok_or(FileError::Short)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| FileError::Short)?;
+        let (payload, rest) = rest.split_at_checked(length).ok_or(FileError::Short)?;
+        let (checksum, rest) = rest.split_first_chunk::<4>().ok_or(FileError::Short)?;
+        if !rest.is_empty() || crc32fast::hash(payload) != u32::from_le_bytes(*checksum) {
+            return Err(FileError::Damaged { part: "payload" });
+        }
+        Ok(Self { meta, payload })
+    }
+}
+
+/// Reads the meta from a file's beginning and gives what follows it.
+fn read_meta(bytes: &[u8]) -> Result<(BatchMeta, &[u8]), FileError> {
+    let rest = bytes.strip_prefix(MAGIC).ok_or(FileError::Unknown)?;
+    let (header, rest) = rest.split_first_chunk::<8>().ok_or(FileError::Short)?;
+    let [v0, v1, f0, f1, l0, l1, l2, l3] = *header;
+    let (version, features) = (u16::from_le_bytes([v0, v1]), u16::from_le_bytes([f0, f1]));
+    if version != VERSION || features != FEATURES {
+        return Err(FileError::Newer { version, features });
+    }
+    let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).map_err(|_| FileError::Short)?;
+    let (json, rest) = rest.split_at_checked(length).ok_or(FileError::Short)?;
+    let (checksum, rest) = rest.split_first_chunk::<4>().ok_or(FileError::Short)?;
+    let covered = MAGIC.len() + header.len() + length;
+    if crc32fast::hash(&bytes[..covered]) != u32::from_le_bytes(*checksum) {
+        return Err(FileError::Damaged { part: "meta" });
+    }
+    let meta = serde_json::from_slice(json).map_err(|_| FileError::Damaged { part: "meta" })?;
+    Ok((meta, rest))
+}
+
+/// A batch in any form: a batch file, a bare payload as the core receives it, or plain JSON lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch<'a> {
+    /// All but the rows, where the form has it.
+    pub meta: Option<BatchMeta>,
+    /// How the payload is packed.
+    pub encoding: Encoding,
+    /// The rows as packed.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Batch<'a> {
+    /// Recognises the form of `bytes` by how they begin.
+    ///
+    /// # Errors
+    /// When they are no batch in any form, or a damaged batch file.
+    pub fn open(bytes: &'a [u8]) -> Result<Self, FileError> {
+        if bytes.starts_with(MAGIC) {
+            let BatchFile { meta, payload } = BatchFile::decode(bytes)?;
+            let encoding = Encoding::Compressed(meta.compression);
+            return Ok(Self { meta: Some(meta), encoding, payload });
+        }
+        let encoding = match bytes {
+            [0x04, 0x22, 0x4d, 0x18, ..] => Encoding::Compressed(Compression::Lz4),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Encoding::Compressed(Compression::Zstd),
+            [0x1f, 0x8b, ..] => Encoding::Compressed(Compression::Gzip),
+            [b'{', ..] | [] => Encoding::Identity,
+            _ => return Err(FileError::Unknown),
+        };
+        Ok(Self { meta: None, encoding, payload: bytes })
+    }
+
+    /// The rows, unpacked to at most `max_bytes` bytes.
+    ///
+    /// # Errors
+    /// When the payload is corrupt or longer than that.
+    pub fn rows(&self, max_bytes: usize) -> Result<std::borrow::Cow<'a, [u8]>, FileError> {
+        Ok(self.encoding.inflate(self.payload, max_bytes)?)
+    }
+}
+
+/// One half of a batch that was too large for the core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Half {
+    /// Its meta; the id is the whole's with `.0` or `.1` after it.
+    pub meta: BatchMeta,
+    /// Its compressed rows.
+    pub payload: Vec<u8>,
+}
+
+impl BatchFile<'_> {
+    /// Cuts the batch in two by rows; `None` for a batch of one row. The same batch is always cut at the same row.
+    ///
+    /// # Errors
+    /// When the payload is corrupt.
+    pub fn halve(&self) -> Result<Option<[Half; 2]>, FileError> {
+        if self.meta.counts.rows < 2 {
+            return Ok(None);
+        }
+        let encoding = Encoding::Compressed(self.meta.compression);
+        let max_bytes = usize::try_from(self.meta.counts.raw_bytes).unwrap_or(usize::MAX);
+        let rows = encoding.inflate(self.payload, max_bytes)?;
+        let middle = self.meta.counts.rows.div_ceil(2);
+        let mut rest: &[u8] = &rows;
+        let [first, second] = self.meta.id.split();
+        let halves = [(first, middle), (second, self.meta.counts.rows - middle)].map(|(id, rows)| {
+            let payload = repack(&mut rest, rows, self.meta.compression)?;
+            let meta = BatchMeta { id, counts: payload.counts, ..self.meta.clone() };
+            Ok::<_, FileError>(Half { meta, payload: payload.bytes })
+        });
+        let [first, second] = halves;
+        Ok(Some([first?, second?]))
+    }
+}
+
+/// Packs the next `rows` rows of `rest`.
+fn repack(rest: &mut &[u8], rows: u64, compression: Compression) -> Result<Payload, FileError> {
+    let damaged = |_| FileError::Damaged { part: "payload" };
+    let mut encoder = BatchEncoder::new(compression).map_err(damaged)?;
+    for _ in 0..rows {
+        let end = memchr(b'\n', rest).ok_or(FileError::Damaged { part: "payload" })?;
+        let (row, after) = rest.split_at(end + 1);
+        *rest = after;
+        match merged_count(row) {
+            Some(count) => encoder.push_repeat(row, count).map_err(damaged)?,
+            None => encoder.push(row).map_err(damaged)?,
+        }
+    }
+    encoder.finish().map_err(damaged)
+}
+
+/// The count of a repeat row; `None` for rows of other kinds.
+fn merged_count(row: &[u8]) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Head<'a> {
+        kind: &'a str,
+        #[serde(default)]
+        count: u64,
+    }
+    let head: Head<'_> = serde_json::from_slice(row).ok()?;
+    (head.kind == "repeat").then_some(head.count)
+}
+
+#[cfg(test)]
+mod tests;
