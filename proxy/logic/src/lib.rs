@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod identity;
+pub mod key;
 pub mod outcome;
 pub mod refusal;
 pub mod request;
@@ -13,6 +14,7 @@ pub mod time;
 
 pub use answer::Answer;
 pub use identity::{AgentId, CertificateFields, Identity, TenantId};
+pub use key::CacheKey;
 pub use outcome::Outcome;
 pub use refusal::Refusal;
 pub use request::{Call, Headers, Parameters, RequestView};
