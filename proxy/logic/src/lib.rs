@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod identity;
 pub mod key;
+pub mod merge;
 pub mod outcome;
 pub mod refusal;
 pub mod request;
