@@ -10,6 +10,7 @@ pub mod merge;
 pub mod outcome;
 pub mod refusal;
 pub mod request;
+pub mod retry;
 pub mod route;
 pub mod time;
 
