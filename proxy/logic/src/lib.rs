@@ -4,6 +4,7 @@
 //! a week in a millisecond. A policy answers; the caller in `proxy` acts.
 
 pub mod answer;
+pub mod gate;
 pub mod identity;
 pub mod key;
 pub mod merge;

@@ -1,0 +1,200 @@
+//! The gate that all traffic to one core passes: breaker, concurrency, pace, ramp and retry budget, in one place and without a
+//! clock. It says go, wait or not now; the queue of those who wait is the caller's.
+//!
+//! What the core is promised (invariant 7): over any span of time it sees no more requests than the rate, scaled by the ramp,
+//! plus a burst of a twentieth of a second; `probe` and `tasking` alone may pass over the rate, and the others make up for it.
+
+mod breaker;
+mod limit;
+mod pace;
+mod ramp;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use weir_config::{Class, Ratio};
+
+pub use breaker::{BreakerState, CircuitBreaker};
+pub use limit::ConcurrencyLimit;
+pub use pace::Pace;
+pub use ramp::Ramp;
+
+use crate::Millis;
+use crate::retry::RetryBudget;
+use breaker::{Passage, Sign};
+
+/// One core's gate.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    breaker: CircuitBreaker,
+    limit: ConcurrencyLimit,
+    pace: Pace,
+    ramp: Ramp,
+    budget: RetryBudget,
+    in_flight: usize,
+}
+
+/// The bounds of a gate, as the operator wrote them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GateLimits {
+    /// Requests in flight at once, at most.
+    pub max_in_flight: usize,
+    /// Requests started a second, at most.
+    pub max_requests_per_second: u32,
+    /// Failures in a row that open the breaker.
+    pub breaker_failures: u32,
+    /// The time from the opening to the first probe.
+    pub breaker_cooldown: Duration,
+    /// The length of the climb after a recovery.
+    pub ramp: Duration,
+    /// Retries over first attempts.
+    pub retry_budget: Ratio,
+}
+
+impl From<&weir_config::Core> for GateLimits {
+    fn from(core: &weir_config::Core) -> Self {
+        Self {
+            max_in_flight: core.max_in_flight,
+            max_requests_per_second: core.max_requests_per_second,
+            breaker_failures: core.breaker_failures,
+            breaker_cooldown: core.breaker_cooldown,
+            ramp: core.ramp,
+            retry_budget: core.retry_budget,
+        }
+    }
+}
+
+/// The gate's word to a request.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Entry {
+    /// Go; bring the ticket back with the result.
+    Go(Ticket),
+    /// Not yet.
+    Wait(Until),
+    /// The core rests: come back after this time at the earliest.
+    Resting(Duration),
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// This point in time.
+    Time(Millis),
+    /// The end of another request.
+    Release,
+}
+
+/// The right to send one request. It must come back to [`Gate::on_result`], exactly once.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Ticket {
+    epoch: u64,
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The core answered after this time, and not with an error of its own.
+    Succeeded(Duration),
+    /// No answer, or an answer that says that the core is broken.
+    Failed,
+    /// The core answered that it wants to be left alone for this time (429 or 503 with `Retry-After`).
+    RestAsked(Duration),
+    /// The caller went away before there was a result.
+    Abandoned,
+}
+
+impl Gate {
+    /// An open gate to a core that nothing is known of.
+    pub fn new(limits: &GateLimits) -> Self {
+        Self {
+            breaker: CircuitBreaker::new(limits.breaker_failures, limits.breaker_cooldown),
+            limit: ConcurrencyLimit::fixed(limits.max_in_flight),
+            pace: Pace::new(limits.max_requests_per_second),
+            ramp: Ramp::new(limits.ramp),
+            budget: RetryBudget::new(limits.retry_budget),
+            in_flight: 0,
+        }
+    }
+
+    /// Changes the bounds and keeps everything known of the core.
+    pub fn reconfigure(&mut self, limits: &GateLimits, now: Millis) {
+        self.breaker.reconfigure(limits.breaker_failures, limits.breaker_cooldown);
+        self.limit = ConcurrencyLimit::fixed(limits.max_in_flight);
+        self.pace.reconfigure(limits.max_requests_per_second, &self.ramp, now);
+        self.ramp.reconfigure(limits.ramp);
+        self.budget.reconfigure(limits.retry_budget);
+    }
+
+    /// Asks for a request of `class` to be let through.
+    pub fn try_enter(&mut self, class: Class, now: Millis) -> Entry {
+        match self.breaker.passage(now) {
+            Passage::Blocked(left) => return Entry::Resting(left),
+            Passage::AsProbe => {
+                self.breaker.send_probe(now);
+                return self.admit();
+            }
+            Passage::Free => {}
+        }
+        if self.in_flight >= self.limit.room(class) {
+            return Entry::Wait(Until::Release);
+        }
+        match self.pace.take(class, &self.ramp, now) {
+            Ok(()) => self.admit(),
+            Err(until) => Entry::Wait(Until::Time(until)),
+        }
+    }
+
+    /// Takes a ticket back. `random` is a number from 0 (included) to 1 (excluded), for the jitter of the cooldown.
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
+    pub fn on_result(&mut self, ticket: Ticket, attempt: Attempt, now: Millis, random: f64) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let sign = match attempt {
+            Attempt::Succeeded(_) => Sign::Works,
+            Attempt::Failed => Sign::Fails,
+            Attempt::RestAsked(rest) => Sign::WantsRest(rest),
+            Attempt::Abandoned => Sign::Nothing,
+        };
+        if self.breaker.on_sign(ticket.epoch, sign, now, random) {
+            self.ramp.start(now);
+            self.pace.empty(&self.ramp, now);
+        }
+    }
+
+    /// Whether a retry may be scheduled now; it still has to enter. Counted at once.
+    #[must_use]
+    pub fn try_retry(&mut self) -> bool {
+        self.budget.withdraw()
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Requests that may be in flight.
+    pub fn limit(&self) -> usize {
+        self.limit.limit()
+    }
+
+    /// The breaker's state.
+    pub fn breaker(&self, now: Millis) -> BreakerState {
+        self.breaker.state(now)
+    }
+
+    /// Requests a second that are admitted now; zero while the breaker is not closed.
+    pub fn admitted_rate(&self, now: Millis) -> f64 {
+        match self.breaker.state(now) {
+            BreakerState::Closed => self.pace.admitted_rate(&self.ramp, now),
+            BreakerState::HalfOpen | BreakerState::Open => 0.0,
+        }
+    }
+
+    fn admit(&mut self) -> Entry {
+        self.in_flight += 1;
+        self.budget.deposit();
+        Entry::Go(Ticket { epoch: self.breaker.epoch() })
+    }
+}
