@@ -3,6 +3,7 @@
 //! Nothing here knows a socket, a file, a lock, a thread or a clock: `now` and randomness are arguments, so that a test can live
 //! a week in a millisecond. A policy answers; the caller in `proxy` acts.
 
+pub mod admit;
 pub mod answer;
 pub mod gate;
 pub mod identity;
@@ -13,8 +14,10 @@ pub mod refusal;
 pub mod request;
 pub mod retry;
 pub mod route;
+pub mod strict;
 pub mod time;
 
+pub use admit::{Admission, Verdict};
 pub use answer::Answer;
 pub use identity::{AgentId, CertificateFields, Identity, TenantId};
 pub use key::CacheKey;

@@ -1,0 +1,217 @@
+//! The header section of an HTTP/1.1 request (RFC 9112, sections 2 to 6).
+//!
+//! Any fault found here leaves open where the next request begins, so the connection closes after the refusal.
+
+use super::Fault;
+use crate::Refusal;
+
+/// How long a header section may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of the whole section, at most.
+    pub head: usize,
+    /// Bytes of the request target, at most.
+    pub target: usize,
+    /// Fields, at most.
+    pub fields: usize,
+}
+
+/// What the bytes read so far hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// The section has not ended; nothing wrong so far.
+    Incomplete,
+    /// A whole section.
+    Complete(Head),
+}
+
+/// A header section whose framing is certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Bytes of the section, its empty line included.
+    pub length: usize,
+    /// How the body is framed.
+    pub body: Framing,
+}
+
+/// How a request's body is framed (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// This many bytes; zero when the request has no body.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+    /// The request asks for another protocol on this connection: what follows is not HTTP's.
+    Upgrade,
+}
+
+/// Scans a header section from its first byte. Call again with more bytes after [`Scan::Incomplete`], and say how many were
+/// `searched` before, so that bytes that trickle in are searched once.
+///
+/// Costs one pass over the bytes. An incomplete section within its bounds is only searched for its end.
+///
+/// # Errors
+/// The first [`Fault`] in the section: 431 or 414 past the bounds, else 400.
+pub fn scan(bytes: &[u8], searched: usize, bounds: Bounds) -> Result<Scan, Fault> {
+    let Some(length) = end_of_section(bytes, searched) else {
+        return if bytes.len() > bounds.head { Err(too_large(bytes, bounds)) } else { Ok(Scan::Incomplete) };
+    };
+    if length > bounds.head {
+        return Err(too_large(bytes, bounds));
+    }
+    let mut lines = bytes[..length - 2].split_inclusive(|byte| *byte == b'\n').map(line_text);
+    let version = request_line(lines.next().unwrap_or(Err(BARE_LF))?, bounds)?;
+    let mut fields = Fields::default();
+    for (count, line) in lines.enumerate() {
+        if count >= bounds.fields {
+            return Err(Fault { refusal: Refusal::HeadersTooLarge, detail: "too many header fields" });
+        }
+        fields.add(line?)?;
+    }
+    Ok(Scan::Complete(Head { length, body: fields.framing(version)? }))
+}
+
+/// The length of the section with its closing empty line. A bare LF never ends a section; it is a fault once the end is found.
+fn end_of_section(bytes: &[u8], searched: usize) -> Option<usize> {
+    let from = searched.saturating_sub(END.len() - 1).min(bytes.len());
+    bytes[from..].windows(END.len()).position(|four| four == END).map(|start| from + start + END.len())
+}
+
+fn too_large(bytes: &[u8], bounds: Bounds) -> Fault {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or(bytes);
+    if line.len() > bounds.target + REQUEST_LINE_EXTRA {
+        return Fault { refusal: Refusal::TargetTooLong, detail: "request target too long" };
+    }
+    Fault { refusal: Refusal::HeadersTooLarge, detail: "header section too large" }
+}
+
+fn line_text(line: &[u8]) -> Result<&[u8], Fault> {
+    line.strip_suffix(b"\r\n").ok_or(BARE_LF)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http10,
+    Http11,
+}
+
+/// `method SP target SP version`, single spaces, nothing to repair.
+fn request_line(line: &[u8], bounds: Bounds) -> Result<Version, Fault> {
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Fault::malformed("bad request line"));
+    };
+    if method.is_empty() || method.len() > MAX_METHOD || !method.iter().all(|byte| is_token(*byte)) {
+        return Err(Fault::malformed("bad method"));
+    }
+    if target.len() > bounds.target {
+        return Err(Fault { refusal: Refusal::TargetTooLong, detail: "request target too long" });
+    }
+    if target.is_empty() || !target.iter().all(|byte| (0x21..0x7f).contains(byte)) {
+        return Err(Fault::malformed("forbidden byte in the request target"));
+    }
+    match version {
+        b"HTTP/1.1" => Ok(Version::Http11),
+        b"HTTP/1.0" => Ok(Version::Http10),
+        _ => Err(Fault::malformed("unknown HTTP version")),
+    }
+}
+
+/// What the fields say about framing and host, gathered in one pass.
+#[derive(Default)]
+struct Fields<'a> {
+    content_length: Option<&'a [u8]>,
+    transfer_encoding: Option<&'a [u8]>,
+    host: Option<&'a [u8]>,
+    upgrade: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn add(&mut self, line: &'a [u8]) -> Result<(), Fault> {
+        if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
+            return Err(Fault::malformed("folded header line"));
+        }
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            return Err(Fault::malformed("header line without a colon"));
+        };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+            return Err(Fault::malformed("bad header name"));
+        }
+        if value.iter().any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
+            return Err(Fault::malformed("forbidden byte in a header value"));
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            return once(&mut self.content_length, value, "more than one Content-Length");
+        }
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            return once(&mut self.transfer_encoding, value, "more than one Transfer-Encoding");
+        }
+        if name.eq_ignore_ascii_case(b"host") {
+            return once(&mut self.host, value, "more than one Host");
+        }
+        self.upgrade |= name.eq_ignore_ascii_case(b"upgrade");
+        Ok(())
+    }
+
+    fn framing(&self, version: Version) -> Result<Framing, Fault> {
+        if version == Version::Http11 && self.host.is_none_or(<[u8]>::is_empty) {
+            return Err(Fault::malformed("no Host"));
+        }
+        let framing = match (self.content_length, self.transfer_encoding) {
+            (Some(_), Some(_)) => return Err(Fault::malformed("Content-Length with Transfer-Encoding")),
+            (Some(length), None) => Framing::Length(whole_number(length)?),
+            (None, Some(_)) if version == Version::Http10 => {
+                return Err(Fault::malformed("Transfer-Encoding in HTTP/1.0"));
+            }
+            (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked,
+            (None, Some(_)) => return Err(Fault::malformed("Transfer-Encoding other than chunked")),
+            (None, None) => Framing::Length(0),
+        };
+        match framing {
+            Framing::Length(0) if self.upgrade => Ok(Framing::Upgrade),
+            _ if self.upgrade => Err(Fault::malformed("Upgrade with a body")),
+            framing => Ok(framing),
+        }
+    }
+}
+
+fn once<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8], twice: &'static str) -> Result<(), Fault> {
+    if slot.replace(value).is_some() {
+        return Err(Fault::malformed(twice));
+    }
+    Ok(())
+}
+
+/// Digits alone, no sign, no list, no overflow.
+fn whole_number(text: &[u8]) -> Result<u64, Fault> {
+    if !(1..=MAX_LENGTH_DIGITS).contains(&text.len()) {
+        return Err(Fault::malformed("bad Content-Length"));
+    }
+    text.iter().try_fold(0_u64, |sum, byte| match byte {
+        b'0'..=b'9' => Ok(sum * 10 + u64::from(byte - b'0')),
+        _ => Err(Fault::malformed("bad Content-Length")),
+    })
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+const END: &[u8] = b"\r\n\r\n";
+
+const BARE_LF: Fault = Fault::malformed("line feed without a carriage return");
+
+/// Longer than any registered method.
+const MAX_METHOD: usize = 32;
+
+/// A method, two spaces and a version beside the target.
+const REQUEST_LINE_EXTRA: usize = MAX_METHOD + 2 + "HTTP/1.1\r".len();
+
+/// Nineteen digits always fit.
+const MAX_LENGTH_DIGITS: usize = 19;
+
+#[cfg(test)]
+mod tests;
