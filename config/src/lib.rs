@@ -1,10 +1,32 @@
 //! The operator's file: parsed once into types that cannot be wrong.
 //!
 //! Pure: no file is opened and no clock read here. Whoever parses lends an [`Environment`] that answers for variables, included
-//! files and secrets.
+//! files and secrets. Every key is described once, in `sections`; parsing, messages, reference and schema follow from that.
 
+mod changes;
+mod diagnostic;
+mod environment;
+mod expand;
+mod form;
+mod grammar;
+mod key;
 mod model;
+mod parse;
+mod schema;
+mod section;
+mod sections;
+mod setting;
+mod show;
+mod tree;
 mod units;
+mod whole;
 
+pub use changes::{Change, changes};
+pub use diagnostic::{Diagnostic, Diagnostics, Related, Severity};
+pub use environment::{Environment, MemoryEnvironment};
+pub use grammar::GrammarError;
 pub use model::*;
-pub use units::{ByteSize, Ratio};
+pub use parse::{Parsed, parse};
+pub use schema::schema;
+pub use show::to_toml;
+pub use units::{ByteSize, Ratio, UnitError, duration_from_text, duration_to_text};

@@ -1,0 +1,113 @@
+//! `[limits]`, `[limits.classes]` and `[limits.cache]`.
+
+use crate::key::Key;
+use crate::section::{Reader, section, table_settings};
+use crate::{ByteSize, CacheLimits, ClassLimits, Limits, Ratio};
+
+section! { Limits, "[limits]", "What one request may cost and what all of them together may.", limits_agree, {
+    max_header_bytes: ByteSize = Key::default("32 KiB",
+        "Bytes of a request's header section, at most; more is answered 431.").between("1 KiB", "1 MiB");
+    max_target_bytes: ByteSize = Key::default("8 KiB",
+        "Bytes of a request target, at most; more is answered 414.").between("64 B", "1 MiB");
+    max_body_bytes: ByteSize = Key::default("4 MiB",
+        "Bytes on the wire of a body that the node reads itself (uploads, keyed POSTs), at most; more is answered 413.")
+        .between("1 KiB", "1 GiB");
+    max_inflated_bytes: ByteSize = Key::default("32 MiB",
+        "Bytes of such a body after decompression, at most; more is answered 413.").between("1 KiB", "4 GiB");
+    max_upload_records: usize = Key::default("10000",
+        "Records in one upload, at most; more is answered 413.").between("1", "10000000");
+    max_record_bytes: ByteSize = Key::default("256 KiB",
+        "Bytes of one record, at most; a longer one is refused by its index, the others are taken.").between("64 B", "64 MiB");
+    max_json_depth: usize = Key::default("32",
+        "Depth of nesting of a record or of a keyed POST body, at most.").between("1", "128");
+    max_buffered_bytes: ByteSize = Key::default("256 MiB",
+        "Bytes of request bodies held in memory at once over all requests, at most; more is answered 503. This bounds the \
+         memory that uploads take.").between("1 MiB", "1 TiB");
+    max_requests: usize = Key::default("20000",
+        "Requests worked on at once, at most. Memory: about 20 KiB for each, bodies not counted.").between("1", "10000000");
+    classes: ClassLimits = Key::table("The part of max_requests that each class may fill.");
+    cache: CacheLimits = Key::table("The cache's bounds.");
+}}
+
+section! { ClassLimits, "[limits.classes]",
+    "For each class the part of max_requests that requests of this class and of those below it may fill. The parts must not rise \
+     from probe to telemetry: the lowest class sheds first, and the room above its part stays with those over it.", parts_fall, {
+    probe: Ratio = Key::default("1.0", "Health probes.");
+    tasking: Ratio = Key::default("1.0", "Orders to an agent.");
+    checkin: Ratio = Key::default("0.95", "Signs of life.");
+    config: Ratio = Key::default("0.9", "Configuration.");
+    update: Ratio = Key::default("0.85", "Update checks.");
+    download: Ratio = Key::default("0.7", "Packages.");
+    telemetry: Ratio = Key::default("0.6", "Uploads of events.");
+}}
+
+section! { CacheLimits, "[limits.cache]", "The cache's bounds, over all routes.", objects_fit, {
+    max_bytes: ByteSize = Key::default("512 MiB",
+        "Bytes of memory for stored answers, keys and headers included, at most; the least recently used leave first.")
+        .between("1 MiB", "1 TiB");
+    max_object_bytes: ByteSize = Key::default("8 MiB",
+        "Bytes of one stored answer's body, at most; a larger one is passed on without being stored.").between("1 KiB", "1 GiB");
+    max_waiters: usize = Key::default("10000",
+        "Requests that wait for one fill, at most; the next is answered stale, calm or 503.").between("1", "10000000");
+    max_keys: usize = Key::default("1000000",
+        "Answers stored at once, those kept for lookups and keyed POSTs included, at most.").between("1", "1000000000");
+}}
+
+table_settings!(Limits, ClassLimits, CacheLimits);
+
+fn limits_agree(limits: &mut Limits, reader: &mut Reader<'_, '_>) {
+    if limits.max_inflated_bytes < limits.max_body_bytes {
+        reader
+            .error("max_inflated_bytes", "`max_inflated_bytes` is less than `max_body_bytes`")
+            .label(format!("less than {}", limits.max_body_bytes))
+            .note("a body that is not compressed must pass both");
+    }
+    if limits.max_buffered_bytes < limits.max_inflated_bytes {
+        reader
+            .error("max_buffered_bytes", "`max_buffered_bytes` is less than `max_inflated_bytes`")
+            .label(format!("less than {}", limits.max_inflated_bytes))
+            .note("the largest body allowed could never be taken");
+    }
+    if limits.max_record_bytes > limits.max_inflated_bytes {
+        reader
+            .error("max_record_bytes", "`max_record_bytes` is more than `max_inflated_bytes`")
+            .label(format!("more than {}", limits.max_inflated_bytes))
+            .note("a record cannot be longer than the body it stands in");
+    }
+}
+
+fn parts_fall(classes: &mut ClassLimits, reader: &mut Reader<'_, '_>) {
+    let parts = classes.falling();
+    for ((upper, room), (lower, part)) in parts.iter().zip(&parts[1..]) {
+        if part > room {
+            reader
+                .error(lower, format!("`{lower}` may fill more than `{upper}`, which stands above it"))
+                .label(format!("more than {room}"))
+                .note("the parts must not rise from probe to telemetry, so that the lowest class sheds first");
+        }
+    }
+}
+
+impl ClassLimits {
+    /// The classes' names and parts, from the highest class to the lowest.
+    fn falling(&self) -> [(&'static str, Ratio); 7] {
+        [
+            ("probe", self.probe),
+            ("tasking", self.tasking),
+            ("checkin", self.checkin),
+            ("config", self.config),
+            ("update", self.update),
+            ("download", self.download),
+            ("telemetry", self.telemetry),
+        ]
+    }
+}
+
+fn objects_fit(cache: &mut CacheLimits, reader: &mut Reader<'_, '_>) {
+    if cache.max_object_bytes > cache.max_bytes {
+        reader
+            .error("max_object_bytes", "`max_object_bytes` is more than `max_bytes`")
+            .label(format!("more than {}", cache.max_bytes))
+            .note("an answer larger than the cache can never be stored");
+    }
+}

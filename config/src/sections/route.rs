@@ -1,0 +1,342 @@
+//! `[[route]]` and its tables.
+
+use std::time::Duration;
+
+use super::request::{judge_key, judge_methods};
+use crate::form::Form;
+use crate::key::{Description, Key, Kind, Variants};
+use crate::section::{
+    Context, Names, Reader, Section, Setting, Writer, read_table, section, table_settings, write_table,
+};
+use crate::setting::choice_settings;
+use crate::tree::{Node, Value};
+use crate::{
+    Action, AggregateRoute, ByteSize, CacheRoute, Calm, Class, CoreId, ForwardRoute, KeyPart, LookupRoute, Method,
+    PathPattern, Ratio, Route, StatusTtl,
+};
+
+const DESCRIPTION: Description = Description {
+    title: "[[route]]",
+    doc: "Which requests, and what to do with them. Of the routes that match a request the most specific counts: one with a host \
+          before one without; then, segment by segment from the left, a literal before a parameter before a rest. The order of the \
+          file does not matter, and two routes that are equally specific for one request are refused.",
+    keys: Head::KEYS,
+    variants: Some(Variants {
+        selector: "action",
+        cases: &[
+            ("cache", CacheRoute::KEYS),
+            ("lookup", LookupKeys::KEYS),
+            ("aggregate", AggregateRoute::KEYS),
+            ("forward", ForwardKeys::KEYS),
+        ],
+    }),
+};
+
+/// The keys of every route.
+struct Head {
+    name: String,
+    matcher: Match,
+    class: Class,
+    core: CoreId,
+    action: ActionName,
+}
+
+section! { fields Head, "[[route]]", |_, _| {}, {
+    name: String = Key::required("update-manifest",
+        "The name in metrics, logs and `weir explain`. Unique.").form(Form::Name);
+    matcher as "match": Match = Key::required("{ method = \"GET\", path = \"/v1/updates/{channel}/manifest.json\" }",
+        "The requests that the route takes.");
+    class: Class = Key::required("update",
+        "The route's rank under overload, highest first; the lowest class sheds first.");
+    core: CoreId = Key::computed("core",
+        "The core behind the route. Left out, the first one.");
+    action: ActionName = Key::required("cache",
+        "What is done with the requests.");
+}, &DESCRIPTION }
+
+/// `route.match`.
+struct Match {
+    method: Vec<Method>,
+    path: PathPattern,
+    host: Option<String>,
+}
+
+section! { Match, "route.match", "The requests that the route takes.", |_, _| {}, {
+    method: Vec<Method> = Key::default("GET",
+        "The method, or a list of methods. GET also matches HEAD unless HEAD stands on a route of its own.").filled();
+    path: PathPattern = Key::required("/v1/updates/{channel}/manifest.json",
+        "The path. `{name}` is any one segment that is not empty; `{name*}`, at the end, is the rest, slashes included.");
+    host: Option<String> = Key::optional("agents.example.com",
+        "The host, in lower case without a port. Left out, any.").form(Form::Host);
+}}
+
+section! { CacheRoute, "[[route]] with action \"cache\"", "Answered here: filled, revalidated, served stale.", |_, _| {}, {
+    key: Vec<KeyPart> = Key::default("[]",
+        "What tells answers apart: identity.agent, identity.tenant, path.NAME, query.NAME, header.NAME, or for POST \
+         body./POINTER. Nothing is in the key unless it is named, but the route and, unless shared, the tenant.");
+    shared: bool = SHARED;
+    ttl: StatusTtl = Key::table("How long an answer is fresh, by its status; a lone time is `ok`.");
+    jitter: Ratio = JITTER;
+    stale_while_revalidate: Duration = Key::default("1m",
+        "The time past its TTL for which an answer is served while it is fetched anew.").between("0s", "365d");
+    stale_if_error: Duration = STALE_IF_ERROR;
+    calm: Option<Calm> = CALM;
+    max_body_bytes: ByteSize = Key::default("64 KiB",
+        "Bytes of a POST body that the key is taken from, at most; more is answered 413.").between("1 B", "64 MiB");
+}}
+
+const SHARED: Key = Key::default("false", "Whether one tenant's answer may go to another.");
+
+const JITTER: Key = Key::default(
+    "0.1",
+    "The part of a TTL that is drawn at random and taken off, so that keys filled together do not expire together.",
+);
+
+const STALE_IF_ERROR: Key =
+    Key::default("1d", "The time past its TTL for which an answer is served while the core fails.")
+        .between("0s", "365d");
+
+const CALM: Key = Key::optional(
+    "{ status = 204 }",
+    "A harmless answer of yours (\"no update\", \"no task\") for when the core fails and nothing is stored. Left out, such a \
+     request is answered 503 with Retry-After.",
+);
+
+section! { StatusTtl, "route.ttl", "How long an answer is fresh, by its status; 0s: not stored.", |_, _| {}, {
+    ok: Duration = Key::default("60s", "200, 203 and 204.").between("0s", "365d");
+    redirect: Duration = Key::default("60s", "301 and 308.").between("0s", "365d");
+    not_found: Duration = Key::default("5s", "404 and 410.").between("0s", "365d");
+}}
+
+impl Setting for StatusTtl {
+    const KIND: Kind = Kind::Either(&Kind::Duration, &Kind::Table(<Self as Section>::DESCRIPTION));
+
+    fn read(node: &Node, key: &Key, context: &mut Context) -> Option<Self> {
+        if matches!(node.value, Value::Text(_)) {
+            let ok =
+                Duration::read(node, &Key { kind: Kind::Duration, between: Self::KEYS[0].between, ..*key }, context)?;
+            let rest = crate::tree::literal("{}", node.at)?;
+            return read_table(&rest, key, context).map(|defaults: Self| Self { ok, ..defaults });
+        }
+        read_table(node, key, context)
+    }
+
+    fn write(&self, names: &Names) -> Option<toml::Value> {
+        Some(write_table(self, names))
+    }
+}
+
+section! { Calm, "route.calm", "A harmless answer of yours.", calm_agrees, {
+    status: u16 = Key::default("204",
+        "The status.").between("200", "299");
+    body: String = Key::default("",
+        "The body; none with 204 and 205.");
+    content_type: String = Key::default("application/json",
+        "The body's media type.").form(Form::MediaType);
+    retry_after: Option<Duration> = Key::optional("60s",
+        "The time after which the agent should ask again, sent as Retry-After, spread over half of itself. Left out, not sent.")
+        .between("1s", "1d");
+}}
+
+/// The keys of a route with action `lookup`.
+struct LookupKeys {
+    lookup: LookupTable,
+    shared: bool,
+    calm: Option<Calm>,
+}
+
+section! { LookupKeys, "[[route]] with action \"lookup\"", "Answered through bulk lookups.", |_, _| {}, {
+    lookup: LookupTable = Key::required("{ path = \"/v1/tasks:lookup\", key = [\"identity.agent\"] }",
+        "How requests become bulk requests.");
+    shared: bool = SHARED;
+    calm: Option<Calm> = CALM;
+}}
+
+/// `route.lookup`.
+struct LookupTable {
+    path: String,
+    key: Vec<KeyPart>,
+    window: Duration,
+    max_keys: usize,
+    max_waiters: usize,
+    ttl: Duration,
+    max_ttl: Duration,
+    jitter: Ratio,
+    stale_if_error: Duration,
+}
+
+section! { LookupTable, "route.lookup", "How requests become bulk requests.", lookup_agrees, {
+    path: String = Key::required("/v1/tasks:lookup",
+        "The path at the core that takes bulk requests.").form(Form::RequestPath);
+    key: Vec<KeyPart> = Key::required("[\"identity.agent\"]",
+        "What tells requests apart, as `key` of cached routes; identical keys join. The tenant is in it unless shared.");
+    window: Duration = Key::default("25ms",
+        "The time that the first request of a window waits for company.").between("0s", "10s");
+    max_keys: usize = Key::default("1000",
+        "Keys in one bulk request, at most.").between("1", "100000");
+    max_waiters: usize = Key::default("20000",
+        "Requests waiting at once over all windows, at most; the next is answered calm or 503.").between("1", "10000000");
+    ttl: Duration = Key::default("0s",
+        "The time for which an answer is kept when the core names none. `0s` keeps nothing, as tasking wants it.")
+        .between("0s", "365d");
+    max_ttl: Duration = Key::default("1h",
+        "The longest time for which the core may ask that an answer be kept.").between("0s", "365d");
+    jitter: Ratio = JITTER;
+    stale_if_error: Duration = STALE_IF_ERROR;
+}}
+
+section! { AggregateRoute, "[[route]] with action \"aggregate\"", "Takes records in.", |_, _| {}, {
+    stream: String = Key::required("process",
+        "The stream that takes the records.").form(Form::Stream);
+}}
+
+/// The keys of a route with action `forward`.
+struct ForwardKeys {
+    forward: ForwardRoute,
+}
+
+section! { ForwardKeys, "[[route]] with action \"forward\"", "Passes through.", |_, _| {}, {
+    forward: ForwardRoute = Key::table("How requests pass through.");
+}}
+
+section! { ForwardRoute, "route.forward", "How requests pass through.", |_, _| {}, {
+    websocket: bool = Key::default("false",
+        "Whether `Upgrade: websocket` is passed on.");
+    max_body_bytes: ByteSize = Key::default("64 MiB",
+        "Bytes of a request body, at most; more is answered 413. The body is streamed, not held.").between("1 B", "1 TiB");
+}}
+
+table_settings!(Match, Calm, LookupTable, ForwardRoute);
+
+/// The word of an [`Action`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ActionName {
+    Cache,
+    Lookup,
+    Aggregate,
+    Forward,
+}
+
+choice_settings! {
+    ActionName {
+        "cache" => Cache: "answer here; fill, revalidate, serve stale";
+        "lookup" => Lookup: "join a bulk lookup";
+        "aggregate" => Aggregate: "take records in, merge them, send them in batches";
+        "forward" => Forward: "pass through, streaming";
+    }
+    pub Class {
+        "probe" => Probe: "health probes";
+        "tasking" => Tasking: "orders to an agent: never paced";
+        "checkin" => Checkin: "signs of life";
+        "config" => Config: "configuration";
+        "update" => Update: "update checks";
+        "download" => Download: "packages";
+        "telemetry" => Telemetry: "uploads of events";
+    }
+    pub Method {
+        "GET" => Get: "GET";
+        "HEAD" => Head: "HEAD";
+        "POST" => Post: "POST";
+        "PUT" => Put: "PUT";
+        "PATCH" => Patch: "PATCH";
+        "DELETE" => Delete: "DELETE";
+        "OPTIONS" => Options: "OPTIONS";
+    }
+}
+
+impl Setting for Route {
+    const KIND: Kind = Kind::Table(&DESCRIPTION);
+
+    fn read(node: &Node, key: &Key, context: &mut Context) -> Option<Self> {
+        let mut reader = Reader::open(node, key, context)?;
+        let head = Head::fields(&mut reader);
+        let name = reader.node("action").and_then(Node::text);
+        let name = name.filter(|name| {
+            DESCRIPTION.variants.iter().any(|variants| variants.cases.iter().any(|(case, _)| case == name))
+        });
+        let action = match name {
+            Some("cache") => CacheRoute::fields(&mut reader).map(Action::Cache),
+            Some("lookup") => LookupKeys::fields(&mut reader).map(|keys| Action::Lookup(keys.into_route())),
+            Some("aggregate") => AggregateRoute::fields(&mut reader).map(Action::Aggregate),
+            Some("forward") => ForwardKeys::fields(&mut reader).map(|keys| Action::Forward(keys.forward)),
+            _ => None,
+        };
+        let route = head.zip(action).map(|(head, action)| head.into_route(action));
+        if let Some(route) = &route {
+            judge_methods(route, &mut reader);
+            judge_key(route, &mut reader);
+        }
+        reader.finish(&DESCRIPTION, name);
+        route
+    }
+
+    fn write(&self, names: &Names) -> Option<toml::Value> {
+        let mut writer = Writer::new(names);
+        Head::of(self).write_fields(&mut writer);
+        match &self.action {
+            Action::Cache(route) => route.write_fields(&mut writer),
+            Action::Lookup(route) => LookupKeys::of(route).write_fields(&mut writer),
+            Action::Aggregate(route) => route.write_fields(&mut writer),
+            Action::Forward(route) => ForwardKeys { forward: route.clone() }.write_fields(&mut writer),
+        }
+        Some(toml::Value::Table(writer.table))
+    }
+}
+
+impl Head {
+    fn into_route(self, action: Action) -> Route {
+        let Self { name, matcher: Match { method, path, host }, class, core, .. } = self;
+        Route { name, methods: method, path, host, class, core, action }
+    }
+
+    fn of(route: &Route) -> Self {
+        let matcher = Match { method: route.methods.clone(), path: route.path.clone(), host: route.host.clone() };
+        let action = match route.action {
+            Action::Cache(_) => ActionName::Cache,
+            Action::Lookup(_) => ActionName::Lookup,
+            Action::Aggregate(_) => ActionName::Aggregate,
+            Action::Forward(_) => ActionName::Forward,
+        };
+        Self { name: route.name.clone(), matcher, class: route.class, core: route.core, action }
+    }
+}
+
+impl LookupKeys {
+    fn into_route(self) -> LookupRoute {
+        let LookupTable { path, key, window, max_keys, max_waiters, ttl, max_ttl, jitter, stale_if_error } =
+            self.lookup;
+        let (shared, calm) = (self.shared, self.calm);
+        LookupRoute { path, key, shared, window, max_keys, max_waiters, ttl, max_ttl, jitter, stale_if_error, calm }
+    }
+
+    fn of(route: &LookupRoute) -> Self {
+        let lookup = LookupTable {
+            path: route.path.clone(),
+            key: route.key.clone(),
+            window: route.window,
+            max_keys: route.max_keys,
+            max_waiters: route.max_waiters,
+            ttl: route.ttl,
+            max_ttl: route.max_ttl,
+            jitter: route.jitter,
+            stale_if_error: route.stale_if_error,
+        };
+        Self { lookup, shared: route.shared, calm: route.calm.clone() }
+    }
+}
+
+fn calm_agrees(calm: &mut Calm, reader: &mut Reader<'_, '_>) {
+    if [204, 205].contains(&calm.status) && !calm.body.is_empty() {
+        reader
+            .error("body", format!("an answer {} has no body", calm.status))
+            .note("RFC 9110, sections 15.3.5 and 15.3.6")
+            .help("leave `body` out, or set `status = 200`");
+    }
+}
+
+fn lookup_agrees(lookup: &mut LookupTable, reader: &mut Reader<'_, '_>) {
+    if lookup.ttl > lookup.max_ttl {
+        let most = crate::duration_to_text(lookup.max_ttl);
+        reader.error("ttl", "`ttl` is more than `max_ttl`").label(format!("`max_ttl` is {most}"));
+    }
+}

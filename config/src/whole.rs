@@ -1,0 +1,221 @@
+//! What the tables of a file say together: names that meet, addresses that collide, routes that cannot be told apart, and parts
+//! that nothing uses.
+
+use std::cmp::Reverse;
+
+use crate::diagnostic::{At, Findings};
+use crate::key::quoted;
+use crate::sections::Read;
+use crate::tree::Node;
+use crate::{Action, CacheRoute, ClientAuth, IdentitySource, KeyPart, LookupRoute, Method, Route, Segment};
+
+/// Reports all contradictions between tables.
+pub(crate) fn judge(read: &Read, findings: &mut Findings) {
+    names_meet("listener", read.listeners.iter().map(|(listener, node)| (listener.name.as_str(), node)), findings);
+    names_meet("core", read.cores.iter().map(|(core, node)| (core.name.as_str(), node)), findings);
+    names_meet("stream", read.streams.iter().map(|(stream, node)| (stream.name.as_str(), node)), findings);
+    names_meet("route", read.routes.iter().map(|(route, node)| (route.name.as_str(), node)), findings);
+    addresses_meet(read, findings);
+    routes_meet(&read.routes, findings);
+    unused(read, findings);
+    identity(read, findings);
+    records_fit(read, findings);
+}
+
+/// The place of a key's value in a table, or of the table.
+fn place(node: &Node, key: &str) -> At {
+    node.table().and_then(|table| table.node(key)).map_or(node.at, |node| node.at)
+}
+
+fn names_meet<'a>(what: &str, named: impl Iterator<Item = (&'a str, &'a Node)>, findings: &mut Findings) {
+    let mut seen: Vec<(&str, &Node)> = Vec::new();
+    for (name, node) in named {
+        match seen.iter().find(|(other, _)| *other == name) {
+            Some((_, first)) => {
+                findings
+                    .error(place(node, "name"), format!("there are two {what}s named {}", quoted(name)))
+                    .label("named again here")
+                    .related(place(first, "name"), "first named here");
+            }
+            None => seen.push((name, node)),
+        }
+    }
+}
+
+fn addresses_meet(read: &Read, findings: &mut Findings) {
+    for (index, (listener, node)) in read.listeners.iter().enumerate() {
+        if listener.address.port() == 0 {
+            continue;
+        }
+        let first = read.listeners[..index].iter().find(|(other, _)| other.address == listener.address);
+        if let Some((_, first)) = first {
+            findings
+                .error(place(node, "address"), format!("two listeners bind {}", listener.address))
+                .related(place(first, "address"), "first bound here");
+        }
+        if read.admin.as_ref().is_some_and(|admin| admin.address == listener.address) {
+            findings
+                .error(place(node, "address"), format!("a listener binds the admin address {}", listener.address))
+                .help("give one of them another port");
+        }
+    }
+}
+
+/// Refuses pairs of routes that match one request and of which neither is more specific.
+fn routes_meet(routes: &[(Route, Node)], findings: &mut Findings) {
+    for (index, (route, node)) in routes.iter().enumerate() {
+        let Some((first, other)) = routes[..index].iter().find(|(first, _)| same_requests(first, route)) else {
+            continue;
+        };
+        let method =
+            route.methods.iter().find(|method| first.methods.contains(method)).map_or("", |method| method.as_str());
+        findings
+            .error(
+                place(node, "match"),
+                format!("the routes {} and {} match the same requests", quoted(&first.name), quoted(&route.name)),
+            )
+            .label(format!("{method} {} again", route.path))
+            .related(place(other, "match"), format!("{method} {} first", first.path))
+            .note("which of them would answer cannot be told: same methods, same host, same shape of path");
+    }
+}
+
+/// Whether some request matches both routes and neither is more specific for it.
+fn same_requests(one: &Route, two: &Route) -> bool {
+    one.host == two.host
+        && one.methods.iter().any(|method| two.methods.contains(method))
+        && one.path.segments.len() == two.path.segments.len()
+        && one.path.segments.iter().zip(&two.path.segments).all(|pair| match pair {
+            (Segment::Literal(one), Segment::Literal(two)) => one == two,
+            (Segment::Parameter(_), Segment::Parameter(_)) | (Segment::Rest(_), Segment::Rest(_)) => true,
+            _ => false,
+        })
+}
+
+/// Sorts routes so that of those that match a request the most specific comes first; the order is total up to the file's.
+pub(crate) fn sort(routes: &mut [Route]) {
+    routes.sort_by(|one, two| {
+        let rank = |route: &Route| {
+            let segments: Vec<(u8, String)> = route.path.segments.iter().map(segment_rank).collect();
+            (Reverse(route.host.clone()), segments, route.methods.iter().all(|method| *method == Method::Get))
+        };
+        rank(one).cmp(&rank(two))
+    });
+}
+
+fn segment_rank(segment: &Segment) -> (u8, String) {
+    match segment {
+        Segment::Literal(text) => (0, text.clone()),
+        Segment::Parameter(_) => (1, String::new()),
+        Segment::Rest(_) => (2, String::new()),
+    }
+}
+
+/// Doubts about streams and cores that nothing leads to.
+fn unused(read: &Read, findings: &mut Findings) {
+    for (stream, node) in &read.streams {
+        let used =
+            |(route, _): &(Route, Node)| matches!(&route.action, Action::Aggregate(to) if to.stream == stream.name);
+        if !read.routes.iter().any(used) {
+            findings
+                .warning(place(node, "name"), format!("no route leads to the stream {}", quoted(&stream.name)))
+                .note("what its journal and outbox still hold is sent nevertheless");
+        }
+    }
+    for (index, (core, node)) in read.cores.iter().enumerate() {
+        let by_route = read.routes.iter().any(|(route, _)| route.core.0 == index);
+        let by_stream = read.streams.iter().any(|(stream, _)| stream.core.0 == index);
+        let by_presence = matches!(&read.presence, Some(Some(presence)) if presence.core.0 == index);
+        if index > 0 && !by_route && !by_stream && !by_presence {
+            findings.warning(place(node, "name"), format!("nothing uses the core {}", quoted(&core.name)));
+        }
+    }
+}
+
+/// Doubts about names that can never be there.
+fn identity(read: &Read, findings: &mut Findings) {
+    let Some(identity) = &read.identity else { return };
+    for (route, node) in &read.routes {
+        let (Action::Cache(CacheRoute { key, shared, .. }) | Action::Lookup(LookupRoute { key, shared, .. })) =
+            &route.action
+        else {
+            continue;
+        };
+        for (part, sources, name) in
+            [(KeyPart::Agent, &identity.agent, "agent"), (KeyPart::Tenant, &identity.tenant, "tenant")]
+        {
+            if key.contains(&part) && sources.is_empty() {
+                findings
+                    .error(
+                        place(node, "name"),
+                        format!("the key of route {} has `{part}`, which nothing fills", quoted(&route.name)),
+                    )
+                    .note(format!("`[identity]` names no source of the {name}"))
+                    .help(format!("add `{name} = \"certificate.cn\"`, or another source, to `[identity]`"));
+            }
+        }
+        if !shared && identity.tenant.is_empty() {
+            findings
+                .warning(
+                    place(node, "name"),
+                    format!("route {} is not `shared`, but tenants are not known", quoted(&route.name)),
+                )
+                .note("`[identity]` names no source of the tenant, so all requests count as one tenant's")
+                .help("add `tenant = \"certificate.o\"`, or another source, to `[identity]`");
+        }
+    }
+    sources(read, findings);
+}
+
+fn sources(read: &Read, findings: &mut Findings) {
+    let Some(identity) = &read.identity else { return };
+    let certificates = read
+        .listeners
+        .iter()
+        .any(|(listener, _)| listener.tls.as_ref().is_some_and(|tls| tls.client_auth != ClientAuth::Off));
+    let headers = read.listeners.iter().any(|(listener, _)| listener.trusted_headers);
+    let at = At::default();
+    for source in identity.agent.iter().chain(&identity.tenant) {
+        match source {
+            IdentitySource::Header(_) if !headers => {
+                findings
+                    .warning(at, format!("the identity source `{source}` is never believed"))
+                    .note("no listener has `trusted_headers = true`");
+            }
+            IdentitySource::Path(name)
+                if !read.routes.iter().any(|(route, _)| route.path.parameters().any(|known| known == name)) =>
+            {
+                findings
+                    .warning(at, format!("the identity source `{source}` is never there"))
+                    .note(format!("no route has a parameter `{name}`"));
+            }
+            IdentitySource::CertificateCommonName
+            | IdentitySource::CertificateOrganization
+            | IdentitySource::CertificateOrganizationalUnit
+            | IdentitySource::CertificateAlternativeName
+                if !certificates =>
+            {
+                findings
+                    .warning(at, format!("the identity source `{source}` is never there"))
+                    .note("no listener asks for certificates: `client_auth` is \"off\" on all of them");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A record that is allowed must fit into a batch of every stream.
+fn records_fit(read: &Read, findings: &mut Findings) {
+    let Some(limits) = &read.limits else { return };
+    for (stream, node) in &read.streams {
+        if stream.batch.max_bytes < limits.max_record_bytes {
+            findings
+                .error(
+                    place(node, "batch"),
+                    format!("a batch of the stream {} cannot hold the longest record", quoted(&stream.name)),
+                )
+                .label(format!("`batch.max_bytes` is {}", stream.batch.max_bytes))
+                .note(format!("`limits.max_record_bytes` is {}", limits.max_record_bytes));
+        }
+    }
+}
