@@ -14,7 +14,7 @@ use std::fmt;
 use bytes::Bytes;
 use weir_config::{KeyPart, Method};
 
-pub use body::Pointed;
+pub use body::{Pointed, require_plain_body};
 
 use crate::{Call, Refusal, TenantId};
 

@@ -5,6 +5,8 @@
 
 pub mod admit;
 pub mod answer;
+pub mod cache;
+pub mod calm;
 pub mod gate;
 pub mod identity;
 pub mod key;

@@ -52,9 +52,7 @@ pub(super) fn pointed<'a>(call: &Call<'a>, pointer: &str) -> Result<Option<Point
     if call.request.method != Method::Post {
         return Ok(None);
     }
-    if call.request.headers.values("content-encoding").any(|value| !value.eq_ignore_ascii_case(b"identity")) {
-        return Err(KeyError::EncodedBody);
-    }
+    require_plain_body(call)?;
     let mut value: &'a RawValue = serde_json::from_slice(call.request.body).map_err(|_| KeyError::BadBody)?;
     for token in pointer.split('/').skip(1) {
         let token = unescaped(token);
@@ -66,6 +64,12 @@ pub(super) fn pointed<'a>(call: &Call<'a>, pointer: &str) -> Result<Option<Point
         return serde_json::from_str(text).map(|text| Some(Pointed::Text(text))).map_err(|_| KeyError::BadBody);
     }
     Ok(Some(Pointed::Json(text)))
+}
+
+/// Refuses a body that travels in an encoding.
+pub fn require_plain_body(call: &Call<'_>) -> Result<(), KeyError> {
+    let encoded = call.request.headers.values("content-encoding").any(|value| !value.eq_ignore_ascii_case(b"identity"));
+    if encoded { Err(KeyError::EncodedBody) } else { Ok(()) }
 }
 
 /// RFC 6901, section 4: `~1` is `/` and `~0` is `~`, in this order.

@@ -1,0 +1,224 @@
+//! Which of a core's headers an agent is given, and how a confirmation (304) changes those that are kept.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{self, HeaderName, HeaderValue};
+
+use super::conditional::is_entity_tag;
+use super::fill::Validators;
+
+/// The part of a core's answer that is kept beside its body. Every value is a copy: none holds on to the buffer that the answer
+/// was read into.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The headers that agents are given, those that a 304 repeats first.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How many of `headers` a 304 repeats.
+    pub in_not_modified: usize,
+    /// What the core can be asked to confirm.
+    pub validators: Validators,
+    /// The answer's age on arrival, as caches behind the node tell it.
+    pub age: Duration,
+}
+
+/// Where the entity tag of an answer comes from that the core gave none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagFrom<'a> {
+    /// There is none.
+    Nowhere,
+    /// A hash of these bytes: the body.
+    Bytes(&'a Bytes),
+}
+
+impl Kept {
+    /// The entity tag that agents are given.
+    pub fn etag(&self) -> Option<&HeaderValue> {
+        self.value(&header::ETAG)
+    }
+
+    /// The `Last-Modified` that agents are given.
+    pub fn last_modified(&self) -> Option<&HeaderValue> {
+        self.value(&header::LAST_MODIFIED)
+    }
+
+    /// Bytes of memory that the headers take, without the list itself.
+    pub fn bytes(&self) -> usize {
+        self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+    }
+
+    fn value(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+}
+
+/// What is kept of a core's headers. Left out is what belongs to the connection (RFC 9110, section 7.6.1), what the writer sets
+/// anew (`Date`, `Content-Length`, `Age`), what would tie an agent to the core (`Alt-Svc`), and cookies: on a cached route an
+/// answer is nobody's own.
+pub fn kept(headers: &HeaderMap, tag: TagFrom<'_>) -> Kept {
+    let listed = listed_by_connection(headers);
+    let mut validators = Validators::default();
+    if let Some(etag) = headers.get(header::ETAG).filter(|value| is_entity_tag(value.as_bytes())) {
+        validators.etag = Some(copied(etag));
+    }
+    validators.last_modified = headers.get(header::LAST_MODIFIED).map(copied);
+    let given = headers
+        .iter()
+        .filter(|(name, _)| !is_left_out(name) && *name != header::ETAG && !listed.iter().any(|field| name == field))
+        .map(|(name, value)| (name.clone(), copied(value)));
+    let (mut list, others): (Vec<_>, Vec<_>) = given.partition(|(name, _)| is_in_not_modified(name));
+    let computed = || match tag {
+        TagFrom::Nowhere => None,
+        TagFrom::Bytes(body) => hash_tag(body),
+    };
+    list.extend(validators.etag.clone().or_else(computed).map(|tag| (header::ETAG, tag)));
+    let in_not_modified = list.len();
+    list.extend(others);
+    Kept { headers: list, in_not_modified, validators, age: age_on_arrival(headers) }
+}
+
+/// The headers of a kept answer after the core confirmed it (RFC 9111, sections 3.2 and 4.3.4): each field that the confirmation
+/// names replaces the kept one, but for those that describe the body.
+pub fn merged(kept: &Kept, confirmation: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(kept.headers.len() + confirmation.len());
+    let own_tag = kept.validators.etag.is_none();
+    for (name, value) in kept.headers.iter().filter(|(name, _)| !(own_tag && *name == header::ETAG)) {
+        headers.append(name, value.clone());
+    }
+    for name in confirmation.keys().filter(|name| !DESCRIBES_THE_BODY.contains(name)) {
+        headers.remove(name);
+        for value in confirmation.get_all(name) {
+            headers.append(name, value.clone());
+        }
+    }
+    headers
+}
+
+/// The entity tag of a body without one: strong, because equal tags mean equal bytes on every node.
+fn hash_tag(body: &Bytes) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("\"x{:032x}\"", xxhash_rust::xxh3::xxh3_128(body))).ok()
+}
+
+fn copied(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
+}
+
+fn age_on_arrival(headers: &HeaderMap) -> Duration {
+    let seconds = headers.get(header::AGE).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0).min(MAX_AGE_SECONDS))
+}
+
+fn listed_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
+}
+
+fn is_left_out(name: &HeaderName) -> bool {
+    LEFT_OUT.contains(name) || LEFT_OUT_BY_NAME.contains(&name.as_str())
+}
+
+fn is_in_not_modified(name: &HeaderName) -> bool {
+    IN_NOT_MODIFIED.contains(name)
+}
+
+/// RFC 9111, section 1.2.2: greater ages count as this one.
+const MAX_AGE_SECONDS: u64 = 1 << 31;
+
+const LEFT_OUT: [HeaderName; 13] = [
+    header::AGE,
+    header::ALT_SVC,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::DATE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::SET_COOKIE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::WWW_AUTHENTICATE,
+];
+
+const LEFT_OUT_BY_NAME: [&str; 5] =
+    ["keep-alive", "proxy-connection", "proxy-authentication-info", "set-cookie2", "authentication-info"];
+
+/// RFC 9110, section 15.4.5, and `Last-Modified`, which agents that know no entity tags need.
+const IN_NOT_MODIFIED: [HeaderName; 6] = [
+    header::CACHE_CONTROL,
+    header::CONTENT_LOCATION,
+    header::ETAG,
+    header::EXPIRES,
+    header::LAST_MODIFIED,
+    header::VARY,
+];
+
+const DESCRIBES_THE_BODY: [&HeaderName; 4] =
+    [&header::CONTENT_ENCODING, &header::CONTENT_LENGTH, &header::CONTENT_RANGE, &header::CONTENT_TYPE];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        list.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    fn names(kept: &Kept) -> Vec<&str> {
+        kept.headers.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_or_to_one_agent_is_left_out() {
+        let all = headers(&[
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "2"),
+            ("date", "now"),
+            ("age", "7"),
+            ("set-cookie", "session=1"),
+            ("alt-svc", "h3=\":443\""),
+            ("content-type", "text/plain"),
+            ("x-custom", "1"),
+        ]);
+        let kept = kept(&all, TagFrom::Nowhere);
+        assert_eq!(names(&kept), ["content-type", "x-custom"]);
+        assert_eq!(kept.age, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn a_304_repeats_the_first_of_the_kept_headers() {
+        let all = headers(&[("content-type", "a/b"), ("etag", "\"v\""), ("cache-control", "max-age=1")]);
+        let kept = kept(&all, TagFrom::Nowhere);
+        assert_eq!(&names(&kept)[..kept.in_not_modified], ["cache-control", "etag"]);
+        assert_eq!(kept.validators.etag.as_ref().unwrap(), "\"v\"");
+    }
+
+    #[test]
+    fn a_body_without_a_tag_gets_one_from_its_bytes_that_the_core_is_not_asked_about() {
+        let tag = |body: &'static str| {
+            let kept = kept(&headers(&[("etag", "broken")]), TagFrom::Bytes(&Bytes::from(body)));
+            assert_eq!(kept.validators, Validators::default());
+            kept.etag().unwrap().clone()
+        };
+        assert_eq!(tag("a"), tag("a"));
+        assert_ne!(tag("a"), tag("b"));
+        assert!(is_entity_tag(tag("a").as_bytes()));
+    }
+
+    #[test]
+    fn a_confirmation_replaces_fields_but_not_those_that_describe_the_body() {
+        let body = Bytes::from("a");
+        let old = kept(&headers(&[("content-type", "a/b"), ("x", "1"), ("x", "2"), ("y", "3")]), TagFrom::Bytes(&body));
+        let confirmation = headers(&[("content-type", "c/d"), ("content-encoding", "gzip"), ("x", "4"), ("age", "9")]);
+        let merged = merged(&old, &confirmation);
+        assert_eq!(merged.get("content-type").unwrap(), "a/b");
+        assert_eq!(merged.get_all("x").iter().collect::<Vec<_>>(), ["4"]);
+        assert_eq!(merged.get("y").unwrap(), "3");
+        assert!(!merged.contains_key("content-encoding") && !merged.contains_key("etag"));
+        assert_eq!(kept(&merged, TagFrom::Bytes(&body)).age, Duration::from_secs(9));
+    }
+}

@@ -1,0 +1,86 @@
+//! After a failed fill: for how long the core is not asked for that key again, and when agents are told to come back.
+
+use std::time::Duration;
+
+use crate::Millis;
+
+/// The rest that one key gets after its fills failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// When the core may be asked again.
+    pub until: Millis,
+    /// Fills that failed in a row.
+    pub failures: u32,
+}
+
+impl Hold {
+    /// The hold after one more failure. It lasts a second, doubled with each failure in a row up to 16 seconds, less up to half
+    /// of it by `draw` (from 0 to 1), so that keys that failed together do not ask together. A `hint` of the core or its breaker
+    /// that is longer counts instead, up to a minute.
+    pub fn after(previous: Option<Self>, hint: Option<Duration>, now: Millis, draw: f64) -> Self {
+        let failures = previous.map_or(0, |hold| hold.failures).saturating_add(1);
+        let doublings = (failures - 1).min(MAX_DOUBLINGS);
+        let own = (FIRST * 2_u32.pow(doublings)).mul_f64(1.0 - draw.clamp(0.0, 1.0) / 2.0);
+        let rest = own.max(hint.unwrap_or_default().min(MAX_HINT));
+        Self { until: now.after(rest), failures }
+    }
+
+    /// Whether the core is not to be asked yet.
+    pub fn holds(&self, now: Millis) -> bool {
+        now < self.until
+    }
+}
+
+/// When an agent that got nothing should come back: not before the hold ends, and spread by `draw` (from 0 to 1) over as long
+/// again, over five seconds at least.
+pub fn come_back(hold: Option<Hold>, now: Millis, draw: f64) -> Duration {
+    let left = hold.map_or(FIRST, |hold| hold.until.since(now)).max(FIRST);
+    left + left.max(MIN_SPREAD).mul_f64(draw.clamp(0.0, 1.0))
+}
+
+const FIRST: Duration = Duration::from_secs(1);
+const MAX_DOUBLINGS: u32 = 4;
+const MAX_HINT: Duration = Duration::from_secs(60);
+const MIN_SPREAD: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn length(hold: Hold) -> Duration {
+        hold.until.since(Millis(0))
+    }
+
+    #[test]
+    fn holds_double_up_to_sixteen_seconds() {
+        let mut hold = None;
+        let mut lengths = Vec::new();
+        for _ in 0..7 {
+            let next = Hold::after(hold, None, Millis(0), 0.0);
+            lengths.push(length(next).as_secs());
+            hold = Some(next);
+        }
+        assert_eq!(lengths, [1, 2, 4, 8, 16, 16, 16]);
+    }
+
+    #[test]
+    fn the_draw_takes_off_up_to_half() {
+        assert_eq!(length(Hold::after(None, None, Millis(0), 1.0)), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_longer_hint_counts_up_to_a_minute() {
+        let hinted = |seconds| length(Hold::after(None, Some(Duration::from_secs(seconds)), Millis(0), 0.5));
+        assert_eq!(hinted(20), Duration::from_secs(20));
+        assert_eq!(hinted(3600), Duration::from_secs(60));
+        assert_eq!(hinted(0), Duration::from_millis(750));
+    }
+
+    #[test]
+    fn agents_come_back_after_the_hold_and_spread() {
+        let hold = Some(Hold { until: Millis(10_000), failures: 1 });
+        assert_eq!(come_back(hold, Millis(0), 0.0), Duration::from_secs(10));
+        assert_eq!(come_back(hold, Millis(0), 1.0), Duration::from_secs(20));
+        assert_eq!(come_back(None, Millis(0), 1.0), Duration::from_secs(6));
+    }
+}

@@ -1,0 +1,108 @@
+//! What an answer says about where it comes from: `Cache-Status` (RFC 9211) and `Age` (RFC 9111, section 5.1).
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use http::header::{HeaderName, HeaderValue};
+
+/// `Cache-Status`.
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// One node's member of `Cache-Status`: `weir; hit; ttl=30`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStatus {
+    /// Answered without asking the core.
+    pub hit: bool,
+    /// Why the core was asked: `uri-miss` or `stale`.
+    pub fwd: Option<&'static str>,
+    /// What the core answered.
+    pub fwd_status: Option<u16>,
+    /// Whether the core's answer was stored.
+    pub stored: bool,
+    /// Whether the request shared another one's fill.
+    pub collapsed: bool,
+    /// Seconds for which the answer is still fresh; below zero for a stale one.
+    pub ttl: Option<i64>,
+    /// What an operator should know besides; a token.
+    pub detail: Option<&'static str>,
+}
+
+impl CacheStatus {
+    /// Answered from what is stored.
+    pub const fn hit(ttl: i64) -> Self {
+        Self { hit: true, ttl: Some(ttl), ..Self::NONE }
+    }
+
+    /// Asked the core because nothing was stored.
+    pub const fn miss() -> Self {
+        Self { fwd: Some("uri-miss"), ..Self::NONE }
+    }
+
+    /// Asked the core because what was stored is stale.
+    pub const fn stale() -> Self {
+        Self { fwd: Some("stale"), ..Self::NONE }
+    }
+
+    /// Neither answered from what is stored nor asked the core.
+    pub const NONE: Self =
+        Self { hit: false, fwd: None, fwd_status: None, stored: false, collapsed: false, ttl: None, detail: None };
+
+    /// The header's value.
+    pub fn value(&self) -> HeaderValue {
+        let mut text = String::with_capacity(64);
+        // Writing to a string cannot fail.
+        let _written = write!(text, "{self}");
+        HeaderValue::from_str(&text).unwrap_or(NODE)
+    }
+}
+
+const NODE: HeaderValue = HeaderValue::from_static("weir");
+
+impl fmt::Display for CacheStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("weir")?;
+        if self.hit {
+            f.write_str("; hit")?;
+        }
+        if let Some(why) = self.fwd {
+            write!(f, "; fwd={why}")?;
+        }
+        if let Some(status) = self.fwd_status {
+            write!(f, "; fwd-status={status}")?;
+        }
+        if self.stored {
+            f.write_str("; stored")?;
+        }
+        if self.collapsed {
+            f.write_str("; collapsed")?;
+        }
+        if let Some(ttl) = self.ttl {
+            write!(f, "; ttl={ttl}")?;
+        }
+        if let Some(detail) = self.detail {
+            write!(f, "; detail={detail}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `Age`: whole seconds, rounded down.
+pub fn age(age: Duration) -> HeaderValue {
+    HeaderValue::from(age.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_read_as_rfc_9211_writes_them() {
+        assert_eq!(CacheStatus::hit(30).value(), "weir; hit; ttl=30");
+        let miss = CacheStatus { fwd_status: Some(200), stored: true, ttl: Some(60), ..CacheStatus::miss() };
+        assert_eq!(miss.value(), "weir; fwd=uri-miss; fwd-status=200; stored; ttl=60");
+        let joined = CacheStatus { collapsed: true, ..CacheStatus::stale() };
+        assert_eq!(joined.value(), "weir; fwd=stale; collapsed");
+        let calm = CacheStatus { detail: Some("calm"), ..CacheStatus::NONE };
+        assert_eq!(calm.value(), "weir; detail=calm");
+    }
+}
