@@ -2,7 +2,12 @@
 //!
 //! ARCHITECTURE.md walks the path of a request and of a record, file by file.
 
+pub mod admin;
+pub mod app;
 pub mod clock;
+pub mod environment;
+pub mod logging;
 pub mod metrics;
+pub mod snapshot;
 pub mod task;
 pub mod upstream;

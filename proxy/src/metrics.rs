@@ -111,6 +111,8 @@ pub struct Metrics {
     pub config_generation: IntGauge,
     /// Reloads by result: applied, refused.
     pub config_reloads: IntCounterVec,
+    /// Log lines held back because their cause had logged enough for its period.
+    pub log_suppressed: IntCounter,
     /// Seconds since the Unix epoch at which the node started.
     pub started: Gauge,
 }
@@ -207,6 +209,7 @@ impl Metrics {
 
             config_generation: make.gauge("config_generation", "Generation of the configuration in force."),
             config_reloads: make.counters("config_reloads_total", "Reloads by result.", &["result"]),
+            log_suppressed: make.counter("log_lines_suppressed_total", "Log lines held back."),
             started: make.float_gauge("start_time_seconds", "When the node started."),
             registry,
         }

@@ -1,0 +1,184 @@
+//! What an operator's request is answered.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode};
+use serde::Serialize;
+
+/// What the admin listener may ask of the node. Every call returns within milliseconds, but `reload`, which reads files.
+pub trait Operations: Send + Sync {
+    /// All metrics in Prometheus's text format.
+    fn metrics(&self) -> String;
+
+    /// Whether the loops that serve agents turn.
+    fn is_alive(&self) -> bool;
+
+    /// Whether the node can help agents.
+    fn readiness(&self) -> Readiness;
+
+    /// The state of everything, for people and scripts.
+    fn status(&self) -> serde_json::Value;
+
+    /// Reads the configuration anew and puts it in force whole, or not at all.
+    fn reload(&self) -> ReloadAnswer;
+}
+
+/// Whether the node can help agents, and why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// Whether agents should be sent here.
+    pub ready: bool,
+    /// Where in its life the node is, or what keeps it from helping.
+    pub reason: &'static str,
+}
+
+/// How a reload ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadAnswer {
+    /// In force; a JSON document that says what changed.
+    Applied(serde_json::Value),
+    /// Refused: the old configuration stays in force. Every problem, as text.
+    Refused(String),
+}
+
+/// Answers one request.
+pub(super) fn answer(operations: &dyn Operations, method: &Method, path: &str) -> Response<Bytes> {
+    let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == path) else {
+        return text(StatusCode::NOT_FOUND, "no such page: /metrics, /livez, /readyz, /status, POST /reload\n");
+    };
+    if !endpoint.allows(method) {
+        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "wrong method\n");
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(endpoint.allow));
+        return refusal;
+    }
+    (endpoint.answer)(operations)
+}
+
+struct Endpoint {
+    path: &'static str,
+    allow: &'static str,
+    answer: fn(&dyn Operations) -> Response<Bytes>,
+}
+
+impl Endpoint {
+    fn allows(&self, method: &Method) -> bool {
+        self.allow.split(", ").any(|allowed| allowed == method.as_str())
+    }
+}
+
+const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { path: "/metrics", allow: "GET, HEAD", answer: metrics },
+    Endpoint { path: "/livez", allow: "GET, HEAD", answer: livez },
+    Endpoint { path: "/readyz", allow: "GET, HEAD", answer: readyz },
+    Endpoint { path: "/status", allow: "GET, HEAD", answer: status },
+    Endpoint { path: "/reload", allow: "POST", answer: reload },
+];
+
+fn metrics(operations: &dyn Operations) -> Response<Bytes> {
+    typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", operations.metrics())
+}
+
+fn livez(operations: &dyn Operations) -> Response<Bytes> {
+    if operations.is_alive() {
+        return text(StatusCode::OK, "alive\n");
+    }
+    text(StatusCode::SERVICE_UNAVAILABLE, "stuck: a loop that serves agents does not turn\n")
+}
+
+fn readyz(operations: &dyn Operations) -> Response<Bytes> {
+    let readiness = operations.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &readiness)
+}
+
+fn status(operations: &dyn Operations) -> Response<Bytes> {
+    json(StatusCode::OK, &operations.status())
+}
+
+fn reload(operations: &dyn Operations) -> Response<Bytes> {
+    match operations.reload() {
+        ReloadAnswer::Applied(report) => json(StatusCode::OK, &report),
+        ReloadAnswer::Refused(problems) => {
+            let mut problems = problems;
+            problems.push('\n');
+            typed(StatusCode::UNPROCESSABLE_ENTITY, "text/plain; charset=utf-8", problems)
+        }
+    }
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Bytes> {
+    let mut body = serde_json::to_vec_pretty(value).unwrap_or_default();
+    body.push(b'\n');
+    typed(status, "application/json", body)
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Bytes> {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+fn typed(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Node {
+        healthy: bool,
+    }
+
+    impl Operations for Node {
+        fn metrics(&self) -> String {
+            "weir_config_generation 1\n".to_owned()
+        }
+
+        fn is_alive(&self) -> bool {
+            self.healthy
+        }
+
+        fn readiness(&self) -> Readiness {
+            Readiness { ready: self.healthy, reason: "serving" }
+        }
+
+        fn status(&self) -> serde_json::Value {
+            serde_json::json!({ "phase": "serving" })
+        }
+
+        fn reload(&self) -> ReloadAnswer {
+            if self.healthy {
+                return ReloadAnswer::Applied(serde_json::json!({ "generation": 2 }));
+            }
+            ReloadAnswer::Refused("weir.toml:1:1: error: wrong".to_owned())
+        }
+    }
+
+    fn ask(healthy: bool, method: &Method, path: &str) -> (u16, String) {
+        let response = answer(&Node { healthy }, method, path);
+        (response.status().as_u16(), String::from_utf8(response.body().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn every_page_tells_health_from_sickness() {
+        for path in ["/livez", "/readyz"] {
+            assert_eq!(ask(true, &Method::GET, path).0, 200, "{path}");
+            assert_eq!(ask(false, &Method::GET, path).0, 503, "{path}");
+        }
+        assert_eq!(ask(true, &Method::POST, "/reload").0, 200);
+        assert_eq!(ask(false, &Method::POST, "/reload"), (422, "weir.toml:1:1: error: wrong\n".to_owned()));
+    }
+
+    #[test]
+    fn an_unknown_page_is_404_and_a_wrong_method_405() {
+        assert_eq!(ask(true, &Method::GET, "/").0, 404);
+        assert_eq!(ask(true, &Method::GET, "/metrics/").0, 404);
+        let response = answer(&Node { healthy: true }, &Method::GET, "/reload");
+        assert_eq!(response.status().as_u16(), 405);
+        assert_eq!(response.headers()[ALLOW], "POST");
+        assert_eq!(ask(true, &Method::DELETE, "/metrics").0, 405);
+    }
+}

@@ -1,0 +1,172 @@
+//! The thread, the runtime and the accept loop of the admin listener.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::BoundAdmin;
+use super::routes::{Operations, answer};
+use crate::task;
+
+/// The admin listener at work. Dropping it closes the listener and ends its thread.
+#[derive(Debug)]
+pub struct AdminServer {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AdminServer {
+    /// Starts answering on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread or no runtime.
+    pub fn start(bound: BoundAdmin, operations: Arc<dyn Operations>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            TcpListener::from_std(bound.listener)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = accept(listener, operations) => (),
+                    _ = stopped => (),
+                }
+            });
+            // A reload that reads a slow file system is not waited for.
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new().name("weir-admin".to_owned()).spawn(serve)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the admin listener panicked");
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, operations: Arc<dyn Operations>) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => drop(task::spawn("admin connection", serve(stream, Arc::clone(&operations), place))),
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, operations: Arc<dyn Operations>, _place: OwnedSemaphorePermit) {
+    let service = service_fn(move |request| respond(request, Arc::clone(&operations)));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(MAX_IDLE)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = tokio::time::timeout(MAX_CONNECTION_AGE, connection).await {
+        tracing::debug!(%error, "an admin connection broke");
+    }
+}
+
+/// A reload reads files, so the answer is made where blocking does not hold up the other pages.
+async fn respond(
+    request: Request<Incoming>,
+    operations: Arc<dyn Operations>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, _body) = request.into_parts();
+    if parts.method != http::Method::POST {
+        return Ok(answer(&*operations, &parts.method, parts.uri.path()).map(Full::new));
+    }
+    let answered =
+        tokio::task::spawn_blocking(move || answer(&*operations, &parts.method, parts.uri.path()).map(Full::new));
+    Ok(answered.await.unwrap_or_else(|_| {
+        let mut failed = Response::new(Full::new(Bytes::from_static(b"the reload panicked\n")));
+        *failed.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+        failed
+    }))
+}
+
+/// Scrapers and probes are few; more wait in the kernel's accept queue.
+const MAX_CONNECTIONS: usize = 64;
+/// The least that hyper takes; a request line and its headers must fit.
+const MAX_HEADER_BYTES: usize = 8 * 1024;
+const MAX_IDLE: Duration = Duration::from_secs(30);
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(300);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use weir_testkit::http::{get, raw, send};
+
+    use super::super::{Readiness, ReloadAnswer};
+    use super::*;
+
+    struct Node;
+
+    impl Operations for Node {
+        fn metrics(&self) -> String {
+            "weir_config_generation 1\n".to_owned()
+        }
+
+        fn is_alive(&self) -> bool {
+            true
+        }
+
+        fn readiness(&self) -> Readiness {
+            Readiness { ready: false, reason: "starting" }
+        }
+
+        fn status(&self) -> serde_json::Value {
+            serde_json::json!({})
+        }
+
+        fn reload(&self) -> ReloadAnswer {
+            panic!("on purpose")
+        }
+    }
+
+    #[tokio::test]
+    async fn it_answers_on_its_own_thread_and_stops_when_dropped() {
+        let bound = BoundAdmin::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = bound.address();
+        let server = AdminServer::start(bound, Arc::new(Node)).unwrap();
+        assert_eq!(get(address, "/metrics").await.text(), "weir_config_generation 1\n");
+        let readiness = get(address, "/readyz").await;
+        assert_eq!((readiness.status.as_u16(), readiness.json()["reason"].as_str()), (503, Some("starting")));
+        assert_eq!(send(address, "POST", "/reload", &[], "").await.status.as_u16(), 500);
+        assert_eq!(get(address, "/livez").await.status.as_u16(), 200);
+        drop(server);
+        assert!(std::net::TcpStream::connect(address).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_request_past_the_bound_is_refused() {
+        let bound = BoundAdmin::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = bound.address();
+        let _server = AdminServer::start(bound, Arc::new(Node)).unwrap();
+        let request = format!("GET /livez HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(2 * MAX_HEADER_BYTES));
+        let answer = String::from_utf8(raw(address, request.as_bytes()).await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+}

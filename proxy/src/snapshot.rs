@@ -1,0 +1,30 @@
+//! The configuration in force, as one value that is swapped whole.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use weir_config::Config;
+use weir_logic::route::RouteTable;
+
+/// A configuration and what is derived from it. A request takes one snapshot and keeps it to its end, so that a reload never
+/// shows it two configurations.
+#[derive(Debug)]
+pub struct ConfigSnapshot {
+    /// The configuration.
+    pub config: Config,
+    /// Its routes, ready to be searched.
+    pub table: RouteTable,
+    /// 1 at the start; each applied reload adds one.
+    pub generation: u64,
+}
+
+/// Where everyone finds the snapshot in force.
+pub type SharedSnapshot = Arc<ArcSwap<ConfigSnapshot>>;
+
+impl ConfigSnapshot {
+    /// The snapshot of a configuration.
+    pub fn new(config: Config, generation: u64) -> Self {
+        let table = RouteTable::new(&config.routes);
+        Self { config, table, generation }
+    }
+}
