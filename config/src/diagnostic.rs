@@ -236,6 +236,11 @@ impl Findings {
         self.unreadable
     }
 
+    /// Whether something that refuses the configuration was found so far.
+    pub(crate) fn has_errors(&self) -> bool {
+        self.drafts.iter().any(|draft| draft.severity == Severity::Error)
+    }
+
     /// Reports that a file could not be read as a tree.
     pub(crate) fn unreadable(&mut self, at: At, message: impl Into<String>) -> &mut Draft {
         self.unreadable = true;

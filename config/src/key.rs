@@ -187,9 +187,10 @@ impl Kind {
         match self {
             _ if structured => text.to_owned(),
             Self::Text(_) | Self::File | Self::Duration | Self::Size | Self::Choice(_) => quoted(text),
-            Self::List(element) => format!("[{}]", element.literal(text)),
+            Self::List(element) => element.literal(text),
             Self::Either(first, _) => first.literal(text),
-            Self::Ratio | Self::Integer | Self::Boolean | Self::Table(_) => text.to_owned(),
+            Self::Integer => grouped(text),
+            Self::Ratio | Self::Boolean | Self::Table(_) => text.to_owned(),
         }
     }
 
@@ -255,4 +256,16 @@ impl Description {
 /// A TOML basic string.
 pub(crate) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// A whole number with its thousands apart.
+fn grouped(digits: &str) -> String {
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) && digits.len() > 4 {
+            text.push('_');
+        }
+        text.push(digit);
+    }
+    text
 }

@@ -12,6 +12,8 @@ mod grammar;
 mod key;
 mod model;
 mod parse;
+#[cfg(test)]
+mod reference;
 mod schema;
 mod section;
 mod sections;
@@ -30,3 +32,6 @@ pub use parse::{Parsed, parse};
 pub use schema::schema;
 pub use show::to_toml;
 pub use units::{ByteSize, Ratio, UnitError, duration_from_text, duration_to_text};
+
+/// A complete configuration with every key of every table explained: the text of `weir config example`.
+pub const EXAMPLE: &str = include_str!("../weir.toml");

@@ -117,7 +117,10 @@ impl<'t, 'c> Reader<'t, 'c> {
                     .label(format!("here `{selector}` is \"{case}\""));
                 continue;
             }
-            let draft = findings.error(entry.key_at, format!("`{}` is no key of `{}`", entry.key, description.title));
+            let draft = match description.title {
+                ROOT => findings.error(entry.key_at, format!("there is no table or key named `{}`", entry.key)),
+                title => findings.error(entry.key_at, format!("`{}` is no key of `{title}`", entry.key)),
+            };
             match nearest(&entry.key, known.iter().map(|key| key.name)) {
                 Some(name) => draft.help(format!("did you mean `{name}`?")),
                 None => {

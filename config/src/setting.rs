@@ -14,7 +14,7 @@ use crate::form::Form;
 use crate::key::{Key, Kind, quoted};
 use crate::section::{Context, Names, Setting, wrong_type};
 use crate::tree::{Node, Value};
-use crate::units::{ByteSize, Ratio, duration_from_text, duration_to_text};
+use crate::units::{ByteSize, Ratio, duration_from_text, duration_to_text, guess_duration, guess_size};
 use crate::{CoreId, IdentitySource, KeyPart, PathPattern, Peer};
 
 impl Setting for bool {
@@ -59,7 +59,7 @@ integer_settings!(usize, u32, u16);
 
 /// A quantity with an order, so that it can be held to bounds.
 macro_rules! quantity_setting {
-    ($type:ty, $kind:expr, $parse:expr, $print:expr) => {
+    ($type:ty, $kind:expr, $parse:expr, $guess:expr, $print:expr) => {
         impl Setting for $type {
             const KIND: Kind = $kind;
 
@@ -71,7 +71,10 @@ macro_rules! quantity_setting {
                 let value = match $parse(text) {
                     Ok(value) => value,
                     Err(error) => {
-                        context.findings.error(node.at, format!("{} is {error}", quoted(text)));
+                        let draft = context.findings.error(node.at, format!("{} is {error}", node.shown()));
+                        if let Some(guess) = $guess(text).filter(|_| node.secret.is_none()) {
+                            draft.help(format!("did you mean {}?", quoted(&guess)));
+                        }
                         return None;
                     }
                 };
@@ -87,16 +90,11 @@ macro_rules! quantity_setting {
         }
     };
 }
-quantity_setting!(Duration, Kind::Duration, duration_from_text, duration_to_text);
-quantity_setting!(ByteSize, Kind::Size, ByteSize::from_str, |size: ByteSize| size.to_string());
+quantity_setting!(Duration, Kind::Duration, duration_from_text, guess_duration, duration_to_text);
+quantity_setting!(ByteSize, Kind::Size, ByteSize::from_str, guess_size, |size: ByteSize| size.to_string());
 
 fn out_of_bounds<T>(node: &Node, key: &Key, (least, most): (&str, &str), context: &mut Context) -> Option<T> {
-    let value = match &node.value {
-        Value::Text(text) => quoted(text),
-        Value::Integer(value) => value.to_string(),
-        _ => "the value".to_owned(),
-    };
-    context.findings.error(node.at, format!("`{}` cannot be {value}", key.name)).label(format!(
+    context.findings.error(node.at, format!("`{}` cannot be {}", key.name, node.shown())).label(format!(
         "expected {} to {}",
         key.kind.literal(least),
         key.kind.literal(most)
@@ -146,9 +144,9 @@ impl Setting for String {
             return Some(text.to_owned());
         }
         let lower = text.to_lowercase();
-        let draft = context.findings.error(node.at, format!("{} is not right for `{}`", quoted(text), key.name));
+        let draft = context.findings.error(node.at, format!("{} is not right for `{}`", node.shown(), key.name));
         draft.label(format!("expected {}", key.form.expected()));
-        if lower != *text && key.form.accepts(&lower) {
+        if lower != *text && key.form.accepts(&lower) && node.secret.is_none() {
             draft.help(format!("did you mean {}?", quoted(&lower)));
         }
         None
@@ -189,7 +187,7 @@ impl Setting for CoreId {
 
 /// Reports a name that nothing declares.
 fn undeclared(node: &Node, what: &str, name: &str, known: &[String], context: &mut Context) {
-    let draft = context.findings.error(node.at, format!("there is no {what} named {}", quoted(name)));
+    let draft = context.findings.error(node.at, format!("there is no {what} named {}", node.shown()));
     match nearest(name, known.iter().map(String::as_str)) {
         Some(near) => draft.help(format!("did you mean {}?", quoted(near))),
         None if known.is_empty() => draft.note(format!("no `[[{what}]]` is declared")),
@@ -229,7 +227,7 @@ macro_rules! text_settings {
                     wrong_type(node, key, context);
                     return None;
                 };
-                parsed(node, text, $what, $parse(text), context)
+                parsed(node, $what, $parse(text), context)
             }
 
             fn write(&self, _: &Names) -> Option<toml::Value> {
@@ -254,17 +252,11 @@ fn network(text: &str) -> Result<IpNet, &'static str> {
     text.parse().ok().or_else(lone).ok_or("not a network")
 }
 
-fn parsed<T, E: Display>(
-    node: &Node,
-    text: &str,
-    what: &str,
-    result: Result<T, E>,
-    context: &mut Context,
-) -> Option<T> {
+fn parsed<T, E: Display>(node: &Node, what: &str, result: Result<T, E>, context: &mut Context) -> Option<T> {
     match result {
         Ok(value) => Some(value),
         Err(error) => {
-            let draft = context.findings.error(node.at, format!("{} is {error}", quoted(text)));
+            let draft = context.findings.error(node.at, format!("{} is {error}", node.shown()));
             draft.label(format!("expected {what}"));
             None
         }
@@ -359,7 +351,7 @@ pub(crate) fn chosen<T: Copy>(node: &Node, key: &Key, words: &[(&str, T)], conte
         return Some(*value);
     }
     let names: Vec<String> = words.iter().map(|(word, _)| quoted(word)).collect();
-    let draft = context.findings.error(node.at, format!("`{}` cannot be {}", key.name, quoted(text)));
+    let draft = context.findings.error(node.at, format!("`{}` cannot be {}", key.name, node.shown()));
     draft.label(format!("expected one of {}", names.join(", ")));
     if let Some(near) = nearest(text, words.iter().map(|(word, _)| *word)) {
         draft.help(format!("did you mean {}?", quoted(near)));

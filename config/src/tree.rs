@@ -10,6 +10,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 use crate::diagnostic::{At, Findings};
 use crate::environment::Environment;
 use crate::expand::expand;
+use crate::key::quoted;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -62,6 +63,16 @@ impl Node {
             Value::List(_) => "a list",
             Value::Table(_) => "a table",
             Value::Broken => "broken",
+        }
+    }
+
+    /// The value as messages may print it: what was read from a file stays there.
+    pub(crate) fn shown(&self) -> String {
+        match (&self.secret, &self.value) {
+            (Some(file), _) => format!("the content of {}", file.display()),
+            (None, Value::Text(text)) => quoted(text),
+            (None, Value::Integer(value)) => value.to_string(),
+            _ => self.kind().to_owned(),
         }
     }
 

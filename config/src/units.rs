@@ -118,7 +118,7 @@ pub fn duration_from_text(text: &str) -> Result<Duration, UnitError> {
             return Err(if unit.is_empty() { UnitError::TimeWithoutUnit } else { UnitError::NotATime });
         };
         if rank >= last {
-            return Err(UnitError::NotATime);
+            return Err(UnitError::UnitsInDisorder);
         }
         last = rank;
         let nanos = u128::from(count) * u128::from(TIME_UNITS[rank].1);
@@ -151,6 +151,30 @@ pub fn duration_to_text(duration: Duration) -> String {
     text
 }
 
+/// The size that a text probably means.
+pub(crate) fn guess_size(text: &str) -> Option<String> {
+    let (count, unit, rest) = number_and_unit(text.trim())?;
+    let known = SIZE_UNITS.iter().map(|(name, _)| *name);
+    let named =
+        if unit.is_empty() { Some("B") } else { known.into_iter().find(|name| name.eq_ignore_ascii_case(unit)) };
+    named.filter(|_| rest.is_empty()).map(|unit| format!("{count} {unit}"))
+}
+
+/// The time that a text probably means.
+pub(crate) fn guess_duration(text: &str) -> Option<String> {
+    let (count, unit, rest) = number_and_unit(text.trim())?;
+    let unit = unit.to_ascii_lowercase();
+    let unit = match unit.strip_suffix('s').unwrap_or(&unit) {
+        "" | "sec" | "second" => "s",
+        "min" | "minute" | "m" => "m",
+        "hr" | "hour" | "h" => "h",
+        "day" | "d" => "d",
+        "msec" | "milli" | "millisecond" => "ms",
+        _ => return None,
+    };
+    rest.is_empty().then(|| format!("{count}{unit}"))
+}
+
 /// Why a text is not the quantity that was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnitError {
@@ -162,6 +186,8 @@ pub enum UnitError {
     NotATime,
     /// A number where a time was expected.
     TimeWithoutUnit,
+    /// A time whose units do not fall.
+    UnitsInDisorder,
     /// Not a number from 0 to 1, nor a percentage.
     NotARatio,
     /// Larger than any configuration can mean.
@@ -179,6 +205,7 @@ impl fmt::Display for UnitError {
                 "not a time; write whole numbers with d, h, m, s, ms, us or ns, as in \"60s\" or \"1h30m\""
             }
             Self::TimeWithoutUnit => "a time without a unit; write it as in \"60s\" or \"250ms\"",
+            Self::UnitsInDisorder => "not a time: each unit stands once, the larger first, as in \"1h30m\"",
             Self::NotARatio => "not a ratio; write a number from 0 to 1, or a percentage as in \"10 %\"",
             Self::TooLarge => "too large",
         })

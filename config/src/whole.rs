@@ -7,19 +7,26 @@ use crate::diagnostic::{At, Findings};
 use crate::key::quoted;
 use crate::sections::Read;
 use crate::tree::Node;
-use crate::{Action, CacheRoute, ClientAuth, IdentitySource, KeyPart, LookupRoute, Method, Route, Segment};
+use crate::{Action, ClientAuth, IdentitySource, KeyPart, Listener, Method, Route, Segment};
 
 /// Reports all contradictions between tables.
 pub(crate) fn judge(read: &Read, findings: &mut Findings) {
-    names_meet("listener", read.listeners.iter().map(|(listener, node)| (listener.name.as_str(), node)), findings);
+    let named =
+        read.listeners.iter().filter(|(_, node)| node.table().is_some_and(|table| table.node("name").is_some()));
+    names_meet("listener", named.map(|(listener, node)| (listener.name.as_str(), node)), findings);
     names_meet("core", read.cores.iter().map(|(core, node)| (core.name.as_str(), node)), findings);
     names_meet("stream", read.streams.iter().map(|(stream, node)| (stream.name.as_str(), node)), findings);
     names_meet("route", read.routes.iter().map(|(route, node)| (route.name.as_str(), node)), findings);
     addresses_meet(read, findings);
     routes_meet(&read.routes, findings);
-    unused(read, findings);
-    identity(read, findings);
+    keys_are_filled(read, findings);
     records_fit(read, findings);
+    // Doubts are worth saying only about what is otherwise right: a wrong route may be what leads to a stream.
+    if !findings.has_errors() {
+        unused(read, findings);
+        tenants_are_known(read, findings);
+        sources_are_there(read, findings);
+    }
 }
 
 /// The place of a key's value in a table, or of the table.
@@ -132,15 +139,11 @@ fn unused(read: &Read, findings: &mut Findings) {
     }
 }
 
-/// Doubts about names that can never be there.
-fn identity(read: &Read, findings: &mut Findings) {
+/// Refuses keys with a name that no source fills.
+fn keys_are_filled(read: &Read, findings: &mut Findings) {
     let Some(identity) = &read.identity else { return };
     for (route, node) in &read.routes {
-        let (Action::Cache(CacheRoute { key, shared, .. }) | Action::Lookup(LookupRoute { key, shared, .. })) =
-            &route.action
-        else {
-            continue;
-        };
+        let Some((key, _)) = key_and_shared(&route.action) else { continue };
         for (part, sources, name) in
             [(KeyPart::Agent, &identity.agent, "agent"), (KeyPart::Tenant, &identity.tenant, "tenant")]
         {
@@ -154,7 +157,24 @@ fn identity(read: &Read, findings: &mut Findings) {
                     .help(format!("add `{name} = \"certificate.cn\"`, or another source, to `[identity]`"));
             }
         }
-        if !shared && identity.tenant.is_empty() {
+    }
+}
+
+fn key_and_shared(action: &Action) -> Option<(&[KeyPart], bool)> {
+    match action {
+        Action::Cache(route) => Some((&route.key, route.shared)),
+        Action::Lookup(route) => Some((&route.key, route.shared)),
+        Action::Aggregate(_) | Action::Forward(_) => None,
+    }
+}
+
+/// Doubts about routes that are to keep tenants apart and cannot know them.
+fn tenants_are_known(read: &Read, findings: &mut Findings) {
+    if read.identity.as_ref().is_none_or(|identity| !identity.tenant.is_empty()) {
+        return;
+    }
+    for (route, node) in &read.routes {
+        if key_and_shared(&route.action).is_some_and(|(_, shared)| !shared) {
             findings
                 .warning(
                     place(node, "name"),
@@ -164,43 +184,28 @@ fn identity(read: &Read, findings: &mut Findings) {
                 .help("add `tenant = \"certificate.o\"`, or another source, to `[identity]`");
         }
     }
-    sources(read, findings);
 }
 
-fn sources(read: &Read, findings: &mut Findings) {
+/// Doubts about sources of names that can never be there.
+fn sources_are_there(read: &Read, findings: &mut Findings) {
     let Some(identity) = &read.identity else { return };
-    let certificates = read
-        .listeners
-        .iter()
-        .any(|(listener, _)| listener.tls.as_ref().is_some_and(|tls| tls.client_auth != ClientAuth::Off));
+    let asks = |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_auth != ClientAuth::Off);
+    let certificates = read.listeners.iter().any(|(listener, _)| asks(listener));
     let headers = read.listeners.iter().any(|(listener, _)| listener.trusted_headers);
-    let at = At::default();
-    for source in identity.agent.iter().chain(&identity.tenant) {
-        match source {
-            IdentitySource::Header(_) if !headers => {
-                findings
-                    .warning(at, format!("the identity source `{source}` is never believed"))
-                    .note("no listener has `trusted_headers = true`");
-            }
-            IdentitySource::Path(name)
-                if !read.routes.iter().any(|(route, _)| route.path.parameters().any(|known| known == name)) =>
-            {
-                findings
-                    .warning(at, format!("the identity source `{source}` is never there"))
-                    .note(format!("no route has a parameter `{name}`"));
-            }
-            IdentitySource::CertificateCommonName
-            | IdentitySource::CertificateOrganization
-            | IdentitySource::CertificateOrganizationalUnit
-            | IdentitySource::CertificateAlternativeName
-                if !certificates =>
-            {
-                findings
-                    .warning(at, format!("the identity source `{source}` is never there"))
-                    .note("no listener asks for certificates: `client_auth` is \"off\" on all of them");
-            }
-            _ => {}
-        }
+    let has_parameter =
+        |name: &str| read.routes.iter().any(|(route, _)| route.path.parameters().any(|known| known == name));
+    let table = read.root.table().and_then(|root| root.node("identity")).and_then(Node::table);
+    let nodes = ["agent", "tenant"].iter().filter_map(|key| table?.node(key)).flat_map(Node::elements);
+    for (source, node) in identity.agent.iter().chain(&identity.tenant).zip(nodes) {
+        let why = match source {
+            IdentitySource::Header(_) if headers => continue,
+            IdentitySource::Header(_) => "no listener has `trusted_headers = true`".to_owned(),
+            IdentitySource::Path(name) if has_parameter(name) => continue,
+            IdentitySource::Path(name) => format!("no route has a parameter `{name}`"),
+            _ if certificates => continue,
+            _ => "no listener asks for certificates: `client_auth` is \"off\" on all of them".to_owned(),
+        };
+        findings.warning(node.at, format!("the identity source `{source}` never counts")).note(why);
     }
 }
 

@@ -38,7 +38,7 @@ section! { Presence, "[presence]",
     interval: Duration = Key::default("60s",
         "The time between two reports.").between("1s", "1h");
     max_agents: usize = Key::default("2000000",
-        "Agents remembered between two reports, at most; past it a report leaves early. Memory: about 200 B for each.")
+        "Agents remembered between two reports, at most; past it a report leaves early. Bounds the memory that presence takes.")
         .between("1000", "100000000");
     path: String = Key::default("/v1/presence",
         "The path at the core that takes reports.").form(Form::RequestPath);

@@ -24,7 +24,7 @@ section! { Limits, "[limits]", "What one request may cost and what all of them t
         "Bytes of request bodies held in memory at once over all requests, at most; more is answered 503. This bounds the \
          memory that uploads take.").between("1 MiB", "1 TiB");
     max_requests: usize = Key::default("20000",
-        "Requests worked on at once, at most. Memory: about 20 KiB for each, bodies not counted.").between("1", "10000000");
+        "Requests worked on at once, at most. Bounds, with max_header_bytes for each, the memory that requests take besides their bodies.").between("1", "10000000");
     classes: ClassLimits = Key::table("The part of max_requests that each class may fill.");
     cache: CacheLimits = Key::table("The cache's bounds.");
 }}

@@ -32,8 +32,7 @@ section! { Listener, "[[listener]]", "An address that agents connect to.", liste
     max_http2_streams: u32 = Key::default("128",
         "Streams that one HTTP/2 connection may have open at once.").between("1", "65535").restart();
     max_connections: usize = Key::default("100000",
-        "Connections open at once, at most; one more is closed as soon as it is accepted. Memory: about 40 KiB for each with \
-         TLS when idle.").between("1", "10000000");
+        "Connections open at once, at most; one more is closed as soon as it is accepted.").between("1", "10000000");
     idle_timeout: Duration = Key::default("5m",
         "The time a kept-alive connection may stay without a request.").between("1s", "1d");
     header_timeout: Duration = Key::default("10s",
@@ -105,9 +104,6 @@ fn listener_agrees(listener: &mut Listener, reader: &mut Reader<'_, '_>) {
             .warning("proxy_protocol", "`proxy_protocol` without `proxy_sources` believes every private network")
             .note("whoever reaches the listener from a private address can claim any other address")
             .help("name the networks of the load balancer, as in `proxy_sources = [\"10.0.0.0/8\"]`");
-    }
-    if !on && reader.has("proxy_sources") {
-        reader.warning("proxy_sources", "`proxy_sources` does nothing while `proxy_protocol` is \"off\"");
     }
 }
 

@@ -1,74 +1,105 @@
 //! What one route says about its requests, held against its action: methods, and the parts of its key.
+//!
+//! The table is judged as it stands, not the route that it becomes, so that one wrong key does not hide another.
+
+use std::str::FromStr;
 
 use crate::diagnostic::nearest;
 use crate::section::Reader;
-use crate::tree::Node;
-use crate::{Action, KeyPart, Method, Route};
+use crate::tree::{Node, Value};
+use crate::{KeyPart, PathPattern};
 
 /// Refuses methods that the action cannot take.
-pub(super) fn judge_methods(route: &Route, reader: &mut Reader<'_, '_>) {
-    let (action, allowed): (_, &[Method]) = match route.action {
-        Action::Cache(_) => ("cache", &[Method::Get, Method::Head, Method::Post]),
-        Action::Lookup(_) => ("lookup", &[Method::Get, Method::Head, Method::Post]),
-        Action::Aggregate(_) => ("aggregate", &[Method::Post]),
-        Action::Forward(_) => return,
+pub(super) fn judge_methods(action: &str, reader: &mut Reader<'_, '_>) {
+    let allowed: &[&str] = match action {
+        "cache" | "lookup" => &["GET", "HEAD", "POST"],
+        "aggregate" => &["POST"],
+        _ => return,
     };
-    let names: Vec<&str> = allowed.iter().map(|method| method.as_str()).collect();
-    let at = find(reader.node("match"), "method").map_or(reader.place("match"), |node| node.at);
-    for method in route.methods.iter().filter(|method| !allowed.contains(method)) {
+    let given = find(reader.node("match"), "method");
+    if given.is_none() && !allowed.contains(&"GET") && reader.has("match") {
+        reader
+            .error("match", format!("a route with `action = \"{action}\"` cannot take GET"))
+            .label("`method` is left out, which means GET")
+            .help(format!("add `method = \"{}\"`", allowed[0]));
+    }
+    for node in given.map(Node::elements).unwrap_or_default() {
+        let Some(method) = node.text().filter(|method| METHODS.contains(method) && !allowed.contains(method)) else {
+            continue;
+        };
         reader
             .context
             .findings
-            .error(at, format!("a route with `action = \"{action}\"` cannot take {}", method.as_str()))
-            .label(format!("expected {}", names.join(", ")));
+            .error(node.at, format!("a route with `action = \"{action}\"` cannot take {method}"))
+            .label(format!("expected {}", allowed.join(", ")));
     }
 }
 
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
 /// Refuses parts of a key that a request of this route cannot have or that contradict `shared`.
-pub(super) fn judge_key(route: &Route, reader: &mut Reader<'_, '_>) {
-    let (key, shared, node) = match &route.action {
-        Action::Cache(cache) => (&cache.key, cache.shared, reader.node("key")),
-        Action::Lookup(lookup) => (&lookup.key, lookup.shared, find(reader.node("lookup"), "key")),
-        Action::Aggregate(_) | Action::Forward(_) => return,
+pub(super) fn judge_key(action: &str, reader: &mut Reader<'_, '_>) {
+    let key = match action {
+        "cache" => reader.node("key"),
+        "lookup" => find(reader.node("lookup"), "key"),
+        _ => return,
     };
-    for (index, part) in key.iter().enumerate() {
-        let Some(at) = node.and_then(|node| node.elements().get(index)).map(|node| node.at) else { continue };
-        let findings = &mut reader.context.findings;
-        match part {
-            KeyPart::Path(name) if !route.path.parameters().any(|known| known == name) => {
-                let draft = findings.error(at, format!("the path has no parameter `{name}`"));
-                draft.note(format!("the path is {}", route.path));
-                if let Some(near) = nearest(name, route.path.parameters()) {
-                    draft.help(format!("did you mean \"path.{near}\"?"));
-                }
-            }
-            KeyPart::Body(_) if route.methods != [Method::Post] => {
-                let other = route
-                    .methods
-                    .iter()
-                    .find(|method| **method != Method::Post)
-                    .map_or("GET", |method| method.as_str());
-                findings
-                    .error(at, format!("`{part}` in the key of a route that takes {other}"))
-                    .note("only the body of a POST is read for a key")
-                    .help("put POST on a route of its own, with `match = { method = \"POST\", ... }`");
+    let pattern =
+        find(reader.node("match"), "path").and_then(Node::text).and_then(|text| PathPattern::from_str(text).ok());
+    let methods = find(reader.node("match"), "method").map(Node::elements).unwrap_or_default();
+    let methods: Vec<&str> = methods.iter().filter_map(Node::text).collect();
+    let shared = reader.node("shared").is_some_and(|node| matches!(node.value, Value::Boolean(true)));
+    let mut of_body = false;
+    for node in key.map(Node::elements).unwrap_or_default() {
+        let Some(part) = node.text().and_then(|text| KeyPart::from_str(text).ok()) else { continue };
+        match &part {
+            KeyPart::Path(name) => judge_parameter(name, pattern.as_ref(), node, reader),
+            KeyPart::Body(_) => {
+                of_body = true;
+                judge_body(&part, &methods, node, reader);
             }
             KeyPart::Agent | KeyPart::Tenant if shared => {
-                findings
-                    .error(at, format!("`{part}` in the key of a `shared` route"))
-                    .note("`shared = true` says that one tenant's answer may go to another; an answer that depends on who asks may not")
+                reader
+                    .context
+                    .findings
+                    .error(node.at, format!("`{part}` in the key of a `shared` route"))
+                    .note(
+                        "an answer that depends on who asks may not go to another tenant, which `shared = true` allows",
+                    )
                     .help(format!("leave `{part}` out of the key, or set `shared = false`"));
             }
             _ => {}
         }
     }
-    let takes_posts = matches!(route.action, Action::Cache(_)) && route.methods.contains(&Method::Post);
-    if takes_posts && !key.iter().any(|part| matches!(part, KeyPart::Body(_))) {
+    if action == "cache" && methods.contains(&"POST") && !of_body {
         reader
             .warning("key", "a cached POST whose key has no part of the body")
             .note("every body would get the same answer")
             .help("name what the answer depends on, as in `key = [\"body./policy\"]`");
     }
+}
+
+fn judge_parameter(name: &str, pattern: Option<&PathPattern>, node: &Node, reader: &mut Reader<'_, '_>) {
+    let Some(pattern) = pattern else { return };
+    if pattern.parameters().any(|known| known == name) {
+        return;
+    }
+    let draft = reader.context.findings.error(node.at, format!("the path has no parameter `{name}`"));
+    match nearest(name, pattern.parameters()) {
+        Some(near) => draft.help(format!("did you mean \"path.{near}\"?")),
+        None => draft.note(format!("the path is {pattern}")),
+    };
+}
+
+fn judge_body(part: &KeyPart, methods: &[&str], node: &Node, reader: &mut Reader<'_, '_>) {
+    let other = if methods.is_empty() { Some(&"GET") } else { methods.iter().find(|method| **method != "POST") };
+    let Some(other) = other else { return };
+    reader
+        .context
+        .findings
+        .error(node.at, format!("`{part}` in the key of a route that takes {other}"))
+        .note("only the body of a POST is read for a key")
+        .help("put POST on a route of its own, with `match = { method = \"POST\", ... }`");
 }
 
 fn find<'t>(table: Option<&'t Node>, key: &str) -> Option<&'t Node> {

@@ -32,6 +32,8 @@ const ROUTE: Key = Key::tables("What to do with which request.").named::<Vec<Rou
 
 /// What could be read. Lists hold what was right in them, each with the place of its table.
 pub(crate) struct Read {
+    /// The whole tree, for the places of things.
+    pub(crate) root: Node,
     pub(crate) edge: Option<Edge>,
     pub(crate) admin: Option<Admin>,
     pub(crate) identity: Option<Identity>,
@@ -49,6 +51,7 @@ pub(crate) fn read(table: Table, context: &mut Context) -> Option<Read> {
     let node = Node { at: At::default(), value: Value::Table(table), directory: Default::default(), secret: None };
     let mut reader = Reader::open(&node, &INCLUDE, context)?;
     let read = Read {
+        root: node.clone(),
         edge: reader.take(ROOT, &EDGE),
         listeners: tables(&mut reader, &LISTENER),
         admin: reader.take(ROOT, &ADMIN),

@@ -261,13 +261,12 @@ impl Setting for Route {
             Some("forward") => ForwardKeys::fields(&mut reader).map(|keys| Action::Forward(keys.forward)),
             _ => None,
         };
-        let route = head.zip(action).map(|(head, action)| head.into_route(action));
-        if let Some(route) = &route {
-            judge_methods(route, &mut reader);
-            judge_key(route, &mut reader);
+        if let Some(name) = name {
+            judge_methods(name, &mut reader);
+            judge_key(name, &mut reader);
         }
         reader.finish(&DESCRIPTION, name);
-        route
+        head.zip(action).map(|(head, action)| head.into_route(action))
     }
 
     fn write(&self, names: &Names) -> Option<toml::Value> {

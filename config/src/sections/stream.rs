@@ -69,7 +69,7 @@ section! { fields EventKeys, "[[stream]]", |_, _| {}, {
         "The time over which repeats are counted; a repeat reaches the core this much later than it happened, at most.")
         .between("100ms", "1h");
     max_keys: usize = Key::default("2000000",
-        "Keys held at once, at most; over it the fullest part leaves early, marked. Memory: about 1 KiB for each.")
+        "Keys held at once, at most; over it the fullest part leaves early, marked. Bounds the memory that merging takes: the same fields of each key, and its exemplars.")
         .between("100", "1000000000");
 }, &DESCRIPTION }
 
