@@ -6,6 +6,8 @@ pub mod admin;
 pub mod app;
 pub mod clock;
 pub mod environment;
+pub mod exit;
+pub mod explain;
 pub mod logging;
 pub mod metrics;
 pub mod snapshot;

@@ -1,0 +1,219 @@
+//! The lines of an explanation: a label, a value, one fact each.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use weir_batch::{Encoding, Framing, Upload, UploadLimits};
+use weir_config::{
+    Action, AggregateRoute, CacheRoute, Calm, Config, ForwardRoute, LookupRoute, Mode, Ratio, Route, duration_to_text,
+};
+use weir_logic::key::{self, KeyError, NamedValue, Scope};
+use weir_logic::{Call, Identity, Refusal, cache};
+
+/// An explanation in the making.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    text: String,
+}
+
+impl Report {
+    pub(super) fn text(self) -> String {
+        self.text
+    }
+
+    pub(super) fn line(&mut self, label: &str, value: impl AsRef<str>) {
+        for (number, line) in value.as_ref().lines().enumerate() {
+            let label = if number == 0 { label } else { "" };
+            // Writing to a String does not fail.
+            let _written: std::fmt::Result = writeln!(self.text, "{label:<12} {line}");
+        }
+    }
+
+    pub(super) fn refused(&mut self, refusal: Refusal, why: &str) {
+        self.line("answer", format!("{} {}: {why}", refusal.status(), refusal.label()));
+    }
+
+    pub(super) fn route(&mut self, config: &Config, route: &Route, identity: &Identity) {
+        let methods: Vec<String> = route.methods.iter().map(|method| format!("{method:?}").to_uppercase()).collect();
+        let host = route.host.as_deref().map_or(String::new(), |host| format!(" at {host}"));
+        self.line("route", format!("{} ({} {}{host})", route.name, methods.join(" "), route.path.text));
+        self.line("class", format!("{:?}", route.class).to_lowercase());
+        self.line("core", &config.core(route.core).name);
+        let agent = identity.agent.as_ref().map_or("unknown", |agent| agent.as_str());
+        let tenant = identity.tenant.as_ref().map_or("unknown", |tenant| tenant.as_str());
+        self.line("identity", format!("agent {agent}, tenant {tenant}"));
+    }
+
+    pub(super) fn action(&mut self, config: &Config, call: &Call<'_>) {
+        match &call.route.action {
+            Action::Cache(route) => self.cache(call, route),
+            Action::Lookup(route) => self.lookup(call, route),
+            Action::Aggregate(route) => self.aggregate(config, call, route),
+            Action::Forward(route) => self.forward(route),
+        }
+    }
+
+    fn cache(&mut self, call: &Call<'_>, route: &CacheRoute) {
+        self.line("action", "cache: answered here; one fill for all who ask for the same key");
+        let explanation = match cache::explain(call, route) {
+            Ok(explanation) => explanation,
+            Err(error) => return self.no_key(error),
+        };
+        self.key(&explanation.key, route.shared);
+        self.line("digest", &explanation.digest);
+        let ttl = &route.ttl;
+        self.line(
+            "fresh for",
+            format!(
+                "{} (200, 203, 204), {} (301, 308), {} (404, 410){}",
+                kept(ttl.ok),
+                kept(ttl.redirect),
+                kept(ttl.not_found),
+                jitter(route.jitter),
+            ),
+        );
+        self.line(
+            "stale for",
+            format!(
+                "{} more while it is fetched anew, {} more while the core fails",
+                duration_to_text(route.stale_while_revalidate),
+                duration_to_text(route.stale_if_error),
+            ),
+        );
+        self.calm(route.calm.as_ref());
+        let fill = &explanation.fill;
+        let body = if fill.body_bytes > 0 { format!(", {} bytes of body", fill.body_bytes) } else { String::new() };
+        self.line("sent", format!("{} {}{body}", fill.method, fill.target));
+        for (name, value) in &fill.headers {
+            self.line("", format!("{name}: {value}"));
+        }
+        if !explanation.dropped_query.is_empty() {
+            self.line("not sent", format!("query {}: not in the key", explanation.dropped_query.join(", ")));
+        }
+    }
+
+    fn lookup(&mut self, call: &Call<'_>, route: &LookupRoute) {
+        self.line("action", "lookup: joins the bulk lookup that is forming");
+        let parts = match key::parts(&route.key, Scope::of(route.shared), call) {
+            Ok(parts) => parts,
+            Err(error) => return self.no_key(error),
+        };
+        self.key(&parts, route.shared);
+        self.line(
+            "window",
+            format!("waits up to {} for company, {} keys at most", duration_to_text(route.window), route.max_keys),
+        );
+        self.line(
+            "kept for",
+            format!(
+                "{} unless the core says otherwise, {} at most{}; {} more while the core fails",
+                kept(route.ttl),
+                duration_to_text(route.max_ttl),
+                jitter(route.jitter),
+                duration_to_text(route.stale_if_error),
+            ),
+        );
+        self.calm(route.calm.as_ref());
+        self.line("sent", format!("POST {} with this key among others", route.path));
+    }
+
+    fn aggregate(&mut self, config: &Config, call: &Call<'_>, route: &AggregateRoute) {
+        let Some(stream) = config.stream(&route.stream) else { return };
+        self.line("action", format!("aggregate: into the journal of stream {}, then 202", stream.name));
+        self.line(
+            "merge",
+            match &stream.mode {
+                Mode::Raw => "none: every record leaves as it came".to_owned(),
+                Mode::Events { same, window, .. } => {
+                    format!("repeats of one agent within {}, same in {}", duration_to_text(*window), same.join(", "))
+                }
+            },
+        );
+        let batch = &stream.batch;
+        self.line(
+            "sent",
+            format!(
+                "POST {} in a batch of at most {} rows or {}, {} after its first record",
+                stream.path,
+                batch.max_records,
+                batch.max_bytes,
+                duration_to_text(batch.max_age)
+            ),
+        );
+        if !call.request.body.is_empty() {
+            self.upload(config, call);
+        }
+    }
+
+    fn upload(&mut self, config: &Config, call: &Call<'_>) {
+        let headers = call.request.headers;
+        let Ok(encoding) = Encoding::from_header(headers.text("content-encoding")) else {
+            return self.refused(Refusal::UnsupportedEncoding, "an encoding that the node does not know");
+        };
+        let limits = UploadLimits {
+            max_inflated_bytes: config.limits.max_inflated_bytes.as_usize(),
+            max_records: config.limits.max_upload_records,
+            max_record_bytes: config.limits.max_record_bytes.as_usize(),
+            max_depth: config.limits.max_json_depth,
+        };
+        let framing = Framing::from_content_type(headers.text("content-type"));
+        match Upload::parse(call.request.body, encoding, framing, &limits) {
+            Err(error) => self.line("answer", format!("{}: {error}", error.status())),
+            Ok(upload) => {
+                self.line("records", format!("{} accepted, {} refused", upload.accepted, upload.refused.len()));
+                for refusal in upload.refused.iter().take(MAX_REFUSALS) {
+                    self.line("", format!("record {}: {}", refusal.index, refusal.reason));
+                }
+            }
+        }
+    }
+
+    fn forward(&mut self, route: &ForwardRoute) {
+        let websocket = if route.websocket { ", WebSocket upgrades too" } else { "" };
+        self.line("action", format!("forward: passed through{websocket}"));
+        self.line("body", format!("{} at most", route.max_body_bytes));
+        self.line("sent", "the request as it came, connection headers replaced, identity headers set by the node");
+    }
+
+    fn key(&mut self, parts: &[NamedValue], shared: bool) {
+        let scope = if shared { "shared: one answer for all tenants" } else { "one answer for each tenant" };
+        self.line("scope", scope);
+        let lines: Vec<String> = parts.iter().map(part_text).collect();
+        self.line("key", if lines.is_empty() { "the route alone".to_owned() } else { lines.join("\n") });
+    }
+
+    fn no_key(&mut self, error: KeyError) {
+        self.refused(Refusal::from(error), error.detail());
+    }
+
+    fn calm(&mut self, calm: Option<&Calm>) {
+        self.line(
+            "else",
+            match calm {
+                None => "503 with Retry-After when the core fails and nothing is stored".to_owned(),
+                Some(calm) if calm.body.is_empty() => {
+                    format!("{} when the core fails and nothing is stored", calm.status)
+                }
+                Some(calm) => format!("{} {} when the core fails and nothing is stored", calm.status, calm.body),
+            },
+        );
+    }
+}
+
+fn part_text((name, value): &NamedValue) -> String {
+    match value {
+        Some(value) => format!("{name} = {value:?}"),
+        None => format!("{name} is not in the request"),
+    }
+}
+
+fn kept(ttl: Duration) -> String {
+    if ttl.is_zero() { "not at all".to_owned() } else { duration_to_text(ttl) }
+}
+
+fn jitter(jitter: Ratio) -> String {
+    if jitter.value() == 0.0 { String::new() } else { format!(", up to {:.0} % less", jitter.value() * 100.0) }
+}
+
+/// Refused records that are shown.
+const MAX_REFUSALS: usize = 20;
