@@ -1,7 +1,24 @@
 //! The side that faces the core: one gate, one pool and one set of peers for each core.
 //!
 //! Actions see [`Origin`] only: they say what to ask and get an answer or the reason why there is none. They know nothing of
-//! peers, pools, breakers or pingora.
+//! peers, pools, breakers or pingora. [`Upstream`] is the origin that stands on pingora's connectors:
+//!
+//! - `cores` is its face: one [`Origin`] over all cores of the configuration, reloads, status;
+//! - `turnstile` holds the queue before a core's gate, whose policy is [`weir_logic::gate`];
+//! - `peers` knows a core's machines, their addresses and their health, `health` asks them;
+//! - `dial` turns the operator's words into connectors and peers, `exchange` carries one request over one connection.
+//!
+//! Not here: what an answer means (`cache`, `lookup`, the batches' sender), and the streaming of forwarded requests, which
+//! pingora's proxy does with a [`ForwardPermit`] and a peer from here.
+
+mod cores;
+mod dial;
+mod exchange;
+mod health;
+mod peers;
+#[cfg(test)]
+mod tests;
+mod turnstile;
 
 use std::time::Duration;
 
@@ -10,6 +27,10 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use weir_config::{Class, CoreId};
+use weir_logic::Refusal;
+
+pub use cores::{CoreStatus, ForwardPermit, PeerStatus, Upstream};
+pub use dial::DialError;
 
 /// A core as actions see it.
 #[async_trait]
@@ -74,4 +95,35 @@ pub enum OriginError {
     /// The answer's body is longer than the caller takes.
     #[error("the core's answer is longer than {0} bytes")]
     TooLarge(usize),
+}
+
+impl OriginError {
+    /// The label in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Resting(_) => "resting",
+            Self::Full => "full",
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+            Self::TooLarge(_) => "too_large",
+        }
+    }
+
+    /// What an agent is told when nothing better can be said.
+    pub const fn refusal(self) -> Refusal {
+        match self {
+            Self::Resting(_) | Self::Full | Self::Connect => Refusal::CoreUnavailable,
+            Self::Timeout => Refusal::CoreTimeout,
+            Self::Broken | Self::TooLarge(_) => Refusal::CoreBroken,
+        }
+    }
+
+    /// The time before which another try is pointless, where the core or its breaker has named one.
+    pub const fn rest(self) -> Option<Duration> {
+        match self {
+            Self::Resting(rest) => Some(rest),
+            _ => None,
+        }
+    }
 }

@@ -1,0 +1,385 @@
+//! One origin over all cores: enter the gate, pick a machine, exchange, tell the gate what came of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use futures::future::join_all;
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use pingora::protocols::http::client::HttpSession;
+use pingora::upstreams::peer::HttpPeer;
+use serde::Serialize;
+use tokio::sync::watch;
+use weir_config::{Class, Config, CoreId};
+use weir_logic::gate::{Attempt, BreakerState};
+use weir_logic::retry::asked_wait;
+
+use super::dial::{DialError, Dialer, host};
+use super::exchange::{Fault, exchange, head};
+use super::peers::{Peers, Target};
+use super::turnstile::{Permit, Turnstile};
+use super::{Origin, OriginAnswer, OriginError, OriginRequest, health};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// The cores of the configuration. Memory: for each request in flight its body and at most `max_answer_bytes` of its answer; for
+/// each request in line a few hundred bytes; idle connections up to `max_in_flight` a core.
+pub struct Upstream {
+    cores: ArcSwap<Vec<Arc<Core>>>,
+    metrics: Metrics,
+    clock: Clock,
+    generation: watch::Sender<u64>,
+}
+
+/// One core: its gate, its machines, and how to reach them.
+pub(super) struct Core {
+    name: String,
+    settings: ArcSwap<Settings>,
+    pub(super) peers: Peers,
+    turnstile: Arc<Turnstile>,
+    /// Tells connections that must be new from those in the pool.
+    fresh: AtomicU64,
+}
+
+/// What a reload replaces.
+pub(super) struct Settings {
+    pub(super) core: weir_config::Core,
+    dialer: Arc<Dialer>,
+}
+
+/// A core as operators see it, in `/status`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CoreStatus {
+    /// The core's name.
+    pub name: String,
+    /// `closed`, `half_open` or `open`.
+    pub breaker: &'static str,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Requests that may be in flight.
+    pub limit: usize,
+    /// Requests waiting at the gate.
+    pub waiting: usize,
+    /// Requests a second that the gate admits now.
+    pub admitted_per_second: f64,
+    /// Its machines.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// A core's machine as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeerStatus {
+    /// `host:port`.
+    pub peer: String,
+    /// What the health checks say; true where there are none.
+    pub healthy: bool,
+}
+
+/// The right to forward one request. Tell it what came of the request; dropped without a word, the agent has left.
+#[must_use]
+pub struct ForwardPermit {
+    permit: Permit,
+    core: String,
+    label: Arc<str>,
+    metrics: Metrics,
+    clock: Clock,
+    started: Duration,
+}
+
+impl Upstream {
+    /// All cores of `config`, gates open. Reads the TLS files; opens no connection.
+    pub fn new(config: &Config, metrics: Metrics, clock: Clock) -> Result<Self, DialError> {
+        let cores = config.cores.iter().map(|core| Core::new(core, &metrics, clock)).collect::<Result<_, _>>()?;
+        let cores = ArcSwap::from_pointee(cores);
+        Ok(Self { cores, metrics, clock, generation: watch::Sender::new(0) })
+    }
+
+    /// Takes over new limits, peers, timeouts and TLS files, whole or not at all. Gates keep what they know and pools their
+    /// connections, unless TLS has changed. Cores may be added or taken away at the end of the list; a core that has changed its
+    /// place or name is refused, since requests under way know cores by their place.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), DialError> {
+        let old = self.cores.load_full();
+        for (core, new) in old.iter().zip(&config.cores) {
+            if core.name != new.name {
+                let problem = format!(
+                    "{:?} stands in the place of {:?}: renamed or moved, which needs a restart",
+                    new.name, core.name
+                );
+                return Err(DialError { core: new.name.clone(), problem });
+            }
+        }
+        let prepared: Vec<_> =
+            config.cores.iter().zip(&**old).map(|(new, core)| core.prepare(new)).collect::<Result<_, _>>()?;
+        let added = config.cores.iter().skip(old.len()).map(|core| Core::new(core, &self.metrics, self.clock));
+        let added: Vec<_> = added.collect::<Result<_, _>>()?;
+        let mut cores: Vec<_> = old.iter().take(prepared.len()).cloned().collect();
+        for (core, settings) in cores.iter().zip(prepared) {
+            core.apply(settings);
+        }
+        cores.extend(added);
+        self.cores.store(Arc::new(cores));
+        self.generation.send_modify(|generation| *generation += 1);
+        Ok(())
+    }
+
+    /// Checks the health of all cores' machines, each core on its own, until the future is dropped. Follows reloads.
+    pub async fn check_health(&self) {
+        let mut generation = self.generation.subscribe();
+        loop {
+            let cores = self.cores.load_full();
+            let checks = join_all(cores.iter().map(|core| health::check_for_ever(Arc::clone(core), self.clock)));
+            let changed = async {
+                checks.await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = changed => {}
+                result = generation.changed() => if result.is_err() { return },
+            }
+        }
+    }
+
+    /// How each core does.
+    pub fn status(&self) -> Vec<CoreStatus> {
+        self.cores.load().iter().map(|core| core.status()).collect()
+    }
+
+    /// Passes the gate for a request that is forwarded, waiting in line for at most the core's `max_wait`.
+    pub async fn forward_permit(
+        &self,
+        core: CoreId,
+        class: Class,
+        label: &Arc<str>,
+    ) -> Result<ForwardPermit, OriginError> {
+        let core = self.core(core)?;
+        let permit = core.turnstile.enter(class).await?;
+        Ok(ForwardPermit {
+            permit,
+            core: core.name.clone(),
+            label: Arc::clone(label),
+            metrics: self.metrics.clone(),
+            clock: self.clock,
+            started: self.clock.elapsed(),
+        })
+    }
+
+    /// A machine for a request that is forwarded, with timeouts, protocol and TLS set: the healthy ones in turn. `None` when no
+    /// address is known for any of them. Waits for the name's resolution where it is not known yet.
+    pub async fn peer(&self, core: CoreId) -> Option<HttpPeer> {
+        let core = self.core(core).ok()?;
+        let settings = core.settings();
+        let target = core.peers.targets(settings.core.connect_timeout).await.into_iter().next()?;
+        Some(settings.dialer.forward_peer(&settings.core, &target))
+    }
+
+    /// The `Host` that the core wants to see on forwarded requests; `None` when it wants the agent's.
+    pub fn forced_host(&self, core: CoreId) -> Option<String> {
+        self.core(core).ok()?.settings().core.host.clone()
+    }
+
+    fn core(&self, id: CoreId) -> Result<Arc<Core>, OriginError> {
+        self.cores.load().get(id.0).cloned().ok_or(OriginError::Connect)
+    }
+
+    fn count(&self, core: &Core, label: &str, result: &'static str, latency: Duration) {
+        self.metrics.core_requests.with_label_values(&[core.name.as_str(), label, result]).inc();
+        self.metrics.core_duration.with_label_values(&[core.name.as_str()]).observe(latency.as_secs_f64());
+    }
+}
+
+#[async_trait]
+impl Origin for Upstream {
+    async fn send(&self, request: OriginRequest) -> Result<OriginAnswer, OriginError> {
+        let core = self.core(request.core)?;
+        let permit = core.turnstile.enter(request.class).await?;
+        let started = self.clock.elapsed();
+        let deadline = core.settings().core.request_timeout;
+        let result = tokio::time::timeout(deadline, core.fetch(&request)).await.unwrap_or(Err(OriginError::Timeout));
+        let latency = self.clock.elapsed().saturating_sub(started);
+        permit.finish(judge(&result, latency, self.clock));
+        let label = match &result {
+            Ok(answer) => status_label(answer.status),
+            Err(error) => error.label(),
+        };
+        self.count(&core, &request.label, label, latency);
+        result
+    }
+}
+
+impl Core {
+    fn new(core: &weir_config::Core, metrics: &Metrics, clock: Clock) -> Result<Arc<Self>, DialError> {
+        let healthy = metrics.core_peers_healthy.with_label_values(&[core.name.as_str()]);
+        Ok(Arc::new(Self {
+            name: core.name.clone(),
+            settings: ArcSwap::from_pointee(Settings { core: core.clone(), dialer: Arc::new(Dialer::new(core)?) }),
+            peers: Peers::new(&core.peers, healthy, clock),
+            turnstile: Turnstile::new(core, metrics, clock),
+            fresh: AtomicU64::new(0),
+        }))
+    }
+
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    fn prepare(&self, new: &weir_config::Core) -> Result<Settings, DialError> {
+        let settings = self.settings();
+        let dialer =
+            if settings.dialer.serves(new) { Arc::clone(&settings.dialer) } else { Arc::new(Dialer::new(new)?) };
+        Ok(Settings { core: new.clone(), dialer })
+    }
+
+    fn apply(&self, settings: Settings) {
+        self.peers.reconfigure(&settings.core.peers);
+        self.turnstile.reconfigure(&settings.core);
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Tries one machine after the other until one takes the connection.
+    async fn fetch(&self, request: &OriginRequest) -> Result<OriginAnswer, OriginError> {
+        for target in self.peers.targets(self.settings().core.connect_timeout).await {
+            match self.ask(&target, request).await {
+                Err(OriginError::Connect) => {}
+                result => return result,
+            }
+        }
+        Err(OriginError::Connect)
+    }
+
+    /// Asks one machine. A pooled connection that turns out to be dead is replaced by a new one, once, where the request may be
+    /// sent twice and the retry budget allows it.
+    pub(super) async fn ask(&self, target: &Target, request: &OriginRequest) -> Result<OriginAnswer, OriginError> {
+        let settings = self.settings();
+        let peer = settings.dialer.peer(&settings.core, target);
+        let (session, reused) = connect(&settings.dialer, &peer, target).await?;
+        match self.ask_over(session, &settings, &peer, target, request).await {
+            Err(fault) if fault.silent && reused && request.repeatable && self.turnstile.try_retry() => {
+                let mut fresh = peer.clone();
+                fresh.group_key = 1 + self.fresh.fetch_add(1, Ordering::Relaxed);
+                let (session, _) = connect(&settings.dialer, &fresh, target).await?;
+                // An HTTP/1.1 connection joins the pool that others take from; an HTTP/2 one is known by the peer it was made for.
+                let pool = if matches!(session, HttpSession::H2(_)) { &fresh } else { &peer };
+                self.ask_over(session, &settings, pool, target, request).await.map_err(|fault| fault.error)
+            }
+            result => result.map_err(|fault| fault.error),
+        }
+    }
+
+    async fn ask_over(
+        &self,
+        mut session: HttpSession,
+        settings: &Settings,
+        pool: &HttpPeer,
+        target: &Target,
+        request: &OriginRequest,
+    ) -> Result<OriginAnswer, Fault> {
+        let core = &settings.core;
+        let head = head(request, &host(core, target)).map_err(|error| Fault { error, silent: false })?;
+        let exchanged = exchange(&mut session, head, core.tls.is_some(), request).await?;
+        if exchanged.reusable {
+            settings.dialer.connector.release_http_session(session, pool, Some(core.idle_timeout)).await;
+        }
+        Ok(exchanged.answer)
+    }
+
+    fn status(&self) -> CoreStatus {
+        let gate = self.turnstile.status();
+        let peers = self.peers.all();
+        CoreStatus {
+            name: self.name.clone(),
+            breaker: match gate.breaker {
+                BreakerState::Closed => "closed",
+                BreakerState::HalfOpen => "half_open",
+                BreakerState::Open => "open",
+            },
+            in_flight: gate.in_flight,
+            limit: gate.limit,
+            waiting: gate.waiting,
+            admitted_per_second: gate.admitted_rate,
+            peers: peers
+                .iter()
+                .map(|state| PeerStatus { peer: state.peer_name(), healthy: state.is_healthy() })
+                .collect(),
+        }
+    }
+}
+
+impl ForwardPermit {
+    /// The core answered with this status, and this `Retry-After`.
+    pub fn answered(self, status: StatusCode, retry_after: Option<&[u8]>) {
+        let latency = self.latency();
+        let attempt = judge_status(status, retry_after, latency, self.clock);
+        self.end(attempt, status_label(status), latency);
+    }
+
+    /// The core answered well, after `latency`.
+    pub fn succeeded(self, latency: Duration) {
+        self.end(Attempt::Succeeded(latency), "2xx", latency);
+    }
+
+    /// There was no usable answer.
+    pub fn failed(self, error: OriginError) {
+        let latency = self.latency();
+        self.end(judge_error(error, latency), error.label(), latency);
+    }
+
+    fn latency(&self) -> Duration {
+        self.clock.elapsed().saturating_sub(self.started)
+    }
+
+    fn end(self, attempt: Attempt, result: &'static str, latency: Duration) {
+        self.permit.finish(attempt);
+        self.metrics.core_requests.with_label_values(&[self.core.as_str(), &self.label, result]).inc();
+        self.metrics.core_duration.with_label_values(&[self.core.as_str()]).observe(latency.as_secs_f64());
+    }
+}
+
+async fn connect(dialer: &Dialer, peer: &HttpPeer, target: &Target) -> Result<(HttpSession, bool), OriginError> {
+    dialer.connector.get_http_session(peer).await.map_err(|error| {
+        tracing::debug!(peer = %target.state.peer_name(), %error, "no connection to a peer");
+        OriginError::Connect
+    })
+}
+
+fn judge(result: &Result<OriginAnswer, OriginError>, latency: Duration, clock: Clock) -> Attempt {
+    match result {
+        Ok(answer) => {
+            let retry_after = answer.headers.get(RETRY_AFTER).map(http::HeaderValue::as_bytes);
+            judge_status(answer.status, retry_after, latency, clock)
+        }
+        Err(error) => judge_error(*error, latency),
+    }
+}
+
+/// What an answer's status says of the core: 429 and 503 with `Retry-After` ask for rest, 429 and 5xx without are failures, and
+/// anything else shows that the core works.
+fn judge_status(status: StatusCode, retry_after: Option<&[u8]>, latency: Duration, clock: Clock) -> Attempt {
+    let overloaded = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let rest = retry_after.filter(|_| overloaded).and_then(|header| asked_wait(header, clock.now()));
+    match rest {
+        Some(rest) if !rest.is_zero() => Attempt::RestAsked(rest),
+        _ if overloaded || status.is_server_error() => Attempt::Failed,
+        _ => Attempt::Succeeded(latency),
+    }
+}
+
+/// An answer that was too long came from a core that works.
+fn judge_error(error: OriginError, latency: Duration) -> Attempt {
+    match error {
+        OriginError::TooLarge(_) => Attempt::Succeeded(latency),
+        OriginError::Connect | OriginError::Timeout | OriginError::Broken => Attempt::Failed,
+        OriginError::Resting(_) | OriginError::Full => Attempt::Abandoned,
+    }
+}
+
+fn status_label(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}

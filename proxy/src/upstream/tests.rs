@@ -1,0 +1,412 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use weir_config::{Config, MemoryEnvironment};
+use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
+use weir_testkit::Authority;
+use weir_testkit::certificates::Pair;
+
+use super::*;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// A configuration whose cores are these sections.
+fn config(cores: &str) -> Config {
+    let text = format!(
+        "[edge]\nregion = \"test\"\ndata_dir = \"/var/lib/weir\"\n[[listener]]\naddress = \"127.0.0.1:8080\"\n{cores}\n\
+         [[route]]\nname = \"all\"\nmatch = {{ method = \"GET\", path = \"/{{rest*}}\" }}\nclass = \"config\"\naction = \"forward\"\n"
+    );
+    let environment = MemoryEnvironment::new().file("/weir.toml", text);
+    match weir_config::parse(&environment, Path::new("/weir.toml")) {
+        Ok(parsed) => parsed.config,
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+fn upstream(cores: &str) -> (Upstream, Metrics) {
+    let metrics = Metrics::new();
+    let upstream = Upstream::new(&config(cores), metrics.clone(), Clock::start()).unwrap();
+    (upstream, metrics)
+}
+
+fn one_core(sim: &CoreSim, more: &str) -> String {
+    format!("[core]\npeers = [\"{}\"]\n{more}\n", sim.address())
+}
+
+fn request(method: Method, target: &str, body: &'static [u8]) -> OriginRequest {
+    OriginRequest {
+        core: CoreId(0),
+        label: "test".into(),
+        class: Class::Config,
+        method,
+        target: target.to_owned(),
+        headers: Vec::new(),
+        body: Bytes::from_static(body),
+        max_answer_bytes: 1 << 20,
+        repeatable: true,
+    }
+}
+
+fn get(target: &str) -> OriginRequest {
+    request(Method::GET, target, b"")
+}
+
+async fn started(options: CoreOptions) -> CoreSim {
+    CoreSim::start(options).await.unwrap()
+}
+
+fn told(answer: &OriginAnswer) -> serde_json::Value {
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+#[tokio::test]
+async fn requests_carry_host_length_and_agent_and_share_a_connection() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, metrics) = upstream(&one_core(&sim, ""));
+    for _ in 0..5 {
+        let answer = upstream.send(request(Method::POST, "/v1/echo/a?b=c", b"hello")).await.unwrap();
+        let told = told(&answer);
+        assert_eq!(told["body_bytes"], 5);
+        assert_eq!(told["query"], "b=c");
+        assert_eq!(told["headers"]["host"][0], sim.address().to_string());
+        assert_eq!(told["headers"]["content-length"][0], "5");
+        assert_eq!(told["headers"]["user-agent"][0], concat!("weir/", env!("CARGO_PKG_VERSION")));
+    }
+    assert_eq!(sim.snapshot().connections, 1);
+    let text = metrics.render();
+    assert!(text.contains(r#"weir_core_requests_total{core="core",label="test",result="2xx"} 5"#), "{text}");
+    assert!(text.contains(r#"weir_core_gate_inflight{core="core"} 0"#));
+}
+
+#[tokio::test]
+async fn the_operators_host_is_what_the_core_sees() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, "host = \"core.example\""));
+    let answer = upstream.send(get("/v1/echo")).await.unwrap();
+    assert_eq!(told(&answer)["headers"]["host"][0], "core.example");
+}
+
+#[tokio::test]
+async fn plaintext_http2_is_spoken_with_prior_knowledge() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, "protocol = \"http2\""));
+    for body in [&b""[..], b"hello"] {
+        let answer = upstream.send(request(Method::POST, "/v1/echo", body)).await.unwrap();
+        assert_eq!(told(&answer)["version"], "HTTP/2.0");
+        assert_eq!(told(&answer)["body_bytes"], body.len());
+    }
+    assert_eq!(sim.snapshot().connections, 1);
+}
+
+fn tls_options(pair: &Pair) -> CoreOptions {
+    let tls = weir_core_sim::CoreTls {
+        certificates: std::fs::read(&pair.certificate).unwrap(),
+        key: std::fs::read(&pair.key).unwrap(),
+    };
+    CoreOptions { tls: Some(tls), ..CoreOptions::default() }
+}
+
+fn tls_section(ca: &PathBuf, more: &str) -> String {
+    format!("protocol = \"auto\"\ntls = {{ ca = {ca:?}, server_name = \"core.test\"{more} }}")
+}
+
+#[tokio::test]
+async fn a_core_is_known_by_its_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    let sim = started(tls_options(&authority.server("core", &["core.test"]))).await;
+    let client = authority.agent("edge", "weir");
+    let pair = format!(", certificate = {:?}, key = {:?}", client.certificate, client.key);
+    for more in ["", &pair] {
+        let (upstream, _) = upstream(&one_core(&sim, &tls_section(&authority.file(), more)));
+        let answer = upstream.send(get("/v1/echo")).await.unwrap();
+        assert_eq!(told(&answer)["version"], "HTTP/2.0", "agreed on by ALPN");
+        let peer = upstream.peer(CoreId(0)).await.unwrap();
+        assert_eq!(peer.sni, "core.test");
+        assert!(peer.options.ca.is_some());
+        assert_eq!(peer.client_cert_key.is_some(), !more.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_core_with_another_name_or_authority_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    let sim = started(tls_options(&authority.server("core", &["other.test"]))).await;
+    let (wrong_name, _) = upstream(&one_core(&sim, &tls_section(&authority.file(), "")));
+    assert_eq!(wrong_name.send(get("/v1/echo")).await.unwrap_err(), OriginError::Connect);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let stranger = Authority::new(elsewhere.path());
+    let section = format!("tls = {{ ca = {:?}, server_name = \"other.test\" }}", stranger.file());
+    let (stranger, _) = upstream(&one_core(&sim, &section));
+    assert_eq!(stranger.send(get("/v1/echo")).await.unwrap_err(), OriginError::Connect);
+    assert_eq!(sim.snapshot().requests, 0);
+}
+
+#[test]
+fn a_wrong_tls_file_is_an_error_and_no_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    let (one, other) = (authority.agent("one", "t"), authority.agent("other", "t"));
+    let empty = directory.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    let missing = directory.path().join("missing.pem");
+    let pair = format!("certificate = {:?}, key = {:?}", one.certificate, other.key);
+    let cases = [
+        (format!("ca = {missing:?}"), "missing.pem"),
+        (format!("ca = {empty:?}"), "no certificate in it"),
+        (format!("ca = {:?}", one.key), "un-loadable certificate type"),
+        (format!("ca = {:?}, {pair}", authority.file()), "one.pem"),
+    ];
+    for (tls, expected) in cases {
+        let config = config(&format!("[core]\npeers = [\"core.test:443\"]\ntls = {{ {tls} }}\n"));
+        let Err(error) = Upstream::new(&config, Metrics::new(), Clock::start()) else { panic!("{tls} was taken") };
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_bounded_and_its_core_not_blamed() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, "breaker_failures = 1"));
+    let bounded = |bytes| OriginRequest { max_answer_bytes: bytes, ..get("/v1/stream?bytes=200000&chunk=50000") };
+    assert_eq!(upstream.send(bounded(199_999)).await.unwrap_err(), OriginError::TooLarge(199_999));
+    assert_eq!(upstream.send(bounded(200_000)).await.unwrap().body.len(), 200_000);
+    assert_eq!(upstream.status()[0].breaker, "closed");
+}
+
+#[tokio::test]
+async fn a_head_answer_has_a_length_and_no_body() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, ""));
+    for _ in 0..2 {
+        let head = upstream.send(request(Method::HEAD, "/v1/updates/stable/manifest.json", b"")).await.unwrap();
+        assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
+    }
+    assert_eq!(sim.snapshot().connections, 1);
+}
+
+#[tokio::test]
+async fn a_silent_core_times_out_and_a_broken_one_is_told_apart() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, "request_timeout = \"200ms\"\nbreaker_failures = 100"));
+    sim.script(Behaviour::Hang).unwrap();
+    assert_eq!(upstream.send(get("/v1/echo")).await.unwrap_err(), OriginError::Timeout);
+    sim.script(Behaviour::Reset).unwrap();
+    assert_eq!(upstream.send(get("/v1/updates/stable/manifest.json")).await.unwrap_err(), OriginError::Broken);
+    sim.script(Behaviour::Down).unwrap();
+    assert_eq!(upstream.send(get("/v1/echo")).await.unwrap_err(), OriginError::Connect);
+    sim.script(Behaviour::Up).unwrap();
+    assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_pooled_connection_that_died_is_replaced_once_where_that_does_no_harm() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, "breaker_failures = 100"));
+    upstream.send(get("/v1/echo")).await.unwrap();
+    // The connection is closed when the request arrives: the node cannot know that nothing was done.
+    let down = |times| sim.fail_next(Some(EndpointKind::Echo), times, Behaviour::Down);
+    down(1);
+    assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::OK);
+    down(1);
+    let once = OriginRequest { repeatable: false, ..get("/v1/echo") };
+    assert_eq!(upstream.send(once).await.unwrap_err(), OriginError::Broken);
+    upstream.send(get("/v1/echo")).await.unwrap();
+    down(2);
+    assert_eq!(upstream.send(get("/v1/echo")).await.unwrap_err(), OriginError::Broken, "once, not for ever");
+}
+
+#[tokio::test]
+async fn the_next_peer_is_tried_when_one_takes_no_connection() {
+    let (dead, alive) = (started(CoreOptions::default()).await, started(CoreOptions::default()).await);
+    dead.script(Behaviour::Down).unwrap();
+    let section = format!("[core]\npeers = [\"{}\", \"{}\"]\n", dead.address(), alive.address());
+    let (upstream, _) = upstream(&section);
+    for _ in 0..6 {
+        assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::OK);
+    }
+    assert_eq!(alive.snapshot().requests, 6);
+}
+
+#[tokio::test]
+async fn peers_take_turns() {
+    let (one, two) = (started(CoreOptions::default()).await, started(CoreOptions::default()).await);
+    let (upstream, _) = upstream(&format!("[core]\npeers = [\"{}\", \"{}\"]\n", one.address(), two.address()));
+    for _ in 0..6 {
+        upstream.send(get("/v1/echo")).await.unwrap();
+    }
+    assert_eq!((one.snapshot().requests, two.snapshot().requests), (3, 3));
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_and_unknown_names_are_no_connection() {
+    let sim = started(CoreOptions::default()).await;
+    let (known, _) = upstream(&format!("[core]\npeers = [\"localhost:{}\"]\n", sim.address().port()));
+    assert_eq!(known.send(get("/v1/echo")).await.unwrap().status, StatusCode::OK);
+    let (unknown, _) = upstream("[core]\npeers = [\"core.invalid:80\"]\n");
+    assert_eq!(unknown.send(get("/v1/echo")).await.unwrap_err(), OriginError::Connect);
+    assert!(unknown.peer(CoreId(0)).await.is_none());
+}
+
+#[tokio::test]
+async fn failures_open_the_breaker_and_one_probe_closes_it() {
+    let sim = started(CoreOptions::default()).await;
+    let more = "breaker_failures = 3\nbreaker_cooldown = \"50ms\"\nramp = \"1h\"\nmax_requests_per_second = 100";
+    let (upstream, metrics) = upstream(&one_core(&sim, more));
+    sim.script(Behaviour::status(500)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    let Err(OriginError::Resting(_)) = upstream.send(get("/v1/echo")).await else { panic!("the breaker is closed") };
+    assert_eq!(upstream.status()[0].breaker, "open");
+    assert!(metrics.render().contains(r#"weir_breaker_state{core="core"} 2"#));
+    assert_eq!(sim.snapshot().requests, 3, "nothing reaches a resting core");
+
+    sim.script(Behaviour::slow(Duration::from_millis(300))).unwrap();
+    let probe = loop {
+        let Err(OriginError::Resting(rest)) = ask_at_once(&upstream).await else { break "probing" };
+        tokio::time::sleep(rest).await;
+    };
+    assert_eq!(probe, "probing");
+    let status = &upstream.status()[0];
+    assert_eq!(status.breaker, "closed");
+    assert!((10.0..11.0).contains(&status.admitted_per_second), "a tenth of 100: {status:?}");
+}
+
+/// Asks with ten requests at once; exactly one of them may be the probe. Gives back its result, or the rest.
+async fn ask_at_once(upstream: &Upstream) -> Result<OriginAnswer, OriginError> {
+    let results = futures::future::join_all((0..10).map(|_| upstream.send(get("/v1/echo")))).await;
+    let (answers, errors): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert!(answers.len() <= 1, "{} probes", answers.len());
+    assert!(errors.iter().all(|error| matches!(error, Err(OriginError::Resting(_)))), "{errors:?}");
+    answers.into_iter().chain(errors).next().unwrap()
+}
+
+#[tokio::test]
+async fn a_core_that_asks_for_rest_is_left_alone() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, ""));
+    sim.script(Behaviour::Status { code: 429, retry_after: Some(60) }).unwrap();
+    assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::TOO_MANY_REQUESTS);
+    let rest = upstream.send(get("/v1/echo")).await.unwrap_err().rest().unwrap();
+    assert!((58..=60).contains(&rest.as_secs()), "{rest:?}");
+}
+
+#[tokio::test]
+async fn who_does_not_fit_waits_and_higher_classes_go_first() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) =
+        upstream(&one_core(&sim, "max_in_flight = 1\nmax_wait = \"30s\"\nmax_requests_per_second = 10000"));
+    let upstream = std::sync::Arc::new(upstream);
+    let label = std::sync::Arc::from("test");
+    let first = upstream.forward_permit(CoreId(0), Class::Telemetry, &label).await.unwrap();
+    let (done, mut order) = tokio::sync::mpsc::channel(8);
+    for (class, waiting) in [(Class::Telemetry, 1), (Class::Config, 2), (Class::Tasking, 3)] {
+        let (waiter, label, done) = (upstream.clone(), label.clone(), done.clone());
+        crate::task::spawn("waiter", async move {
+            let permit = waiter.forward_permit(CoreId(0), class, &label).await.unwrap();
+            done.send(class).await.unwrap();
+            permit.succeeded(Duration::from_millis(1));
+        });
+        while upstream.status()[0].waiting < waiting {
+            tokio::task::yield_now().await;
+        }
+    }
+    first.succeeded(Duration::from_millis(1));
+    let seen = [order.recv().await, order.recv().await, order.recv().await].map(Option::unwrap);
+    assert_eq!(seen, [Class::Tasking, Class::Config, Class::Telemetry]);
+    while upstream.status()[0].in_flight > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_line_turns_away_the_newest_of_the_lowest_class() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, "max_in_flight = 1\nmax_requests_per_second = 1"));
+    let label = std::sync::Arc::from("test");
+    let held = upstream.forward_permit(CoreId(0), Class::Tasking, &label).await.unwrap();
+    let telemetry = upstream.forward_permit(CoreId(0), Class::Telemetry, &label);
+    let tasking = async {
+        while upstream.status()[0].waiting < 1 {
+            tokio::task::yield_now().await;
+        }
+        upstream.forward_permit(CoreId(0), Class::Tasking, &label).await
+    };
+    let free = async {
+        while upstream.status()[0].waiting < 1 {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+        held.succeeded(Duration::from_millis(1));
+    };
+    let (telemetry, tasking, ()) = tokio::join!(telemetry, tasking, free);
+    assert_eq!(telemetry.err(), Some(OriginError::Full));
+    drop(tasking.unwrap());
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_gives_the_place_back() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, "max_in_flight = 1"));
+    sim.script(Behaviour::Hang).unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(50), upstream.send(get("/v1/echo"))).await.is_err());
+    assert_eq!(upstream.status()[0].in_flight, 0);
+    sim.script(Behaviour::Up).unwrap();
+    assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn unhealthy_peers_are_left_out_until_they_are_well() {
+    let (sick, well) = (started(CoreOptions::default()).await, started(CoreOptions::default()).await);
+    let section = format!(
+        "[core]\npeers = [\"{}\", \"{}\"]\nhealth_check = {{ path = \"/healthz\", interval = \"100ms\", failures = 1, successes = 1 }}\n",
+        sick.address(),
+        well.address()
+    );
+    let (upstream, _) = upstream(&section);
+    let upstream = std::sync::Arc::new(upstream);
+    let checked = upstream.clone();
+    let checks = crate::task::spawn("checks", async move { checked.check_health().await });
+    sick.script_for(EndpointKind::Health, Behaviour::status(500));
+    while upstream.status()[0].peers[0].healthy {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for _ in 0..4 {
+        upstream.send(get("/v1/echo")).await.unwrap();
+    }
+    assert_eq!(well.snapshot().endpoints[&EndpointKind::Echo].requests, 4);
+    sick.script(Behaviour::Up).unwrap();
+    while !upstream.status()[0].peers[0].healthy {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    checks.abort();
+}
+
+#[tokio::test]
+async fn a_reload_changes_bounds_and_keeps_connections() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, ""));
+    upstream.send(get("/v1/echo")).await.unwrap();
+    upstream.reconfigure(&config(&one_core(&sim, "max_in_flight = 7"))).unwrap();
+    upstream.send(get("/v1/echo")).await.unwrap();
+    assert_eq!(sim.snapshot().connections, 1);
+    assert_eq!(upstream.status()[0].limit, 7);
+}
+
+#[tokio::test]
+async fn a_reload_that_moves_cores_is_refused_whole() {
+    let (one, two) = (started(CoreOptions::default()).await, started(CoreOptions::default()).await);
+    let section = |name: &str, sim: &CoreSim| format!("[[core]]\nname = \"{name}\"\npeers = [\"{}\"]\n", sim.address());
+    let (upstream, _) = upstream(&section("a", &one));
+    let moved = config(&(section("b", &two) + &section("a", &one)));
+    let error = upstream.reconfigure(&moved).unwrap_err().to_string();
+    assert!(error.contains("needs a restart"), "{error}");
+    assert_eq!(upstream.status().len(), 1);
+    upstream.reconfigure(&config(&(section("a", &one) + &section("b", &two)))).unwrap();
+    let to_b = OriginRequest { core: CoreId(1), ..get("/v1/echo") };
+    upstream.send(to_b).await.unwrap();
+    assert_eq!((one.snapshot().requests, two.snapshot().requests), (0, 1));
+}

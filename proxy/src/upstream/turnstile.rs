@@ -1,0 +1,337 @@
+//! The queue before a core's gate: who waits, in which order, and for how long. The gate's own rules are [`weir_logic::gate`]'s.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntGauge};
+use tokio::sync::{Notify, oneshot};
+use weir_config::Class;
+use weir_logic::Millis;
+use weir_logic::gate::{Attempt, BreakerState, Entry, Gate, GateLimits, Ticket, Until};
+
+use super::OriginError;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::task;
+
+/// A gate that many requests stand at. Those that cannot go at once wait in line: higher classes first, first come first served
+/// within a class, none longer than the core's `max_wait`. The line is as long as the gate can let through within that time,
+/// and at least as long as what may be in flight; past it, the newest of the lowest class is turned away.
+pub(super) struct Turnstile {
+    line: Mutex<Line>,
+    freed: Notify,
+    clock: Clock,
+    gauges: Gauges,
+}
+
+/// The right to send one request to a core. It tells the gate what came of it; dropped without a word, the request counts as
+/// abandoned.
+#[must_use]
+pub(super) struct Permit {
+    turnstile: Arc<Turnstile>,
+    ticket: Option<Ticket>,
+}
+
+/// What operators see of a gate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GateStatus {
+    pub(super) breaker: BreakerState,
+    pub(super) in_flight: usize,
+    pub(super) limit: usize,
+    pub(super) waiting: usize,
+    pub(super) admitted_rate: f64,
+}
+
+struct Line {
+    gate: Gate,
+    waiting: [VecDeque<Waiter>; CLASSES],
+    max_wait: Duration,
+    max_waiting: usize,
+    /// Whether a task is calling those who wait.
+    calling: bool,
+}
+
+type Waiter = oneshot::Sender<Result<Permit, OriginError>>;
+
+/// A word to somebody in line, spoken after the line is unlocked.
+type Call = (Waiter, Result<Ticket, OriginError>);
+
+const CLASSES: usize = Class::Telemetry as usize + 1;
+
+/// The task that calls those who wait has nobody to call, or must come back.
+enum Next {
+    Nobody,
+    At(Millis),
+    WhenFreed,
+}
+
+impl Turnstile {
+    pub(super) fn new(core: &weir_config::Core, metrics: &Metrics, clock: Clock) -> Arc<Self> {
+        let line = Line {
+            gate: Gate::new(&GateLimits::from(core)),
+            waiting: Default::default(),
+            max_wait: core.max_wait,
+            max_waiting: max_waiting(core),
+            calling: false,
+        };
+        let turnstile =
+            Self { line: Mutex::new(line), freed: Notify::new(), clock, gauges: Gauges::new(metrics, &core.name) };
+        turnstile.gauges.show(&turnstile.line.lock().gate, clock.now());
+        Arc::new(turnstile)
+    }
+
+    pub(super) fn reconfigure(&self, core: &weir_config::Core) {
+        let mut line = self.line.lock();
+        line.gate.reconfigure(&GateLimits::from(core), self.clock.now());
+        line.max_wait = core.max_wait;
+        line.max_waiting = max_waiting(core);
+        drop(line);
+        self.freed.notify_one();
+    }
+
+    /// Passes the gate, in line if need be.
+    pub(super) async fn enter(self: &Arc<Self>, class: Class) -> Result<Permit, OriginError> {
+        let result = self.enter_or_wait(class).await;
+        match result {
+            Err(OriginError::Resting(_)) => self.gauges.resting.inc(),
+            Err(_) => self.gauges.full.inc(),
+            Ok(_) => {}
+        }
+        result
+    }
+
+    async fn enter_or_wait(self: &Arc<Self>, class: Class) -> Result<Permit, OriginError> {
+        let (max_wait, turn) = match self.stand(class) {
+            Stand::Go(ticket) => return Ok(self.permit(ticket)),
+            Stand::Away(error) => return Err(error),
+            Stand::InLine { max_wait, turn, call } => {
+                if call {
+                    task::spawn("gate", Arc::clone(self).call_those_who_wait());
+                }
+                (max_wait, turn)
+            }
+        };
+        match tokio::time::timeout(max_wait, turn).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(OriginError::Full),
+        }
+    }
+
+    /// Takes one retry out of the core's budget.
+    pub(super) fn try_retry(&self) -> bool {
+        self.line.lock().gate.try_retry()
+    }
+
+    pub(super) fn status(&self) -> GateStatus {
+        let line = self.line.lock();
+        let now = self.clock.now();
+        self.gauges.show(&line.gate, now);
+        GateStatus {
+            breaker: line.gate.breaker(now),
+            in_flight: line.gate.in_flight(),
+            limit: line.gate.limit(),
+            waiting: line.waiting.iter().map(VecDeque::len).sum(),
+            admitted_rate: line.gate.admitted_rate(now),
+        }
+    }
+
+    fn stand(&self, class: Class) -> Stand {
+        let mut line = self.line.lock();
+        let now = self.clock.now();
+        if line.waiting[..=class as usize].iter().all(VecDeque::is_empty) {
+            match line.gate.try_enter(class, now) {
+                Entry::Go(ticket) => {
+                    self.gauges.show(&line.gate, now);
+                    return Stand::Go(ticket);
+                }
+                Entry::Resting(rest) => return Stand::Away(OriginError::Resting(rest)),
+                Entry::Wait(Until::Time(until)) if until > now.after(line.max_wait) => {
+                    return Stand::Away(OriginError::Full);
+                }
+                Entry::Wait(_) => {}
+            }
+        }
+        let pushed_out = match line.make_room(class) {
+            Ok(pushed_out) => pushed_out,
+            Err(error) => return Stand::Away(error),
+        };
+        let (waiter, turn) = oneshot::channel();
+        line.waiting[class as usize].push_back(waiter);
+        let call = !std::mem::replace(&mut line.calling, true);
+        let max_wait = line.max_wait;
+        drop(line);
+        if let Some(waiter) = pushed_out {
+            tell(waiter, Err(OriginError::Full));
+        }
+        Stand::InLine { max_wait, turn, call }
+    }
+
+    async fn call_those_who_wait(self: Arc<Self>) {
+        let calling = Calling(&self);
+        loop {
+            let (calls, next) = self.next_calls();
+            for (waiter, result) in calls {
+                tell(waiter, result.map(|ticket| self.permit(ticket)));
+            }
+            match next {
+                Next::Nobody => break,
+                Next::WhenFreed => self.freed.notified().await,
+                Next::At(time) => {
+                    let wait = tokio::time::sleep(time.since(self.clock.now()));
+                    tokio::select! {
+                        () = wait => {}
+                        () = self.freed.notified() => {}
+                    }
+                }
+            }
+        }
+        // The flag was lowered in the same breath in which the line was seen empty.
+        std::mem::forget(calling);
+    }
+
+    /// Everyone whose turn it is now, and when to look again.
+    fn next_calls(&self) -> (Vec<Call>, Next) {
+        let mut line = self.line.lock();
+        let now = self.clock.now();
+        let mut calls = Vec::new();
+        let next = loop {
+            let Some(class) = line.first_class() else {
+                line.calling = false;
+                break Next::Nobody;
+            };
+            match line.gate.try_enter(class, now) {
+                Entry::Go(ticket) => calls.extend(line.pop(class).map(|waiter| (waiter, Ok(ticket)))),
+                Entry::Resting(rest) => {
+                    calls.extend(line.pop(class).map(|waiter| (waiter, Err(OriginError::Resting(rest)))));
+                }
+                Entry::Wait(Until::Time(time)) => break Next::At(time),
+                Entry::Wait(Until::Release) => break Next::WhenFreed,
+            }
+        };
+        self.gauges.show(&line.gate, now);
+        (calls, next)
+    }
+
+    fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
+        Permit { turnstile: Arc::clone(self), ticket: Some(ticket) }
+    }
+
+    fn give_back(&self, ticket: Ticket, attempt: Attempt) {
+        let mut line = self.line.lock();
+        let now = self.clock.now();
+        line.gate.on_result(ticket, attempt, now, rand::random());
+        self.gauges.show(&line.gate, now);
+        drop(line);
+        self.freed.notify_one();
+    }
+}
+
+enum Stand {
+    Go(Ticket),
+    Away(OriginError),
+    InLine { max_wait: Duration, turn: oneshot::Receiver<Result<Permit, OriginError>>, call: bool },
+}
+
+impl Line {
+    /// The highest class in which somebody still waits; those who have left are forgotten on the way.
+    fn first_class(&mut self) -> Option<Class> {
+        for (line, class) in self.waiting.iter_mut().zip(ALL_CLASSES) {
+            while line.front().is_some_and(Waiter::is_closed) {
+                line.pop_front();
+            }
+            if !line.is_empty() {
+                return Some(class);
+            }
+        }
+        None
+    }
+
+    fn pop(&mut self, class: Class) -> Option<Waiter> {
+        self.waiting[class as usize].pop_front()
+    }
+
+    /// A place for one more of `class`: free, or taken from the newest of a lower class, which is given back.
+    fn make_room(&mut self, class: Class) -> Result<Option<Waiter>, OriginError> {
+        if self.waiting.iter().map(VecDeque::len).sum::<usize>() < self.max_waiting {
+            return Ok(None);
+        }
+        let lower = &mut self.waiting[class as usize + 1..];
+        lower.iter_mut().rev().find_map(VecDeque::pop_back).map(Some).ok_or(OriginError::Full)
+    }
+}
+
+/// Lowers the flag when the calling task ends before its time (its runtime stops), so that the next to wait starts another.
+struct Calling<'a>(&'a Turnstile);
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.0.line.lock().calling = false;
+    }
+}
+
+impl Permit {
+    /// Tells the gate what came of the request.
+    pub(super) fn finish(mut self, attempt: Attempt) {
+        if let Some(ticket) = self.ticket.take() {
+            self.turnstile.give_back(ticket, attempt);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.turnstile.give_back(ticket, Attempt::Abandoned);
+        }
+    }
+}
+
+/// One who has left in the meantime does not hear it; a permit in the word goes back to the gate by itself.
+fn tell(waiter: Waiter, result: Result<Permit, OriginError>) {
+    drop(waiter.send(result));
+}
+
+fn max_waiting(core: &weir_config::Core) -> usize {
+    let let_through = u128::from(core.max_requests_per_second) * core.max_wait.as_millis() / 1_000;
+    usize::try_from(let_through).unwrap_or(usize::MAX).max(core.max_in_flight)
+}
+
+const ALL_CLASSES: [Class; CLASSES] =
+    [Class::Probe, Class::Tasking, Class::Checkin, Class::Config, Class::Update, Class::Download, Class::Telemetry];
+
+/// A core's series, looked up once.
+struct Gauges {
+    in_flight: IntGauge,
+    limit: IntGauge,
+    breaker: IntGauge,
+    admitted_rate: IntGauge,
+    resting: IntCounter,
+    full: IntCounter,
+}
+
+impl Gauges {
+    fn new(metrics: &Metrics, core: &str) -> Self {
+        Self {
+            in_flight: metrics.core_gate_inflight.with_label_values(&[core]),
+            limit: metrics.core_gate_limit.with_label_values(&[core]),
+            breaker: metrics.breaker_state.with_label_values(&[core]),
+            admitted_rate: metrics.core_admitted_rate.with_label_values(&[core]),
+            resting: metrics.core_gate_refused.with_label_values(&[core, "resting"]),
+            full: metrics.core_gate_refused.with_label_values(&[core, "full"]),
+        }
+    }
+
+    fn show(&self, gate: &Gate, now: Millis) {
+        self.in_flight.set(i64::try_from(gate.in_flight()).unwrap_or(i64::MAX));
+        self.limit.set(i64::try_from(gate.limit()).unwrap_or(i64::MAX));
+        self.breaker.set(match gate.breaker(now) {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        });
+        #[expect(clippy::cast_possible_truncation, reason = "a rate is at most what a u32 holds")]
+        self.admitted_rate.set(gate.admitted_rate(now) as i64);
+    }
+}
