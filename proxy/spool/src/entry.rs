@@ -1,0 +1,245 @@
+//! What a journal holds, and its bytes.
+//!
+//! An entry: the body's length as four bytes, the kind as one, three zero bytes, the CRC-32 of those eight, the CRC-32 of the body, and
+//! the body. Integers are little-endian. The head has a checksum of its own so that an entry whose body is damaged can be stepped over.
+
+use bytes::Bytes;
+use weir_logic::Millis;
+use weir_logic::merge::ShardWindow;
+
+/// One entry of a journal. Times never fall from one entry to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Records of one agent.
+    Upload(Upload),
+    /// A shard's window is to leave early, for want of room.
+    Flush {
+        /// When this was decided.
+        time: Millis,
+        /// Which.
+        which: ShardWindow,
+    },
+    /// All windows are to leave early, because the plan changes.
+    FlushAll {
+        /// When this was decided.
+        time: Millis,
+    },
+    /// The generation is closed; nothing follows.
+    End {
+        /// When it was closed.
+        time: Millis,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// Records of one agent, accepted together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// When they were accepted.
+    pub time: Millis,
+    /// The agent's tenant.
+    pub tenant: Option<String>,
+    /// The agent.
+    pub agent: Option<String>,
+    /// How many they are.
+    pub records: u32,
+    /// The records, a line feed after each and none inside.
+    pub lines: Bytes,
+}
+
+/// Why a generation was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// It holds as many bytes as a batch may.
+    Bytes,
+    /// It holds as many records as a batch may.
+    Records,
+    /// Its first record is as old as a batch may get.
+    Age,
+    /// A window has ended.
+    Due,
+    /// The plan changes.
+    Plan,
+    /// The node stops.
+    Stop,
+    /// The node died before it was closed.
+    Recovered,
+    /// Keys had to leave early.
+    Pressure,
+}
+
+impl Entry {
+    /// When the entry was made.
+    pub fn time(&self) -> Millis {
+        match self {
+            Self::Upload(upload) => upload.time,
+            Self::Flush { time, .. } | Self::FlushAll { time } | Self::End { time, .. } => *time,
+        }
+    }
+
+    /// Records that it holds.
+    pub fn records(&self) -> u64 {
+        match self {
+            Self::Upload(upload) => u64::from(upload.records),
+            Self::Flush { .. } | Self::FlushAll { .. } | Self::End { .. } => 0,
+        }
+    }
+
+    /// Appends the entry's bytes.
+    pub(crate) fn encode(&self, output: &mut Vec<u8>) {
+        let start = output.len();
+        output.resize(start + HEAD, 0);
+        output.extend_from_slice(&self.time().0.to_le_bytes());
+        let kind = match self {
+            Self::Upload(upload) => {
+                output.extend_from_slice(&upload.records.to_le_bytes());
+                encode_name(output, upload.tenant.as_deref());
+                encode_name(output, upload.agent.as_deref());
+                output.extend_from_slice(&upload.lines);
+                UPLOAD
+            }
+            Self::Flush { which, .. } => {
+                output.push(which.shard);
+                output.extend_from_slice(&which.window.to_le_bytes());
+                FLUSH
+            }
+            Self::FlushAll { .. } => FLUSH_ALL,
+            Self::End { reason, .. } => {
+                output.push(reason.code());
+                END
+            }
+        };
+        let (head, body) = output[start..].split_at_mut(HEAD);
+        let length = u32::try_from(body.len()).expect("an upload is bounded far below 4 GiB");
+        head[..4].copy_from_slice(&length.to_le_bytes());
+        head[4] = kind;
+        let head_crc = crc32fast::hash(&head[..8]);
+        head[8..12].copy_from_slice(&head_crc.to_le_bytes());
+        head[12..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+    }
+}
+
+/// What stands at a place in a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scanned {
+    /// An entry; the next one begins at `next`.
+    Entry { entry: Entry, next: usize },
+    /// An entry whose body is damaged; the next one begins at `next`.
+    Damaged { next: usize },
+    /// No entry's head, or one that promises more bytes than there are.
+    Broken,
+    /// The end.
+    Nothing,
+}
+
+/// Reads what stands at `at`.
+pub(crate) fn scan(segment: &Bytes, at: usize) -> Scanned {
+    let rest = &segment[at..];
+    if rest.is_empty() {
+        return Scanned::Nothing;
+    }
+    let Some((head, rest)) = rest.split_first_chunk::<HEAD>() else { return Scanned::Broken };
+    let [l0, l1, l2, l3, kind, _, _, _, h0, h1, h2, h3, b0, b1, b2, b3] = *head;
+    if crc32fast::hash(&head[..8]) != u32::from_le_bytes([h0, h1, h2, h3]) {
+        return Scanned::Broken;
+    }
+    let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    let Some(body) = rest.get(..length) else { return Scanned::Broken };
+    let next = at + HEAD + length;
+    if crc32fast::hash(body) != u32::from_le_bytes([b0, b1, b2, b3]) {
+        return Scanned::Damaged { next };
+    }
+    match decode(kind, segment.slice(at + HEAD..next)) {
+        Some(entry) => Scanned::Entry { entry, next },
+        None => Scanned::Damaged { next },
+    }
+}
+
+fn decode(kind: u8, mut body: Bytes) -> Option<Entry> {
+    let time = Millis(u64::from_le_bytes(take(&mut body)?));
+    match kind {
+        UPLOAD => {
+            let records = u32::from_le_bytes(take(&mut body)?);
+            let tenant = decode_name(&mut body)?;
+            let agent = decode_name(&mut body)?;
+            Some(Entry::Upload(Upload { time, tenant, agent, records, lines: body }))
+        }
+        FLUSH => {
+            let [shard] = take(&mut body)?;
+            let window = u64::from_le_bytes(take(&mut body)?);
+            Some(Entry::Flush { time, which: ShardWindow { shard, window } })
+        }
+        FLUSH_ALL => Some(Entry::FlushAll { time }),
+        END => {
+            let [code] = take(&mut body)?;
+            Some(Entry::End { time, reason: EndReason::from_code(code)? })
+        }
+        _ => None,
+    }
+}
+
+fn take<const N: usize>(body: &mut Bytes) -> Option<[u8; N]> {
+    let taken = *body.first_chunk::<N>()?;
+    *body = body.slice(N..);
+    Some(taken)
+}
+
+/// Appends a name: four bytes that hold 0 for none, else its length and one, and then its bytes.
+fn encode_name(output: &mut Vec<u8>, name: Option<&str>) {
+    let length =
+        name.map_or(0, |name| u32::try_from(name.len() + 1).expect("a name comes from a bounded header section"));
+    output.extend_from_slice(&length.to_le_bytes());
+    output.extend_from_slice(name.unwrap_or_default().as_bytes());
+}
+
+fn decode_name(body: &mut Bytes) -> Option<Option<String>> {
+    let length = u32::from_le_bytes(take(body)?) as usize;
+    let Some(length) = length.checked_sub(1) else { return Some(None) };
+    if length > body.len() {
+        return None;
+    }
+    let name = String::from_utf8(body.split_to(length).to_vec()).ok()?;
+    Some(Some(name))
+}
+
+impl EndReason {
+    /// The reason's name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Records => "records",
+            Self::Age => "age",
+            Self::Due => "due",
+            Self::Plan => "plan",
+            Self::Stop => "stop",
+            Self::Recovered => "recovered",
+            Self::Pressure => "pressure",
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Bytes => 0,
+            Self::Records => 1,
+            Self::Age => 2,
+            Self::Due => 3,
+            Self::Plan => 4,
+            Self::Stop => 5,
+            Self::Recovered => 6,
+            Self::Pressure => 7,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        let all =
+            [Self::Bytes, Self::Records, Self::Age, Self::Due, Self::Plan, Self::Stop, Self::Recovered, Self::Pressure];
+        all.into_iter().find(|reason| reason.code() == code)
+    }
+}
+
+const HEAD: usize = 16;
+const UPLOAD: u8 = 1;
+const FLUSH: u8 = 2;
+const FLUSH_ALL: u8 = 3;
+const END: u8 = 4;

@@ -1,0 +1,126 @@
+//! The file system as the spool sees it: few calls, each of which a test can make fail.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// A file system. Clones are the same one.
+pub trait Files: Clone + Send + Sync + 'static {
+    /// A file open for appending.
+    type File: Append;
+
+    /// Makes a directory and those above it; nothing when it is there.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// The files of a directory, in no order; directories are left out.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>>;
+
+    /// A file's first `max_bytes` bytes, or all of it.
+    fn read(&self, path: &Path, max_bytes: usize) -> io::Result<Vec<u8>>;
+
+    /// Makes an empty file, in place of one that is there.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Opens a file that is there.
+    fn open(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Gives a file another name, in place of a file that has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file; nothing when it is not there.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes a directory's names durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// A file open for appending.
+pub trait Append: Send + 'static {
+    /// Appends all of `bytes`. After an error any part of them may be there.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes the content durable. After an error, what was appended since the last success may be lost.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Cuts the file to `length` bytes; the next append goes there.
+    fn truncate(&mut self, length: u64) -> io::Result<()>;
+}
+
+/// A file of a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Its name. Names that are no UTF-8 are not the spool's and are not listed.
+    pub name: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// The machine's own file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Files for Disk {
+    type File = File;
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
+        let mut listed = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
+                listed.push(Listed { name, bytes: metadata.len() });
+            }
+        }
+        Ok(listed)
+    }
+
+    fn read(&self, path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(max_bytes as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().write(true).create(true).truncate(true).open(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(file)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+}
+
+impl Append for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)?;
+        self.seek(SeekFrom::Start(length)).map(drop)
+    }
+}

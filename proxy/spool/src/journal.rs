@@ -1,0 +1,198 @@
+//! Where uploads are written down before they are acknowledged.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_logic::Millis;
+use weir_logic::merge::ShardWindow;
+
+use crate::emitter::Step;
+use crate::entry::{EndReason, Entry, Upload};
+use crate::files::Files;
+use crate::ledger::Meters;
+use crate::log::{Log, Sync};
+use crate::plan::Plan;
+use crate::segment;
+
+/// What a commit promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// What is committed is on stable storage.
+    #[default]
+    Fsync,
+    /// What is committed is with the operating system. A generation's end is on stable storage all the same.
+    Os,
+}
+
+/// The open end of a stream's journal.
+///
+/// Entries are pushed, then committed together. A commit that fails has written nothing: its entries are gone, and the caller says so to
+/// whoever sent them. Once a commit has succeeded, its steps must be handed to the [`crate::Emitter`] in order.
+pub struct Journal<F: Files> {
+    files: F,
+    dir: PathBuf,
+    durability: Durability,
+    plan: Arc<Plan>,
+    meters: Arc<Meters>,
+    next_generation: u64,
+    last: Millis,
+    open: Option<Open<F>>,
+    pushed: Vec<Entry>,
+}
+
+struct Open<F: Files> {
+    generation: u64,
+    log: Log<F>,
+    since: Millis,
+    begun: bool,
+    bytes: u64,
+    records: u64,
+}
+
+impl<F: Files> Journal<F> {
+    pub(crate) fn new(
+        files: F,
+        dir: PathBuf,
+        plan: Arc<Plan>,
+        meters: Arc<Meters>,
+        next_generation: u64,
+        last: Millis,
+    ) -> Self {
+        let durability = Durability::default();
+        Self { files, dir, durability, plan, meters, next_generation, last, open: None, pushed: Vec::new() }
+    }
+
+    /// Sets what the following commits promise.
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
+    }
+
+    /// The plan in force.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The numbers shared with the other parts of the spool.
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.meters
+    }
+
+    /// When the open generation began; `None` when none is open.
+    pub fn open_since(&self) -> Option<Millis> {
+        self.open.as_ref().filter(|open| open.begun).map(|open| open.since)
+    }
+
+    /// The reason to close the open generation at once, if it has become as large as a batch may.
+    pub fn is_full(&self) -> Option<EndReason> {
+        let open = self.open.as_ref()?;
+        if open.bytes >= self.plan.max_batch_bytes {
+            return Some(EndReason::Bytes);
+        }
+        (open.records >= self.plan.max_batch_rows).then_some(EndReason::Records)
+    }
+
+    /// Adds an upload to the next commit.
+    pub fn push(&mut self, now: Millis, tenant: Option<String>, agent: Option<String>, records: u32, lines: Bytes) {
+        let time = self.tick(now);
+        self.pushed.push(Entry::Upload(Upload { time, tenant, agent, records, lines }));
+    }
+
+    /// Adds the early flush of a shard's window to the next commit.
+    pub fn push_flush(&mut self, now: Millis, which: ShardWindow) {
+        let time = self.tick(now);
+        self.pushed.push(Entry::Flush { time, which });
+    }
+
+    /// Writes what was pushed and gives the steps for the emitter.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was pushed is then gone.
+    pub fn commit(&mut self) -> io::Result<Vec<Step>> {
+        let sync = match self.durability {
+            Durability::Fsync => Sync::Now,
+            Durability::Os => Sync::Later,
+        };
+        self.write(sync)
+    }
+
+    /// Closes the open generation, or a new and empty one, so that the windows ended by now leave. Commits what was pushed as well.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was pushed is then gone and the generation still open.
+    pub fn seal(&mut self, now: Millis, reason: EndReason) -> io::Result<Vec<Step>> {
+        let time = self.tick(now);
+        self.pushed.push(Entry::End { time, reason });
+        let mut steps = self.write(Sync::Now)?;
+        let bytes = self.open.take().map_or(0, |open| open.log.length());
+        steps.push(Step::End { time, reason, bytes });
+        Ok(steps)
+    }
+
+    /// Puts another plan in force: all windows leave early under the old one, if merging changes. Nothing when it is the same plan.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old plan is then still in force.
+    pub fn replan(&mut self, now: Millis, plan: Plan) -> io::Result<Vec<Step>> {
+        if plan == *self.plan {
+            return Ok(Vec::new());
+        }
+        let mut steps = Vec::new();
+        if plan.merge != self.plan.merge || self.open.is_some() {
+            let time = self.tick(now);
+            if plan.merge != self.plan.merge {
+                self.pushed.push(Entry::FlushAll { time });
+            }
+            steps = self.seal(now, EndReason::Plan)?;
+        }
+        self.plan = Arc::new(plan);
+        Ok(steps)
+    }
+
+    /// The time to write down: never before the last one, whatever the clock does over a restart.
+    fn tick(&mut self, now: Millis) -> Millis {
+        self.last = self.last.max(now);
+        self.last
+    }
+
+    fn write(&mut self, sync: Sync) -> io::Result<Vec<Step>> {
+        let entries = std::mem::take(&mut self.pushed);
+        let Some(first) = entries.first() else { return Ok(Vec::new()) };
+        let since = first.time();
+        let open = match &mut self.open {
+            Some(open) => open,
+            closed => closed.insert(begin(&self.files, &self.dir, self.next_generation, &self.plan, &self.meters)?),
+        };
+        let mut bytes = Vec::new();
+        entries.iter().for_each(|entry| entry.encode(&mut bytes));
+        open.log.append(&bytes, sync)?;
+        let mut steps = Vec::with_capacity(entries.len() + 1);
+        if !open.begun {
+            (open.begun, open.since) = (true, since);
+            self.next_generation = open.generation + 1;
+            steps.push(Step::Begin { generation: open.generation, plan: Arc::clone(&self.plan) });
+        }
+        let records = entries.iter().map(Entry::records).sum::<u64>();
+        open.bytes += bytes.len() as u64;
+        open.records += records;
+        self.meters.grow(bytes.len() as u64);
+        self.meters.accept(records);
+        steps.extend(entries.into_iter().filter(|entry| !matches!(entry, Entry::End { .. })).map(Step::Entry));
+        Ok(steps)
+    }
+}
+
+fn begin<F: Files>(
+    files: &F,
+    dir: &std::path::Path,
+    generation: u64,
+    plan: &Plan,
+    meters: &Meters,
+) -> io::Result<Open<F>> {
+    let path = dir.join(segment::file_name(generation));
+    let log = Log::create(files, &path, &segment::encode_head(generation, plan))?;
+    files.sync_dir(dir)?;
+    meters.grow(log.length());
+    Ok(Open { generation, log, since: Millis::default(), begun: false, bytes: 0, records: 0 })
+}

@@ -1,0 +1,72 @@
+//! What came in and what became of it.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use weir_batch::Counts;
+
+/// The balance of a stream since its spool was made, across restarts.
+///
+/// Records accepted = delivered + buried + waiting in the outbox + waiting in the journal. The first two and what has been emitted are
+/// kept in `progress`; the outbox is counted by its files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Records accepted in generations that have been emitted.
+    pub accepted: u64,
+    /// What went to the outbox.
+    pub emitted: Counts,
+    /// What the core has acknowledged.
+    pub delivered: Counts,
+    /// What went to the dead letters.
+    pub buried: Counts,
+}
+
+/// How far a spool has emitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The last generation whose batches are all in the outbox.
+    pub generation: u64,
+    /// When it was sealed: milliseconds since 1970. Windows that ended by then have left.
+    pub sealed_at: u64,
+}
+
+/// Numbers that the parts of a spool share while it runs.
+#[derive(Debug, Default)]
+pub struct Meters {
+    journal_bytes: AtomicU64,
+    accepted: AtomicU64,
+    imbalance: AtomicI64,
+}
+
+impl Meters {
+    /// Bytes of all segments on disk.
+    pub fn journal_bytes(&self) -> u64 {
+        self.journal_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Records accepted since the spool was made.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Records that went into generations less those that came out or wait in windows. Anything but zero is a defect.
+    pub fn imbalance(&self) -> i64 {
+        self.imbalance.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn grow(&self, bytes: u64) {
+        self.journal_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn shrink(&self, bytes: u64) {
+        self.journal_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn accept(&self, records: u64) {
+        self.accepted.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn misbalance(&self, records: i64) {
+        self.imbalance.fetch_add(records, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,68 @@
+//! An append-only file that is whole after every failure.
+
+use std::io;
+use std::path::Path;
+
+use crate::files::{Append, Files};
+
+/// A file that grows by whole appends. An append that fails leaves nothing behind: what it wrote is cut off again, now or, when even that
+/// fails, before the next append, which fails until it succeeds.
+pub(crate) struct Log<F: Files> {
+    file: F::File,
+    length: u64,
+    dirty: bool,
+}
+
+/// Whether an append is on stable storage when it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    Now,
+    Later,
+}
+
+impl<F: Files> Log<F> {
+    /// Makes a new file that holds `content`, durable but for its name.
+    pub(crate) fn create(files: &F, path: &Path, content: &[u8]) -> io::Result<Self> {
+        let mut file = files.create(path)?;
+        file.append(content)?;
+        file.sync()?;
+        Ok(Self { file, length: content.len() as u64, dirty: false })
+    }
+
+    /// Opens a file that is there and cuts it to `length`.
+    pub(crate) fn open(files: &F, path: &Path, length: u64) -> io::Result<Self> {
+        let mut file = files.open(path)?;
+        file.truncate(length)?;
+        Ok(Self { file, length, dirty: false })
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(crate) fn append(&mut self, bytes: &[u8], sync: Sync) -> io::Result<()> {
+        self.repair()?;
+        self.dirty = true;
+        let appended = self.file.append(bytes).and_then(|()| match sync {
+            Sync::Now => self.file.sync(),
+            Sync::Later => Ok(()),
+        });
+        if let Err(error) = appended {
+            // The append's own error says more than a failed repair, which the next append will meet again.
+            self.repair().unwrap_or(());
+            return Err(error);
+        }
+        self.dirty = false;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn repair(&mut self) -> io::Result<()> {
+        if self.dirty {
+            self.file.truncate(self.length)?;
+            self.file.sync()?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! What a stream's records are to become: the part of the configuration that a journal must remember.
+
+use serde::{Deserialize, Serialize};
+use weir_batch::Compression;
+use weir_logic::merge::MergePlan;
+
+/// The plan in force for a generation, kept in its segment so that replay under another configuration makes the same batches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The edge's name; part of every batch id.
+    pub edge: String,
+    /// The stream's name; part of every batch id.
+    pub stream: String,
+    /// The core that takes the batches, by its name in the configuration.
+    pub core: String,
+    /// The path at the core.
+    pub path: String,
+    /// How records merge; `None` when they are only batched.
+    pub merge: Option<MergePlan>,
+    /// Bytes of rows in one batch, at most; a longer row has a batch of its own.
+    pub max_batch_bytes: u64,
+    /// Rows in one batch, at most; at least one.
+    pub max_batch_rows: u64,
+    /// How batches are packed.
+    pub compression: Compression,
+}
+
+impl Plan {
+    /// The longest time for which a record can wait in a window, in milliseconds.
+    pub fn window_ms(&self) -> u64 {
+        self.merge.as_ref().map_or(0, |merge| merge.window_ms)
+    }
+}

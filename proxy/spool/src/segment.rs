@@ -1,0 +1,138 @@
+//! A segment: the file of one generation.
+//!
+//! Layout of version 1, integers little-endian: the magic `WEIRSEG` and a zero byte; the version as two bytes; two bytes of features
+//! that a reader must know, none so far; the generation as eight bytes; the length of the plan as four bytes; the [`Plan`] as JSON; the
+//! CRC-32 of all before it; then entries. A whole segment ends with an `End` entry.
+
+use bytes::Bytes;
+
+use crate::entry::{Entry, Scanned, scan};
+use crate::plan::Plan;
+
+/// A segment as it was found on disk.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) generation: u64,
+    pub(crate) plan: Plan,
+    pub(crate) entries: Vec<Entry>,
+    /// Bytes up to the end of the last entry that can be read.
+    pub(crate) length: usize,
+    /// Whether bytes follow that begin no entry: a torn write, or damage.
+    pub(crate) torn: bool,
+    /// Entries inside that could not be read.
+    pub(crate) damaged: usize,
+}
+
+/// Why a file is no segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// Its head is cut short or damaged.
+    Damaged,
+    /// A later version wrote it.
+    Newer { version: u16, features: u16 },
+}
+
+const MAGIC: &[u8; 8] = b"WEIRSEG\0";
+const VERSION: u16 = 1;
+const FEATURES: u16 = 0;
+const FIXED: usize = 24;
+
+/// The head of a segment.
+pub(crate) fn encode_head(generation: u64, plan: &Plan) -> Vec<u8> {
+    let plan = serde_json::to_vec(plan).expect("strings and numbers always serialise");
+    let mut head = Vec::with_capacity(FIXED + plan.len() + 4);
+    head.extend_from_slice(MAGIC);
+    head.extend_from_slice(&VERSION.to_le_bytes());
+    head.extend_from_slice(&FEATURES.to_le_bytes());
+    head.extend_from_slice(&generation.to_le_bytes());
+    head.extend_from_slice(&u32::try_from(plan.len()).expect("a plan is a few names").to_le_bytes());
+    head.extend_from_slice(&plan);
+    head.extend_from_slice(&crc32fast::hash(&head).to_le_bytes());
+    head
+}
+
+/// The file name of a generation's segment.
+pub(crate) fn file_name(generation: u64) -> String {
+    format!("{generation:020}.segment")
+}
+
+/// The generation that a file name says.
+pub(crate) fn generation_of(name: &str) -> Option<u64> {
+    name.strip_suffix(".segment").and_then(|stem| stem.parse().ok())
+}
+
+impl Segment {
+    pub(crate) fn read(bytes: &Bytes) -> Result<Self, Unreadable> {
+        let (generation, plan, start) = decode_head(bytes)?;
+        let mut segment = Self { generation, plan, entries: Vec::new(), length: start, torn: false, damaged: 0 };
+        let mut at = start;
+        let mut damaged_at_end = 0;
+        loop {
+            match scan(bytes, at) {
+                Scanned::Entry { entry, next } => {
+                    segment.entries.push(entry);
+                    segment.damaged += std::mem::take(&mut damaged_at_end);
+                    segment.length = next;
+                    at = next;
+                }
+                Scanned::Damaged { next } => {
+                    damaged_at_end += 1;
+                    at = next;
+                }
+                Scanned::Broken => match resume(bytes, at + 1) {
+                    Some(next) => {
+                        damaged_at_end += 1;
+                        at = next;
+                    }
+                    None => {
+                        segment.torn = true;
+                        return Ok(segment);
+                    }
+                },
+                Scanned::Nothing => {
+                    // A damaged entry at the very end is what a torn write looks like.
+                    segment.torn = damaged_at_end > 0;
+                    return Ok(segment);
+                }
+            }
+        }
+    }
+
+    /// Whether the generation was closed.
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self.entries.last(), Some(Entry::End { .. }))
+    }
+}
+
+/// Whether any entry stands anywhere in a file whose head cannot be read.
+pub(crate) fn holds_entries(bytes: &Bytes) -> bool {
+    resume(bytes, 0).is_some()
+}
+
+/// The next place at or after `at` where a whole entry stands. A record cannot pretend to be one: a head has zero bytes in it, and
+/// JSON has none.
+fn resume(bytes: &Bytes, at: usize) -> Option<usize> {
+    (at..bytes.len()).find(|at| matches!(scan(bytes, *at), Scanned::Entry { .. }))
+}
+
+fn decode_head(bytes: &[u8]) -> Result<(u64, Plan, usize), Unreadable> {
+    let (fixed, rest) = bytes.split_first_chunk::<FIXED>().ok_or(Unreadable::Damaged)?;
+    let (magic, fixed) = fixed.split_at(MAGIC.len());
+    if magic != MAGIC {
+        return Err(Unreadable::Damaged);
+    }
+    let version = u16::from_le_bytes([fixed[0], fixed[1]]);
+    let features = u16::from_le_bytes([fixed[2], fixed[3]]);
+    if version != VERSION || features != FEATURES {
+        return Err(Unreadable::Newer { version, features });
+    }
+    let generation = fixed[4..12].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let length = fixed[12..16].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte));
+    let (plan, rest) = rest.split_at_checked(length).ok_or(Unreadable::Damaged)?;
+    let checksum = rest.first_chunk::<4>().ok_or(Unreadable::Damaged)?;
+    if crc32fast::hash(&bytes[..FIXED + length]) != u32::from_le_bytes(*checksum) {
+        return Err(Unreadable::Damaged);
+    }
+    let plan = serde_json::from_slice(plan).map_err(|_| Unreadable::Damaged)?;
+    Ok((generation, plan, FIXED + length + 4))
+}

@@ -1,0 +1,403 @@
+//! A spool that dies at any call and comes back: what was acknowledged reaches the core exactly once.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use weir_batch::{Batch, Compression};
+use weir_logic::Millis;
+use weir_logic::merge::MergePlan;
+
+use crate::memory::Memory;
+use crate::*;
+
+const ROOT: &str = "/spool";
+const START: u64 = 1_700_000_000_000;
+const WINDOW: u64 = 1000;
+
+fn plan() -> Plan {
+    Plan {
+        edge: "edge-1".to_owned(),
+        stream: "process".to_owned(),
+        core: "core".to_owned(),
+        path: "/v1/bulk".to_owned(),
+        merge: Some(MergePlan {
+            same: vec!["image".to_owned()],
+            exemplars: vec!["pid".to_owned()],
+            max_exemplars: 2,
+            window_ms: WINDOW,
+            max_keys: 6,
+        }),
+        max_batch_bytes: 600,
+        max_batch_rows: 5,
+        compression: Compression::Lz4,
+    }
+}
+
+/// Records by agent and image.
+type Tally = BTreeMap<(String, String), u64>;
+
+/// The core: keeps each batch once, by its id, and checks that an id never names two different batches.
+#[derive(Default)]
+struct Core {
+    batches: BTreeMap<String, Vec<u8>>,
+}
+
+impl Core {
+    fn accept(&mut self, file: &[u8]) {
+        let batch = Batch::open(file).unwrap();
+        let rows = batch.rows(1 << 20).unwrap().into_owned();
+        let id = batch.meta.as_ref().unwrap().id.to_string();
+        let known = self.batches.entry(id.clone()).or_insert_with(|| rows.clone());
+        assert_eq!(String::from_utf8_lossy(known), String::from_utf8_lossy(&rows), "two batches under the id {id}");
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally = Tally::new();
+        for rows in self.batches.values() {
+            for row in rows.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()) {
+                let row: serde_json::Value = serde_json::from_slice(row).unwrap();
+                let (fields, count) = match row["kind"].as_str().unwrap() {
+                    "event" => (&row["record"], 1),
+                    _ => (&row["key"], row["count"].as_u64().unwrap()),
+                };
+                let key = (row["agent"].as_str().unwrap().to_owned(), fields["image"].as_str().unwrap().to_owned());
+                *tally.entry(key).or_default() += count;
+            }
+        }
+        tally
+    }
+}
+
+/// A node as `proxy` drives it, without its threads.
+struct Node {
+    files: Memory,
+    spool: Recovered<Memory>,
+    now: u64,
+    core: Core,
+    acknowledged: Tally,
+    /// Records that were sent but whose acknowledgement the node did not live to give.
+    doubtful: Tally,
+    unanswered: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Upload { agent: u8, images: Vec<u8> },
+    Commit,
+    Seal,
+    Wait(u64),
+    Deliver,
+    Halve,
+    Replan(u64),
+}
+
+impl Node {
+    fn start(files: Memory) -> Self {
+        let spool = recover(files.clone(), Path::new(ROOT), Some(plan()), Millis(START)).unwrap();
+        Self {
+            files,
+            spool,
+            now: START,
+            core: Core::default(),
+            acknowledged: Tally::new(),
+            doubtful: Tally::new(),
+            unanswered: Vec::new(),
+        }
+    }
+
+    fn act(&mut self, act: &Act) -> io::Result<()> {
+        match act {
+            Act::Upload { agent, images } => {
+                self.upload(*agent, images);
+                Ok(())
+            }
+            Act::Commit => self.commit(),
+            Act::Seal => self.seal(),
+            Act::Wait(time) => {
+                self.now += time;
+                Ok(())
+            }
+            Act::Deliver => self.deliver(),
+            // A core refuses as too large only what it has not accepted.
+            Act::Halve => match self.spool.outbox.waiting().first() {
+                Some(waiting) if !self.core.batches.contains_key(&waiting.meta.id.to_string()) => {
+                    self.spool.outbox.halve(waiting).map(drop)
+                }
+                _ => Ok(()),
+            },
+            Act::Replan(window) => {
+                self.commit()?;
+                let mut plan = plan();
+                plan.merge.as_mut().unwrap().window_ms = *window;
+                let steps = self.spool.journal.replan(Millis(self.now), plan)?;
+                self.pump(steps)
+            }
+        }
+    }
+
+    fn upload(&mut self, agent: u8, images: &[u8]) {
+        let agent = format!("a-{agent}");
+        let mut lines = Vec::new();
+        for image in images {
+            lines.extend_from_slice(format!("{{\"image\":\"{image}\",\"pid\":{}}}\n", self.now).as_bytes());
+            self.unanswered.push((agent.clone(), image.to_string()));
+        }
+        let records = u32::try_from(images.len()).unwrap();
+        self.spool.journal.push(Millis(self.now), None, Some(agent), records, Bytes::from(lines));
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        if let Some(which) = self.spool.emitter.overfull() {
+            self.spool.journal.push_flush(Millis(self.now), which);
+        }
+        let steps = self.spool.journal.commit();
+        let steps = self.answer(steps)?;
+        self.pump(steps)
+    }
+
+    fn seal(&mut self) -> io::Result<()> {
+        let steps = self.spool.journal.seal(Millis(self.now), EndReason::Age);
+        let steps = self.answer(steps)?;
+        self.pump(steps)
+    }
+
+    /// Answers those who wait for a commit: 202, or 503 when it failed. A dead node answers nobody.
+    fn answer(&mut self, steps: io::Result<Vec<Step>>) -> io::Result<Vec<Step>> {
+        for key in self.unanswered.drain(..) {
+            match &steps {
+                Ok(_) => *self.acknowledged.entry(key).or_default() += 1,
+                Err(_) if self.files.is_dead() => *self.doubtful.entry(key).or_default() += 1,
+                Err(_) => {}
+            }
+        }
+        steps
+    }
+
+    fn pump(&mut self, steps: Vec<Step>) -> io::Result<()> {
+        for step in steps {
+            self.spool.emitter.apply(step)?;
+            self.spool.emitter.settle().or_else(|_| self.spool.emitter.settle())?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self) -> io::Result<()> {
+        for waiting in self.spool.outbox.waiting() {
+            let file = self.spool.outbox.load(&waiting)?;
+            self.core.accept(&file);
+            self.spool.outbox.deliver(&waiting)?;
+        }
+        Ok(())
+    }
+
+    /// The machine loses power and comes back; on the way up it may die again.
+    fn restart(&mut self, luck: u64, mut deaths: impl Iterator<Item = u64>) {
+        for key in self.unanswered.drain(..) {
+            *self.doubtful.entry(key).or_default() += 1;
+        }
+        loop {
+            self.files = self.files.after_power_loss(luck);
+            let death = deaths.next();
+            if let Some(calls) = death {
+                self.files.die_after(calls);
+            }
+            match recover(self.files.clone(), Path::new(ROOT), Some(plan()), Millis(self.now)) {
+                Ok(_) if self.files.is_dead() => continue,
+                Ok(spool) => self.spool = spool,
+                Err(_) if death.is_some() => continue,
+                Err(error) => panic!("{error}"),
+            }
+            self.files.live_on();
+            assert_eq!(self.spool.report.damaged_entries + self.spool.report.damaged_files, 0);
+            return;
+        }
+    }
+
+    /// Everything leaves: windows end, batches are delivered, and the ledger balances.
+    fn finish(&mut self) {
+        self.commit().unwrap();
+        self.seal().unwrap();
+        self.now += 100 * WINDOW;
+        self.seal().unwrap();
+        self.deliver().unwrap();
+        let ledger = self.spool.outbox.ledger();
+        let meters = self.spool.journal.meters();
+        assert_eq!(self.spool.outbox.content().0, 0);
+        assert_eq!(self.spool.emitter.keys(), 0);
+        assert_eq!(meters.imbalance(), 0);
+        assert_eq!((ledger.accepted, ledger.emitted), (meters.accepted(), ledger.delivered));
+        assert_eq!(ledger.delivered.records, ledger.accepted);
+        assert_eq!(meters.journal_bytes(), 0);
+        assert_eq!(self.files.count(&Path::new(ROOT).join("journal")), 0);
+        assert_eq!(self.files.count(&Path::new(ROOT).join("outbox")), 0);
+        let tally = self.core.tally();
+        assert_eq!(tally.values().sum::<u64>(), ledger.accepted);
+        for key in tally.keys().chain(self.acknowledged.keys()) {
+            let at_core = tally.get(key).copied().unwrap_or_default();
+            let acknowledged = self.acknowledged.get(key).copied().unwrap_or_default();
+            let doubtful = self.doubtful.get(key).copied().unwrap_or_default();
+            assert!(
+                (acknowledged..=acknowledged + doubtful).contains(&at_core),
+                "{key:?}: {acknowledged} acknowledged, {doubtful} in doubt, {at_core} at the core"
+            );
+        }
+    }
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        6 => (0..3u8, proptest::collection::vec(0..4u8, 1..8)).prop_map(|(agent, images)| Act::Upload { agent, images }),
+        5 => Just(Act::Commit),
+        3 => Just(Act::Seal),
+        4 => (1..700u64).prop_map(Act::Wait),
+        2 => Just(Act::Deliver),
+        1 => Just(Act::Halve),
+        1 => (500..1500u64).prop_map(Act::Replan),
+    ];
+    proptest::collection::vec(act, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_acknowledged_reaches_the_core_once_whenever_power_fails(
+        acts in acts(),
+        deaths in proptest::collection::vec((1..120u64, any::<u64>(), proptest::option::of(0..40u64)), 0..5),
+    ) {
+        let mut node = Node::start(Memory::default());
+        let mut deaths = deaths.into_iter();
+        let mut next = deaths.next();
+        if let Some((calls, ..)) = next { node.files.die_after(calls); }
+        for act in &acts {
+            if node.act(act).is_ok() { continue; }
+            let Some((_, luck, again)) = next else { panic!("a call failed on a whole file system") };
+            node.restart(luck, again.into_iter());
+            next = deaths.next();
+            if let Some((calls, ..)) = next { node.files.die_after(calls); }
+        }
+        node.restart(7, std::iter::empty());
+        node.finish();
+    }
+
+    #[test]
+    fn one_failed_call_refuses_uploads_and_changes_nothing_else(acts in acts(), calls in 1..150u64) {
+        let mut node = Node::start(Memory::default());
+        node.files.fail_once_after(calls);
+        for act in &acts {
+            node.act(act).unwrap_or(());
+        }
+        node.restart(7, std::iter::empty());
+        node.finish();
+    }
+}
+
+fn node_with(uploads: &[&[u8]]) -> Node {
+    let mut node = Node::start(Memory::default());
+    for images in uploads {
+        node.upload(1, images);
+        node.commit().unwrap();
+    }
+    node
+}
+
+fn only_segment(node: &Node) -> std::path::PathBuf {
+    let dir = Path::new(ROOT).join("journal");
+    let listed = node.files.list(&dir).unwrap();
+    assert_eq!(listed.len(), 1);
+    dir.join(&listed[0].name)
+}
+
+#[test]
+fn a_damaged_entry_costs_that_entry_alone() {
+    let mut node = node_with(&[&[1], &[2, 2], &[3]]);
+    let path = only_segment(&node);
+    node.files.damage(&path, |bytes| {
+        let at = bytes.windows(11).position(|window| window == br#"{"image":"2"#.as_slice()).unwrap();
+        bytes[at] ^= 1;
+    });
+    node.spool = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now)).unwrap();
+    assert_eq!((node.spool.report.damaged_entries, node.spool.report.replayed), (1, 2));
+    node.deliver().unwrap();
+    let images: Vec<String> = node.core.tally().into_keys().map(|(_, image)| image).collect();
+    assert_eq!(images, ["1", "3"]);
+}
+
+#[test]
+fn a_damaged_entry_head_does_not_hide_what_follows() {
+    let mut node = node_with(&[&[1], &[2], &[3]]);
+    let path = only_segment(&node);
+    node.files.damage(&path, |bytes| {
+        let at = bytes.windows(11).position(|window| window == br#"{"image":"2"#.as_slice()).unwrap();
+        // Time, record count, no tenant, and `a-1` stand between the head and the lines.
+        bytes[at - (8 + 4 + 4 + 7) - 16] ^= 0xff;
+    });
+    node.spool = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now)).unwrap();
+    assert_eq!((node.spool.report.damaged_entries, node.spool.report.replayed), (1, 2));
+}
+
+#[test]
+fn a_segment_of_a_later_version_is_refused_and_left_alone() {
+    let node = node_with(&[&[1]]);
+    let path = only_segment(&node);
+    node.files.damage(&path, |bytes| bytes[8] = 2);
+    let refused = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now));
+    assert!(matches!(refused, Err(SpoolError::Newer { version: 2, .. })));
+    assert_eq!(only_segment(&node), path);
+}
+
+#[test]
+fn a_segment_without_a_head_is_put_aside() {
+    let mut node = node_with(&[&[1]]);
+    let path = only_segment(&node);
+    node.files.damage(&path, |bytes| bytes[0] = b'x');
+    node.spool = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now)).unwrap();
+    assert_eq!(node.spool.report.damaged_files, 1);
+    assert!(only_segment(&node).to_str().unwrap().ends_with(".damaged"));
+}
+
+#[test]
+fn a_buried_batch_waits_among_the_dead_letters() {
+    let mut node = node_with(&[&[1, 2]]);
+    node.seal().unwrap();
+    let [waiting] = node.spool.outbox.waiting().try_into().unwrap();
+    node.spool.outbox.bury(&waiting).unwrap();
+    node.spool.outbox.bury(&waiting).unwrap();
+    assert_eq!(node.spool.outbox.ledger().buried.records, 2);
+    assert_eq!(node.files.count(&Path::new(ROOT).join("dead")), 1);
+}
+
+#[test]
+fn a_new_spool_never_reuses_the_generations_of_a_lost_one() {
+    let mut before = node_with(&[&[1]]);
+    before.seal().unwrap();
+    let mut after = Node::start(Memory::default());
+    after.now += 1;
+    after.spool = recover(Memory::default(), Path::new(ROOT), Some(plan()), Millis(START + 5000)).unwrap();
+    after.upload(1, &[1]);
+    after.seal().unwrap();
+    let [before, after] = [before, after].map(|node| node.spool.outbox.waiting()[0].meta.id.generation);
+    assert!(before < after);
+}
+
+#[test]
+fn the_real_file_system_keeps_what_it_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = recover(Disk, dir.path(), Some(plan()), Millis(START)).unwrap();
+    let lines = Bytes::from_static(b"{\"image\":\"x\"}\n{\"image\":\"x\"}\n");
+    spool.journal.push(Millis(START), Some("t".to_owned()), None, 2, lines);
+    assert_eq!(spool.journal.commit().unwrap().len(), 2);
+    drop(spool);
+    let spool = recover(Disk, dir.path(), None, Millis(START + 1)).unwrap();
+    assert_eq!((spool.report.replayed, spool.journal.meters().accepted()), (2, 2));
+    let [waiting] = spool.outbox.waiting().try_into().unwrap();
+    let file = spool.outbox.load(&waiting).unwrap();
+    let rows = Batch::open(&file).unwrap().rows(1000).unwrap().into_owned();
+    let expected = r#"{"kind":"event","tenant":"t","agent":null,"received":1700000000000,"record":{"image":"x"}}"#;
+    assert_eq!(String::from_utf8(rows).unwrap(), expected.to_owned() + "\n");
+    spool.outbox.deliver(&waiting).unwrap();
+    assert_eq!(spool.emitter.next_due().map(|due| due > Millis(START)), Some(true));
+}
