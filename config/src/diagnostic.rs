@@ -186,14 +186,14 @@ impl Source {
 
     /// The place as a range that lies in the text, on its first line.
     fn clamp(&self, at: At) -> Range<usize> {
-        let start = at.start.min(self.text.len());
-        let end = at.end.clamp(start, self.text.len());
+        let start = self.text.floor_char_boundary(at.start);
+        let end = self.text.floor_char_boundary(at.end.max(start));
         let line = self.text[start..end].find('\n').map_or(end, |offset| start + offset);
         start..line
     }
 
     fn line_and_column(&self, at: At) -> (usize, usize) {
-        let before = &self.text[..at.start.min(self.text.len())];
+        let before = &self.text[..self.text.floor_char_boundary(at.start)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
@@ -229,6 +229,11 @@ impl Findings {
     /// The files taken in so far.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         self.sources.iter().map(|source| source.path.clone()).collect()
+    }
+
+    /// The number of files taken in so far.
+    pub(crate) fn sources(&self) -> usize {
+        self.sources.len()
     }
 
     /// Whether a file could not be read as a tree, so that nothing can be said about what it means.

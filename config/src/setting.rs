@@ -256,8 +256,12 @@ fn parsed<T, E: Display>(node: &Node, what: &str, result: Result<T, E>, context:
     match result {
         Ok(value) => Some(value),
         Err(error) => {
-            let draft = context.findings.error(node.at, format!("{} is {error}", node.shown()));
-            draft.label(format!("expected {what}"));
+            // The reason may quote the text, which stays out of messages when it was read from a file.
+            let message = match node.secret {
+                Some(_) => format!("{} is not right here", node.shown()),
+                None => format!("{} is {error}", node.shown()),
+            };
+            context.findings.error(node.at, message).label(format!("expected {what}"));
             None
         }
     }

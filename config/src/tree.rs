@@ -212,7 +212,7 @@ impl Reading<'_> {
                 self.findings.error(node.at, format!("files are included more than {MAX_DEPTH} deep"));
                 continue;
             }
-            if self.findings.paths().len() >= MAX_FILES {
+            if self.findings.sources() >= MAX_FILES {
                 self.findings.error(node.at, format!("more than {MAX_FILES} files"));
                 return;
             }

@@ -115,7 +115,8 @@ pub fn duration_from_text(text: &str) -> Result<Duration, UnitError> {
     while !rest.is_empty() {
         let (count, unit, next) = number_and_unit(rest).ok_or(UnitError::NotATime)?;
         let Some(rank) = TIME_UNITS.iter().position(|(name, _)| *name == unit) else {
-            return Err(if unit.is_empty() { UnitError::TimeWithoutUnit } else { UnitError::NotATime });
+            let bare = unit.is_empty() && next.is_empty();
+            return Err(if bare { UnitError::TimeWithoutUnit } else { UnitError::NotATime });
         };
         if rank >= last {
             return Err(UnitError::UnitsInDisorder);

@@ -20,7 +20,7 @@ const INCLUDE: Key = Key::optional(
 .named::<Vec<String>>("include");
 const EDGE: Key = Key::table("What this node is.").named::<Edge>("edge");
 const LISTENER: Key =
-    Key::required("", "Where agents connect; at least one.").filled().named::<Vec<Listener>>("listener");
+    Key::required("", "Where agents connect; at least one.").filled().restart().named::<Vec<Listener>>("listener");
 const ADMIN: Key = Key::table("Where operators connect.").named::<Admin>("admin");
 const CORE: Key = Key::required("", "What stands behind the node; at least one.").filled().named::<Vec<Core>>("core");
 const IDENTITY: Key = Key::table("Where an agent's and a tenant's names come from.").named::<Identity>("identity");
