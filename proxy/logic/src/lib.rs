@@ -10,6 +10,7 @@ pub mod calm;
 pub mod gate;
 pub mod identity;
 pub mod key;
+pub mod lookup;
 pub mod merge;
 pub mod outcome;
 pub mod refusal;
