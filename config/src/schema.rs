@@ -17,7 +17,27 @@ pub fn schema() -> Value {
     schema.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
     schema.insert("title".to_owned(), json!("Weir"));
     schema.extend(root);
+    let mut definitions = Map::new();
+    define(&ROOT_DESCRIPTION, &mut definitions);
+    schema.insert("$defs".to_owned(), Value::Object(definitions));
     Value::Object(schema)
+}
+
+/// Gathers the tables below a table, each under its name.
+fn define(description: &Description, definitions: &mut Map<String, Value>) {
+    for inner in description.all_keys().into_iter().filter_map(|key| key.kind.description()) {
+        definitions.insert(name(inner), table(inner));
+        define(inner, definitions);
+    }
+}
+
+/// The name of a table: its title without brackets.
+fn name(description: &Description) -> String {
+    description.title.replace(['[', ']'], "")
+}
+
+fn reference(description: &Description) -> Value {
+    json!({ "$ref": format!("#/$defs/{}", name(description)) })
 }
 
 fn table(description: &Description) -> Value {
@@ -89,8 +109,8 @@ fn kind(kind: &Kind, key: &Key) -> Value {
         Kind::Boolean => json!({ "type": "boolean" }),
         Kind::Choice(choices) => choice(choices),
         Kind::List(element) => list(&self::kind(element, key), key),
-        Kind::Table(description) if key.off => json!({ "anyOf": [table(description), { "const": false }] }),
-        Kind::Table(description) => table(description),
+        Kind::Table(description) if key.off => json!({ "anyOf": [reference(description), { "const": false }] }),
+        Kind::Table(description) => reference(description),
         Kind::Either(first, second) => json!({ "anyOf": [self::kind(first, key), self::kind(second, key)] }),
     }
 }

@@ -47,15 +47,13 @@ fn every_property_says_what_it_is() {
 
 fn walk(schema: &Value, path: &str, silent: &mut Vec<String>) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        let path = format!("{path}.{name}");
         if property["description"].as_str().is_none_or(str::is_empty) {
-            silent.push(path.clone());
+            silent.push(format!("{path}.{name}"));
         }
-        walk(property, &path, silent);
-        for option in property["anyOf"].as_array().into_iter().flatten() {
-            walk(option, &path, silent);
-            walk(&option["items"], &path, silent);
-        }
+    }
+    for (name, table) in schema["$defs"].as_object().into_iter().flatten() {
+        assert!(!table["description"].as_str().is_none_or(str::is_empty), "{name}");
+        walk(table, name, silent);
     }
 }
 
@@ -67,6 +65,7 @@ fn faults(schema: &Value, value: &Value, path: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (word, rule) in schema {
         match word.as_str() {
+            "$ref" => found.extend(faults(definition(rule), value, path)),
             "type" => {
                 found.extend(wrong_type(rule, value).then(|| format!("{path} is no {}", rule.as_str().unwrap_or("?"))));
             }
@@ -86,6 +85,13 @@ fn faults(schema: &Value, value: &Value, path: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// The table that a reference names.
+fn definition(reference: &Value) -> &'static Value {
+    static SCHEMA: std::sync::LazyLock<Value> = std::sync::LazyLock::new(schema);
+    let name = reference.as_str().and_then(|text| text.strip_prefix("#/$defs/")).unwrap_or_default();
+    SCHEMA["$defs"].get(name).unwrap_or_else(|| panic!("{reference} leads nowhere"))
 }
 
 fn wrong_type(rule: &Value, value: &Value) -> bool {
