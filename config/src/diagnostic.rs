@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-/// The problems of a configuration, in the order of the files and of the places in them.
+/// The problems of a configuration, in the order of the files and of the places in them; the first 200 of them.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     sources: Vec<Source>,
     items: Vec<Diagnostic>,
+    /// Whether one of all that were found, kept or not, refuses the configuration.
+    errors: bool,
+    omitted: usize,
 }
 
 /// One problem and its place.
@@ -81,7 +84,12 @@ impl Diagnostics {
 
     /// Whether one of them refuses the configuration.
     pub fn has_errors(&self) -> bool {
-        self.items.iter().any(|item| item.severity == Severity::Error)
+        self.errors
+    }
+
+    /// The number of problems past those that are kept.
+    pub fn omitted(&self) -> usize {
+        self.omitted
     }
 
     /// The text for people with terminal colours. `Display` gives the same without.
@@ -90,7 +98,10 @@ impl Diagnostics {
     }
 
     fn render(&self, renderer: &Renderer) -> String {
-        let texts: Vec<String> = self.items.iter().map(|item| renderer.render(&[self.group(item)])).collect();
+        let mut texts: Vec<String> = self.items.iter().map(|item| renderer.render(&[self.group(item)])).collect();
+        if self.omitted > 0 {
+            texts.push(format!("and {} more", self.omitted));
+        }
         texts.join("\n\n")
     }
 
@@ -199,6 +210,9 @@ impl Source {
     }
 }
 
+/// Problems kept of one configuration, at most: what follows is seldom more than an echo.
+const MAX_KEPT: usize = 200;
+
 /// Problems as they are found, before their places are turned into lines and columns.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
@@ -270,9 +284,11 @@ impl Findings {
     /// The problems in order, with lines and columns.
     pub(crate) fn finish(mut self) -> Diagnostics {
         self.drafts.sort_by_key(|draft| (draft.at.file, draft.at.start));
+        let errors = self.has_errors();
+        let omitted = self.drafts.len().saturating_sub(MAX_KEPT);
         let sources = self.sources;
-        let items = self.drafts.into_iter().map(|draft| draft.place(&sources)).collect();
-        Diagnostics { sources, items }
+        let items = self.drafts.into_iter().take(MAX_KEPT).map(|draft| draft.place(&sources)).collect();
+        Diagnostics { sources, items, errors, omitted }
     }
 }
 

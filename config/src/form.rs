@@ -17,6 +17,8 @@ pub(crate) enum Form {
     Header,
     /// A host without port, lower case.
     Host,
+    /// A host with or without port, lower case.
+    Authority,
     /// A media type.
     MediaType,
     /// A field of a record.
@@ -41,10 +43,13 @@ impl Form {
             Self::Header => {
                 within(text, 64) && text.bytes().all(is_token) && !text.contains(|c: char| c.is_ascii_uppercase())
             }
-            Self::Host => {
-                within(text, 253)
-                    && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._[]:".contains(c))
-            }
+            Self::Host => is_host(text),
+            Self::Authority => match text.rsplit_once(':') {
+                Some((host, port)) if !text.ends_with(']') => {
+                    is_host(host) && port.parse().is_ok_and(|port: u16| port > 0)
+                }
+                _ => is_host(text),
+            },
             Self::MediaType => {
                 within(text, 128) && text.contains('/') && text.chars().all(|c| c == ' ' || c.is_ascii_graphic())
             }
@@ -62,6 +67,7 @@ impl Form {
             Self::RequestPath => "a path that begins with `/`, without spaces",
             Self::Header => "a header's name in lower case",
             Self::Host => "a host in lower case, without a port",
+            Self::Authority => "a host in lower case, with or without a port",
             Self::MediaType => "a media type such as `application/json`",
             Self::Field => "a field's name or JSON pointer, 1 to 256 characters",
         }
@@ -76,7 +82,8 @@ impl Form {
             Self::StreamName | Self::Stream => Some("^[a-z0-9-]{1,32}$"),
             Self::RequestPath => Some("^/[!-~]{0,1023}$"),
             Self::Header => Some("^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$"),
-            Self::Host => Some("^[a-z0-9._:\\[\\]-]{1,253}$"),
+            Self::Host => Some("^([a-z0-9._-]{1,253}|\\[[0-9a-f:.]+\\])$"),
+            Self::Authority => Some("^([a-z0-9._-]{1,253}|\\[[0-9a-f:.]+\\])(:[0-9]{1,5})?$"),
             Self::MediaType => Some("^[ -~]{0,126}/[ -~]{0,126}$"),
             Self::Field => Some("^.{1,256}$"),
         }
@@ -90,4 +97,13 @@ fn within(text: &str, most: usize) -> bool {
 /// A character of a token (RFC 9110, section 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// A name or an IPv4 address, or an IPv6 address in brackets.
+fn is_host(text: &str) -> bool {
+    if let Some(inside) = text.strip_prefix('[') {
+        let address = inside.strip_suffix(']').filter(|inside| !inside.contains(|c: char| c.is_ascii_uppercase()));
+        return address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+    }
+    within(text, 253) && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._".contains(c))
 }

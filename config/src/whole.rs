@@ -7,7 +7,7 @@ use crate::diagnostic::{At, Findings};
 use crate::key::quoted;
 use crate::sections::Read;
 use crate::tree::Node;
-use crate::{Action, ClientAuth, IdentitySource, KeyPart, Listener, Method, Route, Segment};
+use crate::{Action, ClientAuth, IdentitySource, KeyPart, Listener, Method, Mode, Route, Segment};
 
 /// Reports all contradictions between tables.
 pub(crate) fn judge(read: &Read, findings: &mut Findings) {
@@ -25,6 +25,7 @@ pub(crate) fn judge(read: &Read, findings: &mut Findings) {
     if !findings.has_errors() {
         unused(read, findings);
         tenants_are_known(read, findings);
+        agents_are_known(read, findings);
         sources_are_there(read, findings);
     }
 }
@@ -183,6 +184,29 @@ fn tenants_are_known(read: &Read, findings: &mut Findings) {
                 .note("`[identity]` names no source of the tenant, so all requests count as one tenant's")
                 .help("add `tenant = \"certificate.o\"`, or another source, to `[identity]`");
         }
+    }
+}
+
+/// Doubts about what tells agents apart and cannot know them.
+fn agents_are_known(read: &Read, findings: &mut Findings) {
+    if read.identity.as_ref().is_none_or(|identity| !identity.agent.is_empty()) {
+        return;
+    }
+    let help = "add `agent = \"certificate.cn\"`, or another source, to `[identity]`";
+    for (stream, node) in read.streams.iter().filter(|(stream, _)| stream.mode != Mode::Raw) {
+        findings
+            .warning(
+                place(node, "name"),
+                format!("the stream {} merges repeats, but agents are not known", quoted(&stream.name)),
+            )
+            .note("`[identity]` names no source of the agent, so all records of a tenant count as one agent's")
+            .help(help);
+    }
+    if let (Some(Some(_)), Some(node)) = (&read.presence, read.root.table().and_then(|root| root.node("presence"))) {
+        findings
+            .warning(node.at, "presence is reported, but agents are not known")
+            .note("no agent will ever be in a report")
+            .help(help);
     }
 }
 

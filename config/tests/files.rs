@@ -124,3 +124,11 @@ fn machines_read_places_people_read_text() {
     let places: Vec<_> = problems.iter().map(|problem| (problem.severity, problem.line, problem.column)).collect();
     assert_eq!(places, [(Severity::Error, 12, 1)], "{problems}");
 }
+
+#[test]
+fn a_flood_of_problems_is_cut_short() {
+    let keys: String = (0..5000).map(|number| format!("key-{number} = 1\n")).collect();
+    let problems = refused(&MemoryEnvironment::new().file("/etc/weir/weir.toml", format!("{keys}{BASE}")));
+    assert_eq!((problems.len(), problems.omitted()), (200, 4800));
+    assert!(problems.to_string().ends_with("\n\nand 4800 more"));
+}

@@ -22,7 +22,7 @@ section! { Core, "[[core]]",
     protocol: Protocol = Key::default("http1",
         "The protocol spoken with the core.");
     host: Option<String> = Key::optional("core.example.com",
-        "The `Host` that the core sees. Left out, the peer's own name.").form(Form::Host);
+        "The `Host` that the core sees. Left out, the peer's own name.").form(Form::Authority);
     connect_timeout: Duration = Key::default("3s",
         "The time that a connection, TLS included, may take.").between("10ms", "5m");
     request_timeout: Duration = Key::default("10s",
