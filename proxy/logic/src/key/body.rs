@@ -66,8 +66,11 @@ pub(super) fn pointed<'a>(call: &Call<'a>, pointer: &str) -> Result<Option<Point
     Ok(Some(Pointed::Json(text)))
 }
 
-/// Refuses a body that travels in an encoding.
+/// Refuses a `POST` whose body travels in an encoding.
 pub fn require_plain_body(call: &Call<'_>) -> Result<(), KeyError> {
+    if call.request.method != Method::Post {
+        return Ok(());
+    }
     let encoded = call.request.headers.values("content-encoding").any(|value| !value.eq_ignore_ascii_case(b"identity"));
     if encoded { Err(KeyError::EncodedBody) } else { Ok(()) }
 }
