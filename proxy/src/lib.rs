@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod cache;
 pub mod clock;
 pub mod environment;
 pub mod exit;

@@ -1,0 +1,110 @@
+//! A kept answer, ready to be given again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::AGE;
+use weir_logic::cache::conditional;
+use weir_logic::cache::{
+    CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, TagFrom, Validators, age, kept, merged,
+};
+use weir_logic::{Answer, Millis, Outcome, RequestView};
+
+/// A core's answer as agents are given it. It never changes; a confirmation makes a new one that shares the body.
+#[derive(Debug)]
+pub(super) struct Entry {
+    status: u16,
+    kept: Kept,
+    body: Bytes,
+    stored: Millis,
+    /// What was drawn, from 0 to 1, for the jitter of its TTL.
+    draw: f64,
+    /// Whether it was asked for since the evictor last looked.
+    visited: AtomicBool,
+}
+
+impl Entry {
+    /// The answer that arrived at `now`. Body and headers are copied, so that no network buffer is held on to.
+    pub(super) fn new(status: u16, headers: &HeaderMap, body: &Bytes, now: Millis, draw: f64) -> Self {
+        Self::with_body(status, headers, Bytes::copy_from_slice(body), now, draw)
+    }
+
+    /// This answer, confirmed by the core at `now`. `headers` is what [`Entry::merged`] gave.
+    pub(super) fn confirmed(&self, headers: &HeaderMap, now: Millis, draw: f64) -> Self {
+        Self::with_body(self.status, headers, self.body.clone(), now, draw)
+    }
+
+    fn with_body(status: u16, headers: &HeaderMap, body: Bytes, now: Millis, draw: f64) -> Self {
+        let tag = if status == 200 { TagFrom::Bytes(&body) } else { TagFrom::Nowhere };
+        let kept = kept(headers, tag);
+        Self { status, kept, body, stored: now, draw, visited: AtomicBool::new(false) }
+    }
+
+    /// The headers after the core's confirmation.
+    pub(super) fn merged(&self, confirmation: &HeaderMap) -> HeaderMap {
+        merged(&self.kept, confirmation)
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(super) fn body_len(&self) -> usize {
+        self.body.len()
+    }
+
+    pub(super) fn validators(&self) -> &Validators {
+        &self.kept.validators
+    }
+
+    pub(super) fn freshness(&self, policy: CachePolicy<'_>, now: Millis) -> Freshness {
+        policy.freshness(self.status, self.stored, self.draw, now)
+    }
+
+    /// The memory that this entry takes under a key of `key_len` bytes, list and map slots included.
+    pub(super) fn footprint(&self, key_len: usize) -> usize {
+        let list = self.kept.headers.capacity() * size_of::<(http::HeaderName, http::HeaderValue)>();
+        FIXED_BYTES + key_len + self.body.len() + self.kept.bytes() + list
+    }
+
+    pub(super) fn visit(&self) {
+        if !self.visited.load(Ordering::Relaxed) {
+            self.visited.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was asked for since this was last called.
+    pub(super) fn take_visit(&self) -> bool {
+        self.visited.swap(false, Ordering::Relaxed)
+    }
+
+    /// The answer to `request`: 304 when the agent says that it holds this one.
+    pub(super) fn answer(
+        &self,
+        request: &RequestView<'_>,
+        now: Millis,
+        status: &CacheStatus,
+        outcome: Outcome,
+    ) -> Answer {
+        let successful = (200..300).contains(&self.status);
+        let current = successful && conditional::is_current(request, self.kept.etag(), self.kept.last_modified());
+        let (code, headers, body) = if current {
+            (304, &self.kept.headers[..self.kept.in_not_modified], Bytes::new())
+        } else {
+            (self.status, &self.kept.headers[..], self.body.clone())
+        };
+        let mut answer = Answer { status: code, headers: Vec::with_capacity(headers.len() + 2), body, outcome };
+        answer.headers.extend_from_slice(headers);
+        let total_age = self.kept.age.saturating_add(now.since(self.stored));
+        let from_the_core_itself = matches!(outcome, Outcome::Miss | Outcome::Bypass) && total_age.is_zero();
+        if !from_the_core_itself {
+            answer.headers.push((AGE, age(total_age)));
+        }
+        answer.headers.push((CACHE_STATUS, status.value()));
+        answer
+    }
+}
+
+/// The entry itself, its reference counts, and its slots in the map and in the evictor's list.
+const FIXED_BYTES: usize = 512;

@@ -1,0 +1,198 @@
+//! One fetch that stores an answer. It runs in a task of its own: the request that started it may leave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ETAG, RETRY_AFTER};
+use weir_config::{Action, CacheRoute, Route};
+use weir_logic::cache::{CachePolicy, FillRequest, Hold, Meaning, Unstorable};
+use weir_logic::{CacheKey, Refusal, retry};
+
+use super::Shell;
+use super::entry::Entry;
+use super::flight::Ticket;
+use crate::upstream::{OriginAnswer, OriginError, OriginRequest};
+
+/// How a fill ended, for everyone who waited. Cloning shares the answer.
+#[derive(Clone, Debug)]
+pub(super) enum Landing {
+    /// An answer, now stored.
+    Stored(Arc<Entry>),
+    /// What was stored is current; it is fresh again.
+    Confirmed(Arc<Entry>),
+    /// A good answer that is not stored. It goes to everyone who waited: one key is one answer.
+    PassedOn(Arc<Entry>, Unstorable),
+    /// The core finds fault with the request.
+    Refused(Arc<Entry>),
+    /// No answer.
+    Failed(Failure),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    /// What agents are told when there is nothing better.
+    pub(super) refusal: Refusal,
+    /// What the core answered, if it did.
+    pub(super) status: Option<u16>,
+    /// The rest that the key gets.
+    pub(super) hold: Hold,
+}
+
+/// A fill to be done.
+pub(super) struct Order {
+    pub(super) key: CacheKey,
+    pub(super) route: Arc<Route>,
+    pub(super) request: FillRequest,
+    /// What is stored: the core is asked to confirm it where it can be.
+    pub(super) held: Option<Arc<Entry>>,
+}
+
+impl Order {
+    /// Does the fill and tells everyone who waits. Bounded by the gate's and the core's times, and by five minutes in any case.
+    pub(super) async fn run(self, shell: Arc<Shell>, ticket: Ticket) {
+        let Action::Cache(route) = &self.route.action else { return };
+        let landing = match tokio::time::timeout(MAX_FILL, self.fetch(&shell, route)).await {
+            Ok(landing) => landing,
+            Err(_) => self.failed(&shell, Refusal::CoreTimeout, None, None),
+        };
+        shell.metrics.cache_fills.with_label_values(&[self.route.name.as_str(), landing.label()]).inc();
+        ticket.land(landing);
+    }
+
+    async fn fetch(&self, shell: &Shell, route: &CacheRoute) -> Landing {
+        let policy = CachePolicy::of(route);
+        if let Some((held, request)) = self.confirmable() {
+            let answer = match self.send(shell, request).await {
+                Ok(answer) => answer,
+                Err(error) => return self.unanswered(shell, error),
+            };
+            let confirmed = policy.meaning(answer.status.as_u16(), &answer.headers, true) == Meaning::Confirmed;
+            if !confirmed {
+                return self.understood(shell, policy, &answer);
+            }
+            if held.validators().match_confirmation(answer.headers.get(ETAG)) {
+                return self.confirmed(shell, policy, held, &answer);
+            }
+            // The core confirmed something else than what is stored: ask for it as a whole.
+        }
+        match self.send(shell, self.request.clone()).await {
+            Ok(answer) => self.understood(shell, policy, &answer),
+            Err(error) => self.unanswered(shell, error),
+        }
+    }
+
+    fn confirmable(&self) -> Option<(&Arc<Entry>, FillRequest)> {
+        let held = self.held.as_ref()?;
+        Some((held, self.request.conditional(held.validators())?))
+    }
+
+    async fn send(&self, shell: &Shell, request: FillRequest) -> Result<OriginAnswer, OriginError> {
+        let request = OriginRequest {
+            core: self.route.core,
+            label: Arc::from(self.route.name.as_str()),
+            class: self.route.class,
+            method: request.method,
+            target: request.target,
+            headers: request.headers,
+            body: request.body,
+            max_answer_bytes: shell.limits.load().max_object_bytes.as_usize().max(MAX_PASSED_ON_BYTES),
+            repeatable: true,
+        };
+        shell.origin.send(request).await
+    }
+
+    fn understood(&self, shell: &Shell, policy: CachePolicy<'_>, answer: &OriginAnswer) -> Landing {
+        let status = answer.status.as_u16();
+        let meaning = policy.meaning(status, &answer.headers, false);
+        let entry = || Arc::new(Entry::new(status, &answer.headers, &answer.body, shell.clock.now(), rand::random()));
+        match meaning {
+            Meaning::Store => self.store(shell, entry(), Landing::Stored),
+            Meaning::PassOn(why) => self.pass_on(shell, entry(), why),
+            Meaning::Refused => {
+                self.rest_if_stale_serves(shell, policy);
+                Landing::Refused(entry())
+            }
+            Meaning::Denied | Meaning::Confirmed => self.failed(shell, Refusal::CoreBroken, Some(status), None),
+            Meaning::Failed => {
+                let now = shell.clock.now();
+                let hint = answer.headers.get(RETRY_AFTER).and_then(|wait| retry::asked_wait(wait.as_bytes(), now));
+                let refusal =
+                    if status >= 500 || status == 429 { Refusal::CoreUnavailable } else { Refusal::CoreBroken };
+                self.failed(shell, refusal, Some(status), hint)
+            }
+        }
+    }
+
+    fn confirmed(&self, shell: &Shell, policy: CachePolicy<'_>, held: &Entry, answer: &OriginAnswer) -> Landing {
+        let headers = held.merged(&answer.headers);
+        let entry = Arc::new(held.confirmed(&headers, shell.clock.now(), rand::random()));
+        match policy.unstorable(held.status(), &headers) {
+            None => self.store(shell, entry, Landing::Confirmed),
+            Some(why) => self.pass_on(shell, entry, why),
+        }
+    }
+
+    fn store(&self, shell: &Shell, entry: Arc<Entry>, landing: fn(Arc<Entry>) -> Landing) -> Landing {
+        shell.holds.clear(&self.key);
+        if shell.store.insert(&self.key, &entry) {
+            return landing(entry);
+        }
+        self.pass_on(shell, entry, Unstorable::TooLarge)
+    }
+
+    /// A good answer that is not stored puts what was stored out of date.
+    fn pass_on(&self, shell: &Shell, entry: Arc<Entry>, why: Unstorable) -> Landing {
+        shell.holds.clear(&self.key);
+        shell.store.remove(&self.key);
+        Landing::PassedOn(entry, why)
+    }
+
+    fn unanswered(&self, shell: &Shell, error: OriginError) -> Landing {
+        let (refusal, hint) = match error {
+            OriginError::Resting(rest) => (Refusal::CoreUnavailable, Some(rest)),
+            OriginError::Full | OriginError::Connect => (Refusal::CoreUnavailable, None),
+            OriginError::Timeout => (Refusal::CoreTimeout, None),
+            OriginError::Broken | OriginError::TooLarge(_) => (Refusal::CoreBroken, None),
+        };
+        self.failed(shell, refusal, None, hint)
+    }
+
+    /// The core finds fault with a request that it once answered, and agents are served what is stored: ask it less often.
+    fn rest_if_stale_serves(&self, shell: &Shell, policy: CachePolicy<'_>) {
+        let now = shell.clock.now();
+        if self.held.as_ref().is_some_and(|held| held.freshness(policy, now).serves_errors()) {
+            shell.holds.note(&self.key, |previous| Hold::after(previous, None, now, rand::random()));
+        } else {
+            shell.holds.clear(&self.key);
+        }
+    }
+
+    /// A failure leaves what is stored alone and gives the key some rest.
+    fn failed(&self, shell: &Shell, refusal: Refusal, status: Option<u16>, hint: Option<Duration>) -> Landing {
+        let now = shell.clock.now();
+        let hold = shell.holds.note(&self.key, |previous| Hold::after(previous, hint, now, rand::random()));
+        Landing::Failed(Failure { refusal, status, hold })
+    }
+}
+
+impl Landing {
+    /// The result in `weir_cache_fills_total`.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Stored(_) => "stored",
+            Self::Confirmed(_) => "confirmed",
+            Self::PassedOn(..) => "passed_on",
+            Self::Refused(_) => "refused",
+            Self::Failed(Failure { status: Some(401 | 403 | 407), .. }) => "denied",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// The time after which a fill that never ended counts as failed, so that no key is stuck.
+const MAX_FILL: Duration = Duration::from_secs(300);
+
+/// Answers up to this size are passed on, if not stored, even where `max_object_bytes` is smaller; a fill holds as much memory.
+/// What is larger belongs on a `forward` route.
+const MAX_PASSED_ON_BYTES: usize = 16 * 1024 * 1024;

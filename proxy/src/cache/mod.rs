@@ -1,0 +1,107 @@
+//! The action `cache`: answers requests from stored answers, and fills, revalidates and serves stale so that the core sees as
+//! little of its agents as the operator allows.
+//!
+//! The path of a request: key, store, and, when what is stored is not fresh, one fill for all who want the key. What may be kept
+//! and for how long is said in `weir_logic::cache`; how the core is reached, in `upstream`.
+//!
+//! | stored | the core | the agent gets |
+//! | --- | --- | --- |
+//! | fresh | not asked | the stored answer |
+//! | stale within `stale_while_revalidate` | asked behind the agent's back | the stored answer, at once |
+//! | stale, nothing failed yet | asked once for all waiting | the new or confirmed answer; the stored one if the core fails within `stale_if_error` |
+//! | stale within `stale_if_error`, last fill failed | asked behind the agent's back, once the key's hold ends | the stored answer, at once |
+//! | nothing usable | asked once for all waiting, not at all while the key's hold lasts | the answer; calm or 503 if the core fails |
+
+mod entry;
+mod fill;
+mod flight;
+mod holds;
+mod sieve;
+mod store;
+#[cfg(test)]
+mod tests;
+mod visit;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use weir_config::{Action, CacheLimits, Method};
+use weir_logic::cache::{CachePolicy, CacheStatus, Freshness};
+use weir_logic::key::{self, Scope};
+use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal};
+
+use self::flight::Flights;
+use self::holds::Holds;
+use self::store::Store;
+use self::visit::Visit;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::upstream::Origin;
+
+/// The action `cache` for all its routes. State is kept by route name, so a reload needs nothing but the new routes.
+/// Memory: the store's bounds, one body for each fill under way, 16,384 holds.
+pub struct CacheAction {
+    shell: Arc<Shell>,
+}
+
+/// What requests and fills share.
+struct Shell {
+    store: Store,
+    flights: Arc<Flights>,
+    holds: Holds,
+    origin: Arc<dyn Origin>,
+    limits: ArcSwap<CacheLimits>,
+    metrics: Metrics,
+    clock: Clock,
+}
+
+impl CacheAction {
+    /// An empty cache in front of `origin`.
+    pub fn new(origin: Arc<dyn Origin>, metrics: Metrics, clock: Clock, limits: &CacheLimits) -> Self {
+        let store = Store::new(limits, &metrics);
+        let shell = Shell {
+            store,
+            flights: Arc::new(Flights::default()),
+            holds: Holds::new(),
+            origin,
+            limits: ArcSwap::from_pointee(*limits),
+            metrics,
+            clock,
+        };
+        Self { shell: Arc::new(shell) }
+    }
+
+    /// Brings new bounds into force; what is over them leaves at once.
+    pub fn reconfigure(&self, limits: &CacheLimits) {
+        self.shell.limits.store(Arc::new(*limits));
+        self.shell.store.reconfigure(limits);
+    }
+
+    /// Answers a request on a cached route. The future may be dropped at any time: fills go on for whoever else waits.
+    pub async fn answer(&self, call: &Call<'_>) -> Answer {
+        let Action::Cache(route) = &call.route.action else {
+            return refused(Refusal::UnknownRoute, "not a cached route");
+        };
+        if !matches!(call.request.method, Method::Get | Method::Head | Method::Post) {
+            return refused(Refusal::WrongMethod, "a cached route takes GET, HEAD and POST");
+        }
+        let key = match key::require_plain_body(call)
+            .and_then(|()| CacheKey::of(&route.key, Scope::of(route.shared), call))
+        {
+            Ok(key) => key,
+            Err(error) => return refused(error.into(), error.detail()),
+        };
+        let held = self.shell.store.find(&key);
+        if let Some(entry) = &held
+            && let fresh @ Freshness::Fresh { .. } = entry.freshness(CachePolicy::of(route), call.now)
+        {
+            return entry.answer(&call.request, call.now, &CacheStatus::hit(fresh.ttl()), Outcome::Hit);
+        }
+        Visit { shell: &self.shell, call, route, key, held }.answer().await
+    }
+}
+
+/// These refusals are about the request and carry no `Retry-After`.
+fn refused(refusal: Refusal, detail: &str) -> Answer {
+    refusal.answer(detail, std::time::Duration::ZERO)
+}

@@ -1,0 +1,195 @@
+//! Stored answers within bounds of bytes and keys.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntGauge};
+use weir_config::CacheLimits;
+use weir_logic::CacheKey;
+
+use super::entry::Entry;
+use super::sieve::Sieve;
+use crate::metrics::Metrics;
+
+/// The answers that a node keeps. Finding one takes the read lock of one of many shards; changes go one at a time, as fills do.
+/// Memory: `max_bytes` as [`Entry::footprint`] counts them, and for a moment one answer more.
+pub(super) struct Store {
+    map: DashMap<CacheKey, Resident>,
+    order: Mutex<Order>,
+    entries: IntGauge,
+    bytes: IntGauge,
+    evictions: IntCounter,
+}
+
+struct Resident {
+    entry: Arc<Entry>,
+    slot: usize,
+}
+
+/// Who leaves next, and what all of them weigh. Changed together with the map, under one lock.
+struct Order {
+    sieve: Sieve<(CacheKey, Arc<Entry>)>,
+    bytes: usize,
+    keys: usize,
+    limits: CacheLimits,
+}
+
+impl Store {
+    pub(super) fn new(limits: &CacheLimits, metrics: &Metrics) -> Self {
+        Self {
+            map: DashMap::new(),
+            order: Mutex::new(Order { sieve: Sieve::new(), bytes: 0, keys: 0, limits: *limits }),
+            entries: metrics.cache_entries.clone(),
+            bytes: metrics.cache_bytes.clone(),
+            evictions: metrics.cache_evictions.clone(),
+        }
+    }
+
+    /// The answer kept under `key`.
+    pub(super) fn find(&self, key: &CacheKey) -> Option<Arc<Entry>> {
+        let entry = Arc::clone(&self.map.get(key)?.entry);
+        entry.visit();
+        Some(entry)
+    }
+
+    /// Keeps `entry` in the place of what was kept under `key`, and makes room. `false` when it alone is over the bounds.
+    pub(super) fn insert(&self, key: &CacheKey, entry: &Arc<Entry>) -> bool {
+        let mut order = self.order.lock();
+        let footprint = entry.footprint(key.len());
+        let body_fits = entry.body_len() <= order.limits.max_object_bytes.as_usize();
+        if !body_fits || footprint > order.limits.max_bytes.as_usize() || order.limits.max_keys == 0 {
+            return false;
+        }
+        let item = (key.clone(), Arc::clone(entry));
+        let slot = self.map.get(key).map(|resident| resident.slot);
+        let slot = match slot {
+            Some(slot) => {
+                let replaced = order.sieve.replace(slot, item);
+                order.bytes -= replaced.map_or(0, |(key, entry)| entry.footprint(key.len()));
+                slot
+            }
+            None => {
+                order.keys += 1;
+                order.sieve.insert(item)
+            }
+        };
+        order.bytes += footprint;
+        self.map.insert(key.clone(), Resident { entry: Arc::clone(entry), slot });
+        self.make_room(&mut order);
+        true
+    }
+
+    /// Forgets what is kept under `key`.
+    pub(super) fn remove(&self, key: &CacheKey) {
+        let mut order = self.order.lock();
+        if let Some((key, resident)) = self.map.remove(key) {
+            order.sieve.remove(resident.slot);
+            order.bytes -= resident.entry.footprint(key.len());
+            order.keys -= 1;
+            self.report(&order);
+        }
+    }
+
+    /// Brings new bounds into force.
+    pub(super) fn reconfigure(&self, limits: &CacheLimits) {
+        let mut order = self.order.lock();
+        order.limits = *limits;
+        self.make_room(&mut order);
+    }
+
+    fn make_room(&self, order: &mut Order) {
+        while order.bytes > order.limits.max_bytes.as_usize() || order.keys > order.limits.max_keys {
+            let Some((key, entry)) = order.sieve.evict(|(_, entry)| entry.take_visit()) else { break };
+            self.map.remove(&key);
+            order.bytes -= entry.footprint(key.len());
+            order.keys -= 1;
+            self.evictions.inc();
+        }
+        self.report(order);
+    }
+
+    fn report(&self, order: &Order) {
+        self.entries.set(i64::try_from(order.keys).unwrap_or(i64::MAX));
+        self.bytes.set(i64::try_from(order.bytes).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use weir_config::ByteSize;
+    use weir_logic::Millis;
+
+    use super::super::tests::support::key_named;
+    use super::*;
+
+    fn limits(max_bytes: u64, max_keys: usize) -> CacheLimits {
+        CacheLimits {
+            max_bytes: ByteSize::new(max_bytes),
+            max_object_bytes: ByteSize::kib(8),
+            max_waiters: 10,
+            max_keys,
+        }
+    }
+
+    fn entry(bytes: usize) -> Arc<Entry> {
+        let body = Bytes::from(vec![b'x'; bytes]);
+        Arc::new(Entry::new(200, &HeaderMap::new(), &body, Millis(0).after(Duration::ZERO), 0.0))
+    }
+
+    fn counted(store: &Store) -> (i64, i64) {
+        (store.entries.get(), store.bytes.get())
+    }
+
+    #[test]
+    fn bytes_and_keys_stay_within_bounds_and_the_counts_true() {
+        let metrics = Metrics::new();
+        let store = Store::new(&limits(64 * 1024, 20), &metrics);
+        for round in 0..1_000_usize {
+            let key = key_named(&format!("k{}", round % 60));
+            if round % 7 == 0 {
+                store.remove(&key);
+            } else {
+                assert!(store.insert(&key, &entry(round * 37 % 8_000)));
+            }
+            let held: usize = store.map.iter().map(|held| held.entry.footprint(held.key().len())).sum();
+            assert_eq!(counted(&store), (i64::try_from(store.map.len()).unwrap(), i64::try_from(held).unwrap()));
+            assert!(held <= 64 * 1024 && store.map.len() <= 20, "{held} bytes, {} keys", store.map.len());
+        }
+        assert!(store.evictions.get() > 0);
+    }
+
+    #[test]
+    fn what_is_asked_for_outlives_a_scan() {
+        let store = Store::new(&limits(1 << 20, 20), &Metrics::new());
+        let popular = key_named("popular");
+        store.insert(&popular, &entry(10));
+        for round in 0..500 {
+            assert!(store.find(&popular).is_some(), "gone after {round}");
+            store.insert(&key_named(&format!("once{round}")), &entry(10));
+        }
+    }
+
+    #[test]
+    fn what_is_over_the_bounds_alone_is_not_kept_and_displaces_nothing() {
+        let store = Store::new(&limits(16 * 1024, 20), &Metrics::new());
+        let key = key_named("k");
+        assert!(store.insert(&key, &entry(10)));
+        assert!(!store.insert(&key, &entry(8 * 1024 + 1)));
+        assert_eq!(store.find(&key).unwrap().body_len(), 10);
+    }
+
+    #[test]
+    fn narrower_bounds_hold_at_once() {
+        let store = Store::new(&limits(1 << 20, 100), &Metrics::new());
+        for name in 0..50 {
+            store.insert(&key_named(&name.to_string()), &entry(10));
+        }
+        store.reconfigure(&limits(1 << 20, 5));
+        assert_eq!(store.map.len(), 5);
+    }
+}

@@ -1,0 +1,161 @@
+//! Stale answers: when they are served, and that errors never take them away.
+
+use std::time::Duration;
+
+use weir_config::CacheRoute;
+use weir_logic::Outcome;
+
+use super::support::{Ask, Reply, World, cache_status, calm, manifest, ok, reply, text};
+use crate::upstream::OriginError;
+
+#[tokio::test]
+async fn a_stale_answer_is_served_at_once_while_one_fill_runs_behind() {
+    let world = World::new(manifest(), |_, number| ok(if number == 1 { "one" } else { "two" }));
+    let _filled = world.get().await;
+    world.pass(65);
+    world.core.close().await;
+    for _ in 0..10 {
+        let stale = world.get().await;
+        assert_eq!((&stale.body[..], stale.outcome), (&b"one"[..], Outcome::Stale));
+        assert_eq!((cache_status(&stale), text(&stale, "age")), ("weir; hit; ttl=-5", "65"));
+    }
+    world.core.open();
+    world.settle().await;
+    assert_eq!(world.core.count(), 2);
+    assert_eq!(&world.get().await.body[..], b"two");
+}
+
+#[tokio::test]
+async fn past_its_window_a_stale_answer_is_fetched_anew_first() {
+    let world = World::new(manifest(), |_, number| ok(if number == 1 { "one" } else { "two" }));
+    let _filled = world.get().await;
+    world.pass(90);
+    let answer = world.get().await;
+    assert_eq!((&answer.body[..], answer.outcome), (&b"two"[..], Outcome::Miss));
+    assert_eq!(cache_status(&answer), "weir; fwd=stale; fwd-status=200; stored; ttl=60");
+}
+
+#[tokio::test]
+async fn stale_answer_is_served_while_the_core_is_down() {
+    let world = World::new(manifest(), |_, number| if number == 1 { ok("one") } else { reply(503, &[], "down") });
+    let _filled = world.get().await;
+    world.pass(100);
+    let first = world.get().await;
+    assert_eq!((first.status, &first.body[..], first.outcome), (200, &b"one"[..], Outcome::Stale));
+    assert_eq!(cache_status(&first), "weir; fwd=stale; fwd-status=503; ttl=-40; detail=stale-if-error");
+    assert_eq!(text(&first, "age"), "100");
+    for _ in 0..100 {
+        assert_eq!(cache_status(&world.get().await), "weir; hit; ttl=-40; detail=core-failing");
+    }
+    assert_eq!(world.core.count(), 2, "the key rests after the failure");
+    world.pass(2);
+    assert_eq!(world.get().await.outcome, Outcome::Stale);
+    world.settle().await;
+    assert_eq!(world.core.count(), 3, "asked again behind the agent's back once the rest is over");
+    world.core.now_does(|_, _| ok("two"));
+    world.pass(3);
+    assert_eq!(world.get().await.outcome, Outcome::Stale);
+    world.settle().await;
+    assert_eq!((&world.get().await.body[..], world.get().await.outcome), (&b"two"[..], Outcome::Hit));
+}
+
+#[tokio::test]
+async fn nothing_that_goes_wrong_displaces_a_stored_answer_or_reaches_an_agent() {
+    let world = World::new(manifest(), |_, _| ok("one"));
+    let _filled = world.get().await;
+    let wrongs: [fn() -> Reply; 16] = [
+        || reply(500, &[], "oops"),
+        || reply(502, &[], ""),
+        || reply(503, &[("retry-after", "1")], ""),
+        || reply(429, &[], ""),
+        || reply(401, &[], "who?"),
+        || reply(403, &[], "no"),
+        || reply(407, &[], ""),
+        || reply(408, &[], ""),
+        || reply(400, &[], "what?"),
+        || reply(206, &[], "half"),
+        || reply(304, &[("etag", "\"other\"")], ""),
+        || reply(599, &[], ""),
+        || Err(OriginError::Timeout),
+        || Err(OriginError::Broken),
+        || Err(OriginError::TooLarge(9)),
+        || Err(OriginError::Resting(Duration::from_millis(10))),
+    ];
+    world.pass(91);
+    for wrong in wrongs {
+        world.core.now_does(move |_, _| wrong());
+        let before = world.core.count();
+        let answer = world.get().await;
+        world.settle().await;
+        assert!(world.core.count() > before, "the core was asked");
+        assert_eq!(
+            (answer.status, &answer.body[..], answer.outcome),
+            (200, &b"one"[..], Outcome::Stale),
+            "{:?}",
+            wrong()
+        );
+        assert_eq!(world.metrics.cache_entries.get(), 1);
+        world.pass(17);
+        if world.clock.now().0 > 1_700_000_300_000 {
+            world.core.now_does(|_, _| ok("one"));
+            let _asked = world.get().await;
+            world.settle().await;
+            world.pass(91);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_login_of_the_node_is_never_shown_to_the_agent() {
+    for status in [401, 403, 407] {
+        let world = World::new(manifest(), move |_, _| reply(status, &[], "no"));
+        let answer = world.get().await;
+        assert_eq!((answer.status, answer.outcome), (502, Outcome::Failed));
+        assert_eq!(world.fills("denied"), 1);
+    }
+}
+
+#[tokio::test]
+async fn past_every_window_the_failure_is_told() {
+    let world = World::new(manifest(), |_, number| if number == 1 { ok("one") } else { reply(500, &[], "down") });
+    let _filled = world.get().await;
+    world.pass(60 + 300);
+    let answer = world.get().await;
+    assert_eq!((answer.status, answer.outcome), (503, Outcome::Failed));
+    assert_eq!(cache_status(&answer), "weir; fwd=stale; fwd-status=500; detail=core_unavailable");
+}
+
+#[tokio::test]
+async fn where_nothing_is_stored_the_calm_answer_is_given() {
+    let world = World::new(CacheRoute { calm: Some(calm()), ..manifest() }, |_, _| Err(OriginError::Connect));
+    for (fwd, asked) in [("; fwd=uri-miss", 1), ("", 1)] {
+        let answer = world.get().await;
+        assert_eq!((answer.status, answer.outcome), (204, Outcome::Calm));
+        assert_eq!(cache_status(&answer), format!("weir{fwd}; detail=calm"));
+        let retry_after: u64 = text(&answer, "retry-after").parse().unwrap();
+        assert!((60..=90).contains(&retry_after), "{retry_after}");
+        assert_eq!(world.core.count(), asked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_core_that_hangs_counts_as_failing_for_those_who_hold_something_stale() {
+    let world = World::new(manifest(), |_, _| ok("one"));
+    let _filled = world.get().await;
+    world.pass(100);
+    world.core.close().await;
+    let answer = world.get().await;
+    assert_eq!((answer.status, answer.outcome), (200, Outcome::Stale));
+    assert_eq!(cache_status(&answer), "weir; fwd=stale; ttl=-40; detail=stale-if-error");
+}
+
+#[tokio::test]
+async fn revalidation_behind_the_agents_back_keeps_the_body() {
+    let world = World::new(manifest(), |_, number| if number == 1 { ok("one") } else { reply(304, &[], "") });
+    let _filled = world.get().await;
+    world.pass(61);
+    assert_eq!(world.get().await.outcome, Outcome::Stale);
+    world.settle().await;
+    let hit = world.ask(&Ask::get()).await;
+    assert_eq!((hit.outcome, &hit.body[..], text(&hit, "age")), (Outcome::Hit, &b"one"[..], "0"));
+}

@@ -1,0 +1,217 @@
+//! A request that found nothing fresh.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_config::CacheRoute;
+use weir_logic::cache::{CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, come_back};
+use weir_logic::key::KeyError;
+use weir_logic::{Answer, CacheKey, Call, Millis, Outcome, Refusal, calm};
+
+use super::entry::Entry;
+use super::fill::{Failure, Landing, Order};
+use super::flight::{Bounds, Joined, Ticket};
+use super::{Shell, refused};
+use crate::task;
+
+/// One request with what the store holds for it: nothing, or something that is not fresh.
+pub(super) struct Visit<'a> {
+    pub(super) shell: &'a Arc<Shell>,
+    pub(super) call: &'a Call<'a>,
+    pub(super) route: &'a CacheRoute,
+    pub(super) key: CacheKey,
+    pub(super) held: Option<Arc<Entry>>,
+}
+
+/// What made a fill needless between a request's look at the store and its turn.
+enum Settled {
+    /// Another fill has stored a fresh answer.
+    Fresh(Arc<Entry>),
+    /// Another fill has failed.
+    Held(Hold),
+}
+
+/// Whether this request started the fill whose answer it gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Leader,
+    Follower,
+}
+
+impl Visit<'_> {
+    pub(super) async fn answer(&self) -> Answer {
+        let now = self.call.now;
+        let hold = self.shell.holds.find(&self.key);
+        let held_back = hold.is_some_and(|hold| hold.holds(now));
+        if let Some((entry, freshness)) = self.held(now)
+            && let Freshness::Stale { while_revalidate, if_error, .. } = freshness
+            && (while_revalidate || (if_error && hold.is_some()))
+        {
+            if !held_back {
+                self.fill_behind();
+            }
+            let detail = hold.map(|_| "core-failing");
+            let status = CacheStatus { detail, ..CacheStatus::hit(freshness.ttl()) };
+            return entry.answer(&self.call.request, now, &status, Outcome::Stale);
+        }
+        if held_back {
+            return self.without_the_core(Refusal::CoreUnavailable, CacheStatus::NONE, hold);
+        }
+        self.wait().await
+    }
+
+    /// Joins the key's fill, or starts it, and answers with what it brings. A fill that dies is started anew once.
+    async fn wait(&self) -> Answer {
+        for _ in 0..MAX_FILLS_AWAITED {
+            let (role, mut seat) = match self.join(self.shell.limits.load().max_keys) {
+                Joined::Lead(ticket, seat) => match self.launch(ticket) {
+                    Ok(()) => (Role::Leader, seat),
+                    Err(error) => return refused(error.into(), error.detail()),
+                },
+                Joined::Follow(seat) => (Role::Follower, seat),
+                Joined::Crowded => return self.without_the_core(Refusal::Overloaded, CacheStatus::NONE, None),
+                Joined::Settled(Settled::Fresh(entry)) => return self.just_filled(&entry),
+                Joined::Settled(Settled::Held(hold)) => {
+                    return self.without_the_core(Refusal::CoreUnavailable, CacheStatus::NONE, Some(hold));
+                }
+            };
+            match tokio::time::timeout(self.patience(), seat.landing()).await {
+                Ok(Some(landing)) => return self.landed(landing, role),
+                Ok(None) => {}
+                Err(_) => return self.without_the_core(Refusal::CoreTimeout, self.forwarded(role), None),
+            }
+        }
+        self.without_the_core(Refusal::CoreBroken, self.forwarded(Role::Leader), None)
+    }
+
+    /// Starts the key's fill, unless it is under way, without waiting for it.
+    fn fill_behind(&self) {
+        if let Joined::Lead(ticket, _seat) = self.join(self.shell.limits.load().max_waiters)
+            && let Err(error) = self.launch(ticket)
+        {
+            tracing::debug!(route = self.call.route.name, cause = error.detail(), "no fill for a stale answer");
+        }
+    }
+
+    fn join(&self, flights: usize) -> Joined<Settled> {
+        let bounds = Bounds { seats: self.shell.limits.load().max_waiters, flights };
+        self.shell.flights.join(&self.key, bounds, || {
+            let now = self.shell.clock.now();
+            if let Some(hold) = self.shell.holds.find(&self.key).filter(|hold| hold.holds(now)) {
+                return Some(Settled::Held(hold));
+            }
+            let entry = self.shell.store.find(&self.key)?;
+            let fresh = matches!(entry.freshness(CachePolicy::of(self.route), now), Freshness::Fresh { .. });
+            fresh.then_some(Settled::Fresh(entry))
+        })
+    }
+
+    fn launch(&self, ticket: Ticket) -> Result<(), KeyError> {
+        let order = Order {
+            key: self.key.clone(),
+            route: Arc::clone(self.call.route),
+            request: FillRequest::of(self.call, self.route)?,
+            held: self.held.clone(),
+        };
+        // The ticket tells the end of the fill, and its death as well.
+        drop(task::spawn("fill", order.run(Arc::clone(self.shell), ticket)));
+        Ok(())
+    }
+
+    fn landed(&self, landing: Landing, role: Role) -> Answer {
+        let forwarded = self.forwarded(role);
+        match landing {
+            Landing::Stored(entry) => {
+                let status = CacheStatus { fwd_status: Some(entry.status()), stored: true, ..forwarded };
+                self.filled(&entry, status, role, Outcome::Miss)
+            }
+            Landing::Confirmed(entry) => {
+                let status = CacheStatus { fwd_status: Some(304), ..forwarded };
+                self.filled(&entry, status, role, Outcome::Revalidated)
+            }
+            Landing::PassedOn(entry, why) => {
+                let status = CacheStatus { fwd_status: Some(entry.status()), detail: Some(why.label()), ..forwarded };
+                self.passed_on(&entry, status, role)
+            }
+            Landing::Refused(entry) => {
+                let status = CacheStatus { fwd_status: Some(entry.status()), detail: Some("refused"), ..forwarded };
+                let stale = self.stale(CacheStatus { detail: None, ..status });
+                stale.unwrap_or_else(|| self.passed_on(&entry, status, role))
+            }
+            Landing::Failed(Failure { refusal, status, hold }) => {
+                self.without_the_core(refusal, CacheStatus { fwd_status: status, ..forwarded }, Some(hold))
+            }
+        }
+    }
+
+    fn filled(&self, entry: &Entry, status: CacheStatus, role: Role, outcome: Outcome) -> Answer {
+        let now = self.shell.clock.now();
+        let ttl = entry.freshness(CachePolicy::of(self.route), now).ttl();
+        entry.answer(&self.call.request, now, &CacheStatus { ttl: Some(ttl), ..status }, role.outcome(outcome))
+    }
+
+    fn passed_on(&self, entry: &Entry, status: CacheStatus, role: Role) -> Answer {
+        entry.answer(&self.call.request, self.shell.clock.now(), &status, role.outcome(Outcome::Bypass))
+    }
+
+    fn just_filled(&self, entry: &Entry) -> Answer {
+        let now = self.shell.clock.now();
+        let ttl = entry.freshness(CachePolicy::of(self.route), now).ttl();
+        entry.answer(&self.call.request, now, &CacheStatus::hit(ttl), Outcome::Hit)
+    }
+
+    /// What there is to say when the core does not help: the stale answer, the calm one, or when to come back.
+    fn without_the_core(&self, refusal: Refusal, status: CacheStatus, hold: Option<Hold>) -> Answer {
+        if let Some(stale) = self.stale(status) {
+            return stale;
+        }
+        if let Some(calm) = &self.route.calm {
+            let status = CacheStatus { detail: Some("calm"), ..status };
+            return calm::answer(calm, rand::random()).with(CACHE_STATUS, status.value());
+        }
+        let status = CacheStatus { detail: Some(refusal.label()), ..status };
+        let come_back = come_back(hold, self.shell.clock.now(), rand::random());
+        refusal.answer("nothing stored can stand in for the core", come_back).with(CACHE_STATUS, status.value())
+    }
+
+    /// What is stored, if it may be served while the core fails.
+    fn stale(&self, status: CacheStatus) -> Option<Answer> {
+        let now = self.shell.clock.now();
+        let (entry, freshness) = self.held(now).filter(|(_, freshness)| freshness.serves_errors())?;
+        let hit = status.fwd.is_none();
+        let status = CacheStatus { hit, ttl: Some(freshness.ttl()), detail: Some("stale-if-error"), ..status };
+        Some(entry.answer(&self.call.request, now, &status, Outcome::Stale))
+    }
+
+    fn held(&self, now: Millis) -> Option<(&Entry, Freshness)> {
+        let entry = self.held.as_deref()?;
+        Some((entry, entry.freshness(CachePolicy::of(self.route), now)))
+    }
+
+    fn forwarded(&self, role: Role) -> CacheStatus {
+        let why = if self.held.is_some() { CacheStatus::stale() } else { CacheStatus::miss() };
+        CacheStatus { collapsed: role == Role::Follower, ..why }
+    }
+
+    /// The time to wait for a fill: shorter for an agent that can be given something stale.
+    fn patience(&self) -> Duration {
+        let stale = self.held(self.shell.clock.now()).is_some_and(|(_, freshness)| freshness.serves_errors());
+        if stale { PATIENCE_WITH_STALE } else { PATIENCE }
+    }
+}
+
+impl Role {
+    fn outcome(self, of_leader: Outcome) -> Outcome {
+        match self {
+            Self::Leader => of_leader,
+            Self::Follower => Outcome::Coalesced,
+        }
+    }
+}
+
+/// A fill that died may have died of this very key; two are enough to know.
+const MAX_FILLS_AWAITED: usize = 2;
+
+/// The gate's and the core's own times are shorter; this one holds when they are set very long.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_WITH_STALE: Duration = Duration::from_secs(10);
