@@ -26,7 +26,8 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
 }
 
 impl Parsed {
-    /// Every key in which `newer` differs, in the order of the reference. A value that was read from a file is printed as that file's name.
+    /// Every key in which `newer` differs, in the order of the reference. A value that was read from a file is printed
+    /// as that file's name.
     pub fn changes(&self, newer: &Self) -> Vec<Change> {
         let old = toml::Value::Table(sections::write(&self.config));
         let new = toml::Value::Table(sections::write(&newer.config));

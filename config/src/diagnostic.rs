@@ -1,7 +1,7 @@
 //! What is wrong with a configuration, said so that an operator can put it right.
 //!
-//! All problems of all files are collected before anything is said. Each names its place, shows the line, and where it can, names
-//! what was probably meant.
+//! All problems of all files are collected before anything is said. Each names its place, shows the line, and where it
+//! can, names what was probably meant.
 
 use std::fmt;
 use std::ops::Range;

@@ -9,8 +9,8 @@ pub trait Environment {
     ///
     /// # Errors
     ///
-    /// A reason for people when the file cannot be read, is not UTF-8, or is longer than `max_bytes`. An implementation reads no
-    /// more than `max_bytes + 1` bytes into memory.
+    /// A reason for people when the file cannot be read, is not UTF-8, or is longer than `max_bytes`. An implementation
+    /// reads no more than `max_bytes + 1` bytes into memory.
     fn read(&self, path: &Path, max_bytes: usize) -> Result<String, String>;
 
     /// The value of an environment variable; `None` when it is unset or not Unicode.

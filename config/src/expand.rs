@@ -1,7 +1,7 @@
 //! Variables and secret files inside strings.
 //!
-//! Expansion happens after the TOML is parsed, so that no value can inject keys or tables, and once: what a variable or file
-//! contains is not expanded again.
+//! Expansion happens after the TOML is parsed, so that no value can inject keys or tables, and once: what a variable or
+//! file contains is not expanded again.
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,9 @@ pub(crate) struct Expanded {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Expands `${NAME}` and `${NAME:-fallback}`, then reads `file:PATH`. `$${` stands for `${` itself and a leading `$file:` for
-/// `file:`. A relative path is taken from `directory`. Only a string that is written with `file:` in front names a file, never one
-/// whose variable says so.
+/// Expands `${NAME}` and `${NAME:-fallback}`, then reads `file:PATH`. `$${` stands for `${` itself and a leading
+/// `$file:` for `file:`. A relative path is taken from `directory`. Only a string that is written with `file:` in front
+/// names a file, never one whose variable says so.
 ///
 /// # Errors
 ///

@@ -25,7 +25,8 @@ fn wrong<T>(why: impl Into<String>) -> Result<T, GrammarError> {
 impl FromStr for PathPattern {
     type Err = GrammarError;
 
-    /// Segments are what stands between slashes after the first one; `/` has one empty literal, as has the end of `/a/`.
+    /// Segments are what stands between slashes after the first one; `/` has one empty literal, as has the end of
+    /// `/a/`.
     fn from_str(text: &str) -> Result<Self, GrammarError> {
         let Some(rest) = text.strip_prefix('/') else { return wrong("no path: it does not begin with `/`") };
         if text.len() > 1024 {
@@ -140,9 +141,7 @@ impl FromStr for IdentitySource {
             Some(("certificate", _)) => wrong("no field of a certificate; there are cn, o, ou and san"),
             Some(("header", name)) => header(name).map(Self::Header),
             Some(("path", name)) if is_parameter(name) => Ok(Self::Path(name.to_owned())),
-            _ => wrong(
-                "no source; there are certificate.cn, certificate.o, certificate.ou, certificate.san, header.NAME and path.NAME",
-            ),
+            _ => wrong("no source; there are certificate.cn, .o, .ou and .san, header.NAME and path.NAME"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The description of a key: the one place that says its name, type, bounds, default and meaning.
 //!
-//! The parser, the messages, the reference file, the JSON Schema, `weir config show` and the list of changes at a reload all read
-//! these descriptions, so that none of them can say something else than the others.
+//! The parser, the messages, the reference file, the JSON Schema, `weir config show` and the list of changes at a
+//! reload all read these descriptions, so that none of them can say something else than the others.
 
 use crate::form::Form;
 use crate::section::Setting;
@@ -33,7 +33,8 @@ pub(crate) enum Absent {
     Required(&'static str),
     /// This value, in the form of the value itself without quotes.
     Default(&'static str),
-    /// Nothing: the feature is off or the choice is left to the node. The text is an example; the doc says what then happens.
+    /// Nothing: the feature is off or the choice is left to the node. The text is an example; the doc says what then
+    /// happens.
     Nothing(&'static str),
     /// A value made from other keys. The text is an example; the doc says which.
     Computed(&'static str),
@@ -181,7 +182,8 @@ impl Key {
 }
 
 impl Kind {
-    /// A value of this type as TOML, from the form that descriptions use: strings gain their quotes, all else stands as it is.
+    /// A value of this type as TOML, from the form that descriptions use: strings gain their quotes, all else stands as
+    /// it is.
     pub(crate) fn literal(&self, text: &str) -> String {
         let structured = text.starts_with(['[', '{', '"']) || text == "true" || text == "false";
         match self {

@@ -1,7 +1,8 @@
 //! The operator's file: parsed once into types that cannot be wrong.
 //!
-//! Pure: no file is opened and no clock read here. Whoever parses lends an [`Environment`] that answers for variables, included
-//! files and secrets. Every key is described once, in `sections`; parsing, messages, reference and schema follow from that.
+//! Pure: no file is opened and no clock read here. Whoever parses lends an [`Environment`] that answers for variables,
+//! included files and secrets. Every key is described once, in `sections`; parsing, messages, reference and schema
+//! follow from that.
 
 mod changes;
 mod diagnostic;

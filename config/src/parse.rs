@@ -24,7 +24,8 @@ pub struct Parsed {
 
 /// Reads the file at `path` and all that it includes.
 ///
-/// Relative paths in a file, of includes and `file:` values as of certificates and directories, are taken from the directory of that file.
+/// Relative paths in a file, of includes and `file:` values as of certificates and directories, are taken from the
+/// directory of that file.
 ///
 /// # Errors
 ///

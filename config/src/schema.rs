@@ -1,7 +1,7 @@
 //! The JSON Schema of the file, for editors.
 //!
-//! It is stricter than no schema and looser than the parser: contradictions between keys are left to `weir check`. A string may hold
-//! a variable or name a secret file wherever it stands, so every pattern lets those through.
+//! It is stricter than no schema and looser than the parser: contradictions between keys are left to `weir check`. A
+//! string may hold a variable or name a secret file wherever it stands, so every pattern lets those through.
 
 use serde_json::{Map, Value, json};
 

@@ -202,7 +202,8 @@ impl<'n> Writer<'n> {
     }
 }
 
-/// Describes a section: the title and text of its table, its fields with their types and keys, and a check of the whole.
+/// Describes a section: the title and text of its table, its fields with their types and keys, and a check of the
+/// whole.
 macro_rules! section {
     ($type:ident, $title:literal, $doc:literal, $check:expr, {
         $( $field:ident $(as $name:literal)? : $value:ty = $key:expr; )*

@@ -238,12 +238,16 @@ macro_rules! text_settings {
 }
 
 text_settings! {
-    SocketAddr: "an address and port, such as \"0.0.0.0:8443\"", |text: &str| text.parse().map_err(|_| "not an address with a port");
+    SocketAddr: "an address and port, such as \"0.0.0.0:8443\"", address;
     IpNet: "a network, such as \"10.0.0.0/8\"", network;
     Peer: "a host and port, such as \"core-a:443\"", Peer::from_str;
     PathPattern: "a path, such as \"/v1/agents/{agent}/tasks\"", PathPattern::from_str;
     KeyPart: "a part of the request, such as \"path.channel\"", KeyPart::from_str;
     IdentitySource: "a source, such as \"certificate.cn\"", IdentitySource::from_str;
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "not an address with a port")
 }
 
 /// A network, or a lone address as the network of itself.

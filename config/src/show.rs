@@ -20,7 +20,8 @@ pub(crate) fn text(table: &toml::Table) -> String {
 }
 
 impl Parsed {
-    /// The configuration as [`to_toml`] writes it, but values that were read from a file are printed as `file:` and its name.
+    /// The configuration as [`to_toml`] writes it, but values that were read from a file are printed as `file:` and its
+    /// name.
     pub fn to_toml(&self) -> String {
         text(&self.shown())
     }

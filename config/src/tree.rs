@@ -140,7 +140,8 @@ impl Node {
     }
 }
 
-/// Reads a file and all that it includes into one tree. Problems go to `findings`; what could be read is there nevertheless.
+/// Reads a file and all that it includes into one tree. Problems go to `findings`; what could be read is there
+/// nevertheless.
 pub(crate) fn read(path: &Path, environment: &dyn Environment, findings: &mut Findings) -> Table {
     let mut reading = Reading { environment, findings, open: Vec::new() };
     reading.file(path, At::default())
@@ -222,7 +223,8 @@ impl Reading<'_> {
     }
 }
 
-/// Takes the keys of `added` into `table`. Tables grow together, lists of tables follow each other, all else is set once.
+/// Takes the keys of `added` into `table`. Tables grow together, lists of tables follow each other, all else is set
+/// once.
 fn merge(table: &mut Table, added: Table, prefix: &str, findings: &mut Findings) {
     for entry in added.entries {
         let Some(present) = table.entries.iter_mut().find(|present| present.key == entry.key) else {

@@ -1,5 +1,5 @@
-//! What the tables of a file say together: names that meet, addresses that collide, routes that cannot be told apart, and parts
-//! that nothing uses.
+//! What the tables of a file say together: names that meet, addresses that collide, routes that cannot be told apart,
+//! and parts that nothing uses.
 
 use std::cmp::Reverse;
 
@@ -100,7 +100,8 @@ fn same_requests(one: &Route, two: &Route) -> bool {
         })
 }
 
-/// Sorts routes so that of those that match a request the most specific comes first; the order is total up to the file's.
+/// Sorts routes so that of those that match a request the most specific comes first; the order is total up to the
+/// file's.
 pub(crate) fn sort(routes: &mut [Route]) {
     routes.sort_by(|one, two| {
         let rank = |route: &Route| {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use weir_config::{Diagnostics, MemoryEnvironment, parse};
 
-/// The parts that every fixture needs and that are not its point: a fixture that does not begin with `#!whole` is put before them.
+/// The parts that every fixture needs and that are not its point: a fixture that does not begin with `#!whole` is put
+/// before them.
 const REST: &str = r#"
 [[listener]]
 address = "127.0.0.1:8080"

@@ -49,7 +49,8 @@ proptest! {
     }
 }
 
-/// Configurations that differ from the defaults in a bit of everything, texts that TOML, variables and secrets could trip over included.
+/// Configurations that differ from the defaults in a bit of everything, texts that TOML, variables and secrets could
+/// trip over included.
 fn config() -> impl Strategy<Value = Config> {
     let base = read("[[listener]]\naddress = \"127.0.0.1:0\"\n[core]\npeers = \"a:1\"\n");
     let lists = (listeners(), cores(), streams(), vec(action(), 0..5));

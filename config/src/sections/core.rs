@@ -11,8 +11,8 @@ use crate::tree::{Node, Value};
 use crate::{Core, CoreTls, HealthCheck, Peer, Protocol, Ratio};
 
 section! { Core, "[[core]]",
-    "An origin, and the gate that all traffic to it passes. `[core]` declares one; several are `[[core]]` with names, the first of \
-     which is the default.", core_agrees, {
+    "An origin, and the gate that all traffic to it passes. `[core]` declares one; several are `[[core]]` with \
+     names, the first of which is the default.", core_agrees, {
     name: String = Key::default("core",
         "The name in metrics, in logs and in `route.core`.").form(Form::Name);
     peers: Vec<Peer> = Key::required("[\"core-a:443\", \"core-b:443\"]",
@@ -26,28 +26,31 @@ section! { Core, "[[core]]",
     connect_timeout: Duration = Key::default("3s",
         "The time that a connection, TLS included, may take.").between("10ms", "5m");
     request_timeout: Duration = Key::default("10s",
-        "The time to the last byte of an answer, for fills, lookups and batches; between two reads for forwarded requests.")
+        "The time to the last byte of an answer, for fills, lookups and batches; between two reads for forwarded \
+         requests.")
         .between("10ms", "1h");
     idle_timeout: Duration = Key::default("60s",
         "The time that an unused pooled connection is kept.").between("1s", "1d");
     max_in_flight: usize = Key::default("256",
         "Requests in flight to this core at once, at most.").between("1", "1000000");
     max_requests_per_second: u32 = Key::default("500",
-        "Requests started a second, at most. What does not fit waits up to max_wait, is answered stale, or is told when to come \
-         back.").between("1", "10000000");
+        "Requests started a second, at most. What does not fit waits up to max_wait, is answered stale, or is told \
+         when to come back.").between("1", "10000000");
     max_wait: Duration = Key::default("1s",
         "The longest time that a request waits for a place at the gate.").between("0s", "5m");
     breaker_failures: u32 = Key::default("5",
         "Failures in a row after which the breaker opens.").between("1", "100000");
     breaker_cooldown: Duration = Key::default("1s",
-        "The time that an open breaker waits before its single probe; doubled after each failed probe up to eight times, \
-         jittered.").between("10ms", "10m");
+        "The time that an open breaker waits before its single probe; doubled after each failed probe up to eight \
+         times, jittered.").between("10ms", "10m");
     ramp: Duration = Key::default("30s",
-        "The time over which the admitted rate climbs back from a tenth to the whole after a recovery.").between("0s", "1h");
+        "The time over which the admitted rate climbs back from a tenth to the whole after a recovery.")
+        .between("0s", "1h");
     retry_budget: Ratio = Key::default("0.1",
         "Retries over first attempts, at most, counted when a retry is scheduled.");
     health_check: Option<HealthCheck> = Key::optional("{ path = \"/healthz\" }",
-        "Active checks of each peer. Left out, or `false`, there are none: a peer is judged by the answers to requests alone.");
+        "Active checks of each peer. Left out, or `false`, there are none: a peer is judged by the answers to \
+         requests alone.");
 }}
 
 /// `core.tls` as it stands in the file: the client's certificate and key apart.

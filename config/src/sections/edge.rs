@@ -14,12 +14,13 @@ section! { Edge, "[edge]", "What this node is.", |_, _| {}, {
     region: String = Key::default("local",
         "The region that the node stands in. Part of its presence reports.").form(Form::EdgeName).restart();
     name: Option<String> = Key::optional("edge-1",
-        "The node's name: unique among all nodes of all regions and the same after every restart, because it is part of every \
-         batch id by which the core tells repeats. Left out, the node makes one on its first start and keeps it in data_dir.")
+        "The node's name: unique among all nodes of all regions and the same after every restart, because it is \
+         part of every batch id by which the core tells repeats. Left out, the node makes one on its first start \
+         and keeps it in data_dir.")
         .form(Form::EdgeName).restart();
     data_dir: PathBuf = Key::default("/var/lib/weir",
-        "The directory of journals, outboxes and the node's name. It needs room for max_journal_bytes and max_outbox_bytes of \
-         every stream. One node only may use it.").restart();
+        "The directory of journals, outboxes and the node's name. It needs room for max_journal_bytes and \
+         max_outbox_bytes of every stream. One node only may use it.").restart();
     threads: Option<usize> = Key::optional("8",
         "Worker threads for agents' requests. Left out, one for each processor.").between("1", "1024").restart();
     log_format: LogFormat = Key::default("text",
@@ -28,17 +29,18 @@ section! { Edge, "[edge]", "What this node is.", |_, _| {}, {
 
 section! { Admin, "[admin]", "Where operators connect: metrics, health, status, reload.", |_, _| {}, {
     address: SocketAddr = Key::default("127.0.0.1:9600",
-        "The address of the admin listener. It speaks plain HTTP without authentication: keep it on loopback or on a network \
-         that only operators reach.").restart();
+        "The address of the admin listener. It speaks plain HTTP without authentication: keep it on loopback or on \
+         a network that only operators reach.").restart();
 }}
 
 section! { Presence, "[presence]",
-    "Who is alive, reported to the core because the edge answers the polls that used to say so. Without this table, or with \
-     `presence = false`, nothing is reported.", |_, _| {}, {
+    "Who is alive, reported to the core because the edge answers the polls that used to say so. Without this table, \
+     or with `presence = false`, nothing is reported.", |_, _| {}, {
     interval: Duration = Key::default("60s",
         "The time between two reports.").between("1s", "1h");
     max_agents: usize = Key::default("2000000",
-        "Agents remembered between two reports, at most; past it a report leaves early. Bounds the memory that presence takes.")
+        "Agents remembered between two reports, at most; past it a report leaves early. Bounds the memory that \
+         presence takes.")
         .between("1000", "100000000");
     path: String = Key::default("/v1/presence",
         "The path at the core that takes reports.").form(Form::RequestPath);
@@ -50,8 +52,8 @@ section! { Presence, "[presence]",
 
 section! { Shutdown, "[shutdown]", "How the node stops on SIGTERM.", |_, _| {}, {
     drain: Duration = Key::default("30s",
-        "The time over which kept-alive connections are closed, spread evenly, each after the answer it waits for, so that \
-         agents do not come back all at once. `0s` closes them as soon as they are idle.").between("0s", "1h");
+        "The time over which kept-alive connections are closed, spread evenly, each after the answer it waits for, \
+         so that agents do not come back all at once. `0s` closes them as soon as they are idle.").between("0s", "1h");
     timeout: Duration = Key::default("30s",
         "The most time that requests in flight and the last flush may take after the drain.").between("0s", "1h");
 }}

@@ -17,21 +17,24 @@ section! { Limits, "[limits]", "What one request may cost and what all of them t
     max_upload_records: usize = Key::default("10000",
         "Records in one upload, at most; more is answered 413.").between("1", "10000000");
     max_record_bytes: ByteSize = Key::default("256 KiB",
-        "Bytes of one record, at most; a longer one is refused by its index, the others are taken.").between("64 B", "64 MiB");
+        "Bytes of one record, at most; a longer one is refused by its index, the others are taken.")
+        .between("64 B", "64 MiB");
     max_json_depth: usize = Key::default("32",
         "Depth of nesting of a record or of a keyed POST body, at most.").between("1", "128");
     max_buffered_bytes: ByteSize = Key::default("256 MiB",
-        "Bytes of request bodies held in memory at once over all requests, at most; more is answered 503. This bounds the \
-         memory that uploads take.").between("1 MiB", "1 TiB");
+        "Bytes of request bodies held in memory at once over all requests, at most; more is answered 503. This \
+         bounds the memory that uploads take.").between("1 MiB", "1 TiB");
     max_requests: usize = Key::default("20000",
-        "Requests worked on at once, at most. Bounds, with max_header_bytes for each, the memory that requests take besides their bodies.").between("1", "10000000");
+        "Requests worked on at once, at most. Bounds, with max_header_bytes for each, the memory that requests \
+         take besides their bodies.").between("1", "10000000");
     classes: ClassLimits = Key::table("The part of max_requests that each class may fill.");
     cache: CacheLimits = Key::table("The cache's bounds.");
 }}
 
 section! { ClassLimits, "[limits.classes]",
-    "For each class the part of max_requests that requests of this class and of those below it may fill. The parts must not rise \
-     from probe to telemetry: the lowest class sheds first, and the room above its part stays with those over it.", parts_fall, {
+    "For each class the part of max_requests that requests of this class and of those below it may fill. The parts \
+     must not rise from probe to telemetry: the lowest class sheds first, and the room above its part stays with \
+     those over it.", parts_fall, {
     probe: Ratio = Key::default("1.0", "Health probes.");
     tasking: Ratio = Key::default("1.0", "Orders to an agent.");
     checkin: Ratio = Key::default("0.95", "Signs of life.");
@@ -46,7 +49,8 @@ section! { CacheLimits, "[limits.cache]", "The cache's bounds, over all routes."
         "Bytes of memory for stored answers, keys and headers included, at most; the least recently used leave first.")
         .between("1 MiB", "1 TiB");
     max_object_bytes: ByteSize = Key::default("8 MiB",
-        "Bytes of one stored answer's body, at most; a larger one is passed on without being stored.").between("1 KiB", "1 GiB");
+        "Bytes of one stored answer's body, at most; a larger one is passed on without being stored.")
+        .between("1 KiB", "1 GiB");
     max_waiters: usize = Key::default("10000",
         "Requests that wait for one fill, at most; the next is answered stale, calm or 503.").between("1", "10000000");
     max_keys: usize = Key::default("1000000",

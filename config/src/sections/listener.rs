@@ -17,16 +17,18 @@ section! { Listener, "[[listener]]", "An address that agents connect to.", liste
         "The name in metrics and logs. Left out, the address.").form(Form::Name).restart();
     address: SocketAddr = Key::required("0.0.0.0:8443",
         "The address and port to bind. Port 0 takes any free port.").restart();
-    tls: Option<ListenerTls> = Key::optional("{ certificate = \"/etc/weir/tls/server.pem\", key = \"/etc/weir/tls/server.key\" }",
+    tls: Option<ListenerTls> = Key::optional(
+        "{ certificate = \"/etc/weir/tls/server.pem\", key = \"/etc/weir/tls/server.key\" }",
         "TLS. Left out, the listener speaks plaintext.").restart();
     proxy_protocol: ProxyProtocol = Key::default("off",
         "Whether a load balancer in front begins each connection with a PROXY protocol header.").restart();
     proxy_sources: Vec<IpNet> = Key::default(
         "[\"10.0.0.0/8\", \"172.16.0.0/12\", \"192.168.0.0/16\", \"127.0.0.0/8\", \"fc00::/7\", \"::1/128\"]",
-        "The networks whose PROXY protocol header is believed; a connection from elsewhere is closed when proxy_protocol is on.");
+        "The networks whose PROXY protocol header is believed; a connection from elsewhere is closed when \
+         proxy_protocol is on.");
     trusted_headers: bool = Key::default("false",
-        "Whether identity headers are believed here. Only for networks that nobody but a trusted proxy can reach: whoever \
-         reaches such a listener is whoever the header says.");
+        "Whether identity headers are believed here. Only for networks that nobody but a trusted proxy can reach: \
+         whoever reaches such a listener is whoever the header says.");
     http2: bool = Key::default("true",
         "Whether HTTP/2 is spoken besides HTTP/1.1: by ALPN over TLS, with prior knowledge in plaintext.").restart();
     max_http2_streams: u32 = Key::default("128",
@@ -55,15 +57,16 @@ section! { ListenerTls, "listener.tls", "How agents' TLS connections are termina
     handshake_timeout: Duration = Key::default("10s",
         "The time that a handshake may take, from the accepted connection on.").between("100ms", "5m").restart();
     max_handshakes: usize = Key::default("256",
-        "Handshakes running at once, at most; the next ones wait in the kernel's accept queue. Bounds the processor time and \
-         memory that a herd of new connections can take.").between("1", "100000").restart();
+        "Handshakes running at once, at most; the next ones wait in the kernel's accept queue. Bounds the processor \
+         time and memory that a herd of new connections can take.").between("1", "100000").restart();
     tickets: bool = Key::default("true",
         "Whether session tickets are issued, so that a returning agent resumes without a full handshake.").restart();
 }}
 
 section! { Identity, "[identity]",
-    "Where an agent's and a tenant's names come from. Sources are tried in order; the first that is there counts: certificate.cn, \
-     certificate.o, certificate.ou, certificate.san, header.NAME (on listeners with trusted_headers only) and path.NAME.", |_, _| {}, {
+    "Where an agent's and a tenant's names come from. Sources are tried in order; the first that is there counts: \
+     certificate.cn, certificate.o, certificate.ou, certificate.san, header.NAME (on listeners with trusted_headers \
+     only) and path.NAME.", |_, _| {}, {
     agent: Vec<IdentitySource> = Key::default("[]",
         "Sources of the agent's name.");
     tenant: Vec<IdentitySource> = Key::default("[]",

@@ -14,8 +14,8 @@ const KEYS: &[Key] = &[INCLUDE, EDGE, LISTENER, ADMIN, CORE, IDENTITY, LIMITS, P
 
 const INCLUDE: Key = Key::optional(
     "[\"region.toml\"]",
-    "Files that are read as if they stood here, relative to this one. They may add listeners, cores, routes, streams and tables; a \
-     key that is set twice is refused. Up to 8 deep.",
+    "Files that are read as if they stood here, relative to this one. They may add listeners, cores, routes, \
+     streams and tables; a key that is set twice is refused. Up to 8 deep.",
 )
 .named::<Vec<String>>("include");
 const EDGE: Key = Key::table("What this node is.").named::<Edge>("edge");
@@ -67,7 +67,8 @@ pub(crate) fn read(table: Table, context: &mut Context) -> Option<Read> {
     Some(read)
 }
 
-/// The tables of a list that could be read; at the top a wrong one must not hide the others from the checks of the whole.
+/// The tables of a list that could be read; at the top a wrong one must not hide the others from the checks of the
+/// whole.
 fn tables<T: Setting>(reader: &mut Reader<'_, '_>, key: &Key) -> Vec<(T, Node)> {
     let Some(node) = reader.node(key.name) else {
         if matches!(key.absent, Absent::Required(_)) {

@@ -17,9 +17,10 @@ use crate::{
 
 const DESCRIPTION: Description = Description {
     title: "[[route]]",
-    doc: "Which requests, and what to do with them. Of the routes that match a request the most specific counts: one with a host \
-          before one without; then, segment by segment from the left, a literal before a parameter before a rest. The order of the \
-          file does not matter, and two routes that are equally specific for one request are refused.",
+    doc: "Which requests, and what to do with them. Of the routes that match a request the most specific counts: one \
+          with a host before one without; then, segment by segment from the left, a literal before a parameter before \
+          a rest. The order of the file does not matter, and two routes that are equally specific for one request are \
+          refused.",
     keys: Head::KEYS,
     variants: Some(Variants {
         selector: "action",
@@ -65,12 +66,14 @@ section! { Match, "route.match", "The requests that the route takes.", |_, _| {}
     method: Vec<Method> = Key::default("GET",
         "The method, or a list of methods. GET also matches HEAD unless HEAD stands on a route of its own.").filled();
     path: PathPattern = Key::required("/v1/updates/{channel}/manifest.json",
-        "The path. `{name}` is any one segment that is not empty; `{name*}`, at the end, is the rest, slashes included.");
+        "The path. `{name}` is any one segment that is not empty; `{name*}`, at the end, is the rest, slashes \
+         included.");
     host: Option<String> = Key::optional("agents.example.com",
         "The host, in lower case without a port. Left out, any.").form(Form::Host);
 }}
 
-section! { CacheRoute, "[[route]] with action \"cache\"", "Answered here: filled, revalidated, served stale.", |_, _| {}, {
+section! { CacheRoute, "[[route]] with action \"cache\"",
+    "Answered here: filled, revalidated, served stale.", |_, _| {}, {
     key: Vec<KeyPart> = Key::default("[]",
         "What tells answers apart: identity.agent, identity.tenant, path.NAME, query.NAME, header.NAME, or for POST \
          body./POINTER. Nothing is in the key unless it is named, but the route and, unless shared, the tenant.");
@@ -98,8 +101,8 @@ const STALE_IF_ERROR: Key =
 
 const CALM: Key = Key::optional(
     "{ status = 204 }",
-    "A harmless answer of yours (\"no update\", \"no task\") for when the core fails and nothing is stored. Left out, such a \
-     request is answered 503 with Retry-After.",
+    "A harmless answer of yours (\"no update\", \"no task\") for when the core fails and nothing is stored. Left \
+     out, such a request is answered 503 with Retry-After.",
 );
 
 section! { StatusTtl, "route.ttl", "How long an answer is fresh, by its status; 0s: not stored.", |_, _| {}, {
@@ -134,7 +137,8 @@ section! { Calm, "route.calm", "A harmless answer of yours.", calm_agrees, {
     content_type: String = Key::default("application/json",
         "The body's media type.").form(Form::MediaType);
     retry_after: Option<Duration> = Key::optional("60s",
-        "The time after which the agent should ask again, sent as Retry-After, spread over half of itself. Left out, not sent.")
+        "The time after which the agent should ask again, sent as Retry-After, spread over half of itself. Left \
+         out, not sent.")
         .between("1s", "1d");
 }}
 
@@ -169,13 +173,15 @@ section! { LookupTable, "route.lookup", "How requests become bulk requests.", lo
     path: String = Key::required("/v1/tasks:lookup",
         "The path at the core that takes bulk requests.").form(Form::RequestPath);
     key: Vec<KeyPart> = Key::required("[\"identity.agent\"]",
-        "What tells requests apart, as `key` of cached routes; identical keys join. The tenant is in it unless shared.");
+        "What tells requests apart, as `key` of cached routes; identical keys join. The tenant is in it unless \
+         shared.");
     window: Duration = Key::default("25ms",
         "The time that the first request of a window waits for company.").between("0s", "10s");
     max_keys: usize = Key::default("1000",
         "Keys in one bulk request, at most.").between("1", "100000");
     max_waiters: usize = Key::default("20000",
-        "Requests waiting at once over all windows, at most; the next is answered calm or 503.").between("1", "10000000");
+        "Requests waiting at once over all windows, at most; the next is answered calm or 503.")
+        .between("1", "10000000");
     ttl: Duration = Key::default("0s",
         "The time for which an answer is kept when the core names none. `0s` keeps nothing, as tasking wants it.")
         .between("0s", "365d");
@@ -203,7 +209,8 @@ section! { ForwardRoute, "route.forward", "How requests pass through.", |_, _| {
     websocket: bool = Key::default("false",
         "Whether `Upgrade: websocket` is passed on.");
     max_body_bytes: ByteSize = Key::default("64 MiB",
-        "Bytes of a request body, at most; more is answered 413. The body is streamed, not held.").between("1 B", "1 TiB");
+        "Bytes of a request body, at most; more is answered 413. The body is streamed, not held.")
+        .between("1 B", "1 TiB");
 }}
 
 table_settings!(Match, Calm, LookupTable, ForwardRoute);

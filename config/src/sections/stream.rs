@@ -11,8 +11,8 @@ use crate::{BatchPlan, ByteSize, Compression, CoreId, Durability, Mode, Retry, S
 
 const DESCRIPTION: Description = Description {
     title: "[[stream]]",
-    doc: "A kind of record that agents upload, how its records merge and how its batches travel. Each stream has its own journal \
-          and outbox.",
+    doc: "A kind of record that agents upload, how its records merge and how its batches travel. Each stream has \
+          its own journal and outbox.",
     keys: Head::KEYS,
     variants: Some(Variants { selector: "mode", cases: &[("events", EventKeys::KEYS), ("raw", &[])] }),
 };
@@ -38,7 +38,8 @@ section! { fields Head, "[[stream]]", head_agrees, {
     core: CoreId = Key::computed("core",
         "The core that takes the batches. Left out, the first one.");
     path: String = Key::computed("/v1/batches/process",
-        "The path at the core that takes the batches. Left out, /v1/batches/ and the stream's name.").form(Form::RequestPath);
+        "The path at the core that takes the batches. Left out, /v1/batches/ and the stream's name.")
+        .form(Form::RequestPath);
     durability: Durability = Key::default("fsync",
         "What an acknowledged upload survives.");
     max_in_flight: usize = Key::default("4",
@@ -58,9 +59,11 @@ struct EventKeys {
 }
 
 section! { fields EventKeys, "[[stream]]", |_, _| {}, {
-    same: Vec<String> = Key::required("[\"image_path\", \"cmdline\", \"sha256\", \"user\", \"parent_image\", \"parent_cmdline\"]",
-        "The fields that make two records of one agent the same, each a top-level name or a JSON pointer (RFC 6901). One byte \
-         changed in any of them is a new key: put in all that a detection rule looks at.").form(Form::Field).filled();
+    same: Vec<String> = Key::required(
+        "[\"image_path\", \"cmdline\", \"sha256\", \"user\", \"parent_image\", \"parent_cmdline\"]",
+        "The fields that make two records of one agent the same, each a top-level name or a JSON pointer (RFC \
+         6901). One byte changed in any of them is a new key: put in all that a detection rule looks at.")
+        .form(Form::Field).filled();
     exemplars: Vec<String> = Key::default("[\"pid\", \"ppid\", \"ts\"]",
         "The fields of which a repeat keeps examples.").form(Form::Field);
     max_exemplars: usize = Key::default("3",
@@ -69,7 +72,8 @@ section! { fields EventKeys, "[[stream]]", |_, _| {}, {
         "The time over which repeats are counted; a repeat reaches the core this much later than it happened, at most.")
         .between("100ms", "1h");
     max_keys: usize = Key::default("2000000",
-        "Keys held at once, at most; over it the fullest part leaves early, marked. Bounds the memory that merging takes: the same fields of each key, and its exemplars.")
+        "Keys held at once, at most; over it the fullest part leaves early, marked. Bounds the memory that merging \
+         takes: the same fields of each key, and its exemplars.")
         .between("100", "1000000000");
 }, &DESCRIPTION }
 
@@ -88,8 +92,8 @@ section! { SpoolLimits, "stream.spool", "The bounds of what is kept on disk.", |
     max_journal_bytes: ByteSize = Key::default("4 GiB",
         "Bytes of journal, at most; past it uploads are answered 503.").between("1 MiB", "100 TiB");
     max_outbox_bytes: ByteSize = Key::default("8 GiB",
-        "Bytes of batches not yet acknowledged by the core, at most; past it uploads are answered 503. This is how long an \
-         outage of the core can last.").between("1 MiB", "100 TiB");
+        "Bytes of batches not yet acknowledged by the core, at most; past it uploads are answered 503. This is how \
+         long an outage of the core can last.").between("1 MiB", "100 TiB");
     max_queued_uploads: usize = Key::default("4096",
         "Uploads waiting for the journal at once, at most; past it uploads are answered 503.").between("1", "1000000");
 }}
