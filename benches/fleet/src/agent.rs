@@ -109,7 +109,7 @@ impl Agent {
         self.connect().await.ok();
     }
 
-    /// Keeps the schedule to its end, or until the fleet stops.
+    /// Keeps the schedule and the connection to the end, or until the fleet stops.
     pub(crate) async fn run(&mut self, schedule: Schedule) {
         let mut stop = self.shared.stop.subscribe();
         for (turn, due) in schedule.turns(self.index).enumerate() {
@@ -117,16 +117,20 @@ impl Agent {
                 () = self.idle_until(due) => false,
                 _ = stop.wait_for(|stopped| *stopped) => true,
             };
-            let route = self.shared.routes[self.shared.mix.draw(&mut self.rng)];
             if stopped {
                 return;
             }
+            let route = self.shared.routes[self.shared.mix.draw(&mut self.rng)];
             if Instant::now() >= schedule.end() {
                 let rest = schedule.turns(self.index).count() - turn;
                 self.shared.recorder.lock().unsent(route, rest as u64);
                 return;
             }
             self.take_turn(route, due, &schedule).await;
+        }
+        tokio::select! {
+            () = self.idle_until(schedule.end()) => {}
+            _ = stop.wait_for(|stopped| *stopped) => {}
         }
     }
 

@@ -61,8 +61,8 @@ struct Start {
     ramp: Duration,
 }
 
-/// From the end of the ramp to the first turn.
-const LEAD: Duration = Duration::from_millis(50);
+/// From the end of the ramp to the first turn: time for every agent to wake up.
+const LEAD: Duration = Duration::from_millis(500);
 
 impl Fleet {
     /// Starts a fleet on the caller's tokio runtime and returns while it opens its connections.
@@ -118,12 +118,7 @@ impl Fleet {
         self.join().await
     }
 
-    /// What was acknowledged so far, where [`FleetOptions::remember`] asks for it.
-    pub fn acknowledged(&self) -> Option<Acknowledged> {
-        self.shared.memory.as_ref().map(|memory| memory.lock().acknowledged())
-    }
-
-    /// A handle by which to ask for what was acknowledged after the fleet has ended.
+    /// A handle by which to ask what was acknowledged, also after the fleet has ended.
     pub fn memory(&self) -> FleetMemory {
         FleetMemory(Arc::clone(&self.shared))
     }

@@ -139,3 +139,16 @@ async fn a_fleet_that_is_stopped_closes_its_books() {
     assert_eq!(report.agent_requests, core.snapshot().requests);
     assert_eq!(report.records.acknowledged, core.snapshot().uploads.records);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_answer_is_felt_by_the_turns_behind_it() {
+    let core = CoreSim::start(core_options()).await.unwrap();
+    core.script(Behaviour::slow(Duration::from_millis(200))).unwrap();
+    let options = FleetOptions { agents: 1, requests_per_second: 10.0, ..fleet_options(&core) };
+    let report = Fleet::start(options).unwrap().finish().await;
+    check_sums(&report, 20);
+    // An answer takes two turns: at most half are sent by the end, and the last of those was due a second before.
+    assert!(report.agent_requests <= 11, "{}", report.agent_requests);
+    let slowest = report.routes.values().map(|counts| counts.latency_ms.max).fold(0.0, f64::max);
+    assert!(slowest >= 900.0, "{slowest} ms");
+}

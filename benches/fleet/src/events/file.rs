@@ -70,3 +70,40 @@ fn shared_members(mut event: Map<String, Value>) -> Option<String> {
     let object = Value::Object(event).to_string();
     Some(object[1..object.len() - 1].to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_recorded_event_keeps_its_fields_and_gets_its_own_ids() {
+        let text = r#"{"ts":"2023","pid":"0xef0","cmdline":"a \"b\" \u00e9 C:\\x","user":"u"}"#;
+        let events = RecordedEvents::read(file(&format!("{text}\n\n{text}\n")).path()).unwrap();
+        assert_eq!(events.members.len(), 1, "the same thing twice is one thing");
+        let sight = events.draw(&mut SmallRng::seed_from_u64(1));
+        let mut out = Vec::new();
+        events.render(&mut out, sight, &Occasion { eid: "e-1", agent: 0, unix_ms: 0, pid: 4, ppid: 8 });
+        let event: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(event["cmdline"], "a \"b\" \u{e9} C:\\x");
+        assert_eq!((&event["eid"], &event["pid"], &event["user"]), (&"e-1".into(), &4.into(), &"u".into()));
+    }
+
+    #[test]
+    fn a_file_that_holds_no_events_is_refused_with_the_line() {
+        let error = RecordedEvents::read(file("{\"a\":1}\nnot json\n").path()).unwrap_err().to_string();
+        assert!(error.contains(": line 2: "), "{error}");
+        let error = RecordedEvents::read(file("").path()).unwrap_err().to_string();
+        assert!(error.ends_with(": it holds no event"), "{error}");
+    }
+}
