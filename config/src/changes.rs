@@ -1,5 +1,7 @@
 //! What differs between two configurations, key by key, for the answer to a reload.
 
+use std::collections::HashMap;
+
 use crate::key::{Description, Key};
 use crate::sections::{self, ROOT_DESCRIPTION};
 use crate::{Config, Parsed};
@@ -99,15 +101,20 @@ fn compare_lists(
     (old, new): (&[Element<'_>], &[Element<'_>]),
     found: &mut Vec<Change>,
 ) {
+    let (by_name, known) = (named(new), named(old));
     for (name, side) in old {
-        match new.iter().find(|(other, _)| other == name) {
-            Some((_, other)) => compare_tables(&step(path, name), description, (*side, *other), found),
+        match by_name.get(name.as_str()) {
+            Some(other) => compare_tables(&step(path, name), description, (*side, *other), found),
             None => found.push(change(&step(path, name), key, Some(*side), None)),
         }
     }
-    for (name, side) in new.iter().filter(|(name, _)| !old.iter().any(|(other, _)| other == name)) {
+    for (name, side) in new.iter().filter(|(name, _)| !known.contains_key(name.as_str())) {
         found.push(change(&step(path, name), key, None, Some(*side)));
     }
+}
+
+fn named<'e, 's>(elements: &'e [Element<'s>]) -> HashMap<&'e str, Side<'s>> {
+    elements.iter().map(|(name, side)| (name.as_str(), *side)).collect()
 }
 
 fn change(path: &str, key: &Key, old: Option<Side<'_>>, new: Option<Side<'_>>) -> Change {

@@ -125,17 +125,24 @@ impl Diagnostics {
         }
     }
 
-    /// The source with the problem's place and the related places of the same file.
+    /// The lines of the source from the first to the last that belongs to the problem, marked.
     fn snippet<'a>(&'a self, item: &'a Diagnostic) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
         let source = &self.sources[item.at.file];
-        let mut mark = AnnotationKind::Primary.span(source.clamp(item.at));
+        let related: Vec<&Related> = item.related.iter().filter(|other| other.at.file == item.at.file).collect();
+        let lines = source.lines(related.iter().map(|other| other.at).chain([item.at]));
+        let within = |at: At| {
+            let span = source.clamp(at);
+            span.start - lines.start..span.end - lines.start
+        };
+        let mut mark = AnnotationKind::Primary.span(within(item.at));
         if !item.label.is_empty() {
             mark = mark.label(&*item.label);
         }
-        let mut snippet = Snippet::source(&*source.text).path(source.name()).annotation(mark);
-        for other in item.related.iter().filter(|other| other.at.file == item.at.file) {
-            let mark = AnnotationKind::Context.span(source.clamp(other.at)).label(&*other.label);
-            snippet = snippet.annotation(mark);
+        let first = source.text[..lines.start].matches('\n').count() + 1;
+        let mut snippet =
+            Snippet::source(&source.text[lines.clone()]).line_start(first).path(source.name()).annotation(mark);
+        for other in related {
+            snippet = snippet.annotation(AnnotationKind::Context.span(within(other.at)).label(&*other.label));
         }
         snippet
     }
@@ -201,6 +208,16 @@ impl Source {
         let end = self.text.floor_char_boundary(at.end.max(start));
         let line = self.text[start..end].find('\n').map_or(end, |offset| start + offset);
         start..line
+    }
+
+    /// The whole lines from the first of the places to the last.
+    fn lines(&self, places: impl Iterator<Item = At>) -> Range<usize> {
+        let spans: Vec<Range<usize>> = places.map(|at| self.clamp(at)).collect();
+        let start = spans.iter().map(|span| span.start).min().unwrap_or_default();
+        let end = spans.iter().map(|span| span.end).max().unwrap_or_default();
+        let line_start = self.text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = self.text[end..].find('\n').map_or(self.text.len(), |newline| end + newline);
+        line_start..line_end
     }
 
     fn line_and_column(&self, at: At) -> (usize, usize) {

@@ -3,6 +3,24 @@
 //! Pure: no file is opened and no clock read here. Whoever parses lends an [`Environment`] that answers for variables,
 //! included files and secrets. Every key is described once, in `sections`; parsing, messages, reference and schema
 //! follow from that.
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use weir_config::{MemoryEnvironment, parse};
+//!
+//! let text = r#"
+//! [[listener]]
+//! address = "0.0.0.0:${PORT:-8080}"
+//! [core]
+//! peers = "core-a:80"
+//! max_wiat = "2s"
+//! "#;
+//! let problems = parse(&MemoryEnvironment::new().file("weir.toml", text), Path::new("weir.toml")).unwrap_err();
+//! let problem = problems.iter().next().unwrap();
+//! assert_eq!(problem.to_string(), "weir.toml:6:1: error: `max_wiat` is no key of `[[core]]`");
+//! assert_eq!(problem.help.as_deref(), Some("did you mean `max_wait`?"));
+//! ```
 
 mod changes;
 mod diagnostic;

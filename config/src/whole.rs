@@ -1,7 +1,7 @@
 //! What the tables of a file say together: names that meet, addresses that collide, routes that cannot be told apart,
 //! and parts that nothing uses.
 
-use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use crate::diagnostic::{At, Findings};
 use crate::key::quoted;
@@ -36,17 +36,13 @@ fn place(node: &Node, key: &str) -> At {
 }
 
 fn names_meet<'a>(what: &str, named: impl Iterator<Item = (&'a str, &'a Node)>, findings: &mut Findings) {
-    let mut seen: Vec<(&str, &Node)> = Vec::new();
+    let mut seen: HashMap<&str, &Node> = HashMap::new();
     for (name, node) in named {
-        match seen.iter().find(|(other, _)| *other == name) {
-            Some((_, first)) => {
-                findings
-                    .error(place(node, "name"), format!("there are two {what}s named {}", quoted(name)))
-                    .label("named again here")
-                    .related(place(first, "name"), "first named here");
-            }
-            None => seen.push((name, node)),
-        }
+        let Some(first) = seen.insert(name, node) else { continue };
+        findings
+            .error(place(node, "name"), format!("there are two {what}s named {}", quoted(name)))
+            .label("named again here")
+            .related(place(first, "name"), "named here already");
     }
 }
 
@@ -71,53 +67,46 @@ fn addresses_meet(read: &Read, findings: &mut Findings) {
 
 /// Refuses pairs of routes that match one request and of which neither is more specific.
 fn routes_meet(routes: &[(Route, Node)], findings: &mut Findings) {
-    for (index, (route, node)) in routes.iter().enumerate() {
-        let Some((first, other)) = routes[..index].iter().find(|(first, _)| same_requests(first, route)) else {
-            continue;
-        };
-        let method =
-            route.methods.iter().find(|method| first.methods.contains(method)).map_or("", |method| method.as_str());
-        findings
-            .error(
-                place(node, "match"),
-                format!("the routes {} and {} match the same requests", quoted(&first.name), quoted(&route.name)),
-            )
-            .label(format!("{method} {} again", route.path))
-            .related(place(other, "match"), format!("{method} {} first", first.path))
-            .note("which of them would answer cannot be told: same methods, same host, same shape of path");
+    let mut seen: HashMap<(Option<&str>, Vec<(u8, &str)>), Vec<&(Route, Node)>> = HashMap::new();
+    for pair in routes {
+        let (route, node) = pair;
+        let alike = seen.entry((route.host.as_deref(), shape(route))).or_default();
+        let meeting = alike.iter().find_map(|(first, other)| {
+            let method = route.methods.iter().find(|method| first.methods.contains(method))?;
+            Some((first, other, method.as_str()))
+        });
+        if let Some((first, other, method)) = meeting {
+            let (one, two) = (quoted(&first.name), quoted(&route.name));
+            findings
+                .error(place(node, "match"), format!("the routes {one} and {two} match the same requests"))
+                .label(format!("{method} {} again", route.path))
+                .related(place(other, "match"), format!("{method} {} first", first.path))
+                .note("which of them would answer cannot be told: same methods, same host, same shape of path");
+        }
+        alike.push(pair);
     }
 }
 
-/// Whether some request matches both routes and neither is more specific for it.
-fn same_requests(one: &Route, two: &Route) -> bool {
-    one.host == two.host
-        && one.methods.iter().any(|method| two.methods.contains(method))
-        && one.path.segments.len() == two.path.segments.len()
-        && one.path.segments.iter().zip(&two.path.segments).all(|pair| match pair {
-            (Segment::Literal(one), Segment::Literal(two)) => one == two,
-            (Segment::Parameter(_), Segment::Parameter(_)) | (Segment::Rest(_), Segment::Rest(_)) => true,
-            _ => false,
-        })
+/// What tells paths apart whatever their parameters are called, in the order in which the more specific comes first.
+fn shape(route: &Route) -> Vec<(u8, &str)> {
+    let segments = route.path.segments.iter().map(|segment| match segment {
+        Segment::Literal(text) => (0, text.as_str()),
+        Segment::Parameter(_) => (1, ""),
+        Segment::Rest(_) => (2, ""),
+    });
+    segments.collect()
 }
 
 /// Sorts routes so that of those that match a request the most specific comes first; the order is total up to the
 /// file's.
 pub(crate) fn sort(routes: &mut [Route]) {
     routes.sort_by(|one, two| {
-        let rank = |route: &Route| {
-            let segments: Vec<(u8, String)> = route.path.segments.iter().map(segment_rank).collect();
-            (Reverse(route.host.clone()), segments, route.methods.iter().all(|method| *method == Method::Get))
-        };
-        rank(one).cmp(&rank(two))
+        let by_host = two.host.is_some().cmp(&one.host.is_some()).then_with(|| one.host.cmp(&two.host));
+        by_host.then_with(|| shape(one).cmp(&shape(two))).then_with(|| {
+            // A route for HEAD comes before one for GET, which takes HEAD too where nothing else does.
+            one.methods.contains(&Method::Get).cmp(&two.methods.contains(&Method::Get))
+        })
     });
-}
-
-fn segment_rank(segment: &Segment) -> (u8, String) {
-    match segment {
-        Segment::Literal(text) => (0, text.clone()),
-        Segment::Parameter(_) => (1, String::new()),
-        Segment::Rest(_) => (2, String::new()),
-    }
 }
 
 /// Doubts about streams and cores that nothing leads to.

@@ -1,6 +1,6 @@
 //! What a configuration says once it has been found right: plain data, no half-valid state.
 //!
-//! Every type here is built by [`crate::parse`]; the fields are public because each type makes wrong values impossible or the
+//! Every type here is built by [`crate::parse()`]; the fields are public because each type makes wrong values impossible or the
 //! parser has refused them. Units are in the types, bounds are in the docs.
 
 mod core;
