@@ -67,7 +67,7 @@ fn addresses_meet(read: &Read, findings: &mut Findings) {
 
 /// Refuses pairs of routes that match one request and of which neither is more specific.
 fn routes_meet(routes: &[(Route, Node)], findings: &mut Findings) {
-    let mut seen: HashMap<(Option<&str>, Vec<(u8, &str)>), Vec<&(Route, Node)>> = HashMap::new();
+    let mut seen: HashMap<(Option<&str>, Shape<'_>), Vec<&(Route, Node)>> = HashMap::new();
     for pair in routes {
         let (route, node) = pair;
         let alike = seen.entry((route.host.as_deref(), shape(route))).or_default();
@@ -87,8 +87,10 @@ fn routes_meet(routes: &[(Route, Node)], findings: &mut Findings) {
     }
 }
 
-/// What tells paths apart whatever their parameters are called, in the order in which the more specific comes first.
-fn shape(route: &Route) -> Vec<(u8, &str)> {
+/// What tells paths apart whatever their parameters are called; of two the more specific is the lesser.
+type Shape<'r> = Vec<(u8, &'r str)>;
+
+fn shape(route: &Route) -> Shape<'_> {
     let segments = route.path.segments.iter().map(|segment| match segment {
         Segment::Literal(text) => (0, text.as_str()),
         Segment::Parameter(_) => (1, ""),
