@@ -10,6 +10,7 @@ pub mod environment;
 pub mod exit;
 pub mod explain;
 pub mod logging;
+pub mod lookup;
 pub mod metrics;
 pub mod snapshot;
 pub mod task;

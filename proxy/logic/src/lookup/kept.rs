@@ -84,12 +84,12 @@ impl KeptAnswers {
         Some(Arc::clone(&slot.kept))
     }
 
-    /// Keeps an answer instead of what was kept before. What does not fit at all is not kept.
-    pub fn keep(&mut self, key: CacheKey, kept: Arc<Kept>) {
+    /// Keeps an answer instead of what was kept before. What does not fit at all is not kept: `false`.
+    pub fn keep(&mut self, key: CacheKey, kept: Arc<Kept>) -> bool {
         self.forget(&key);
         let bytes = kept.answer.body.len() + 2 * key.len() + OVERHEAD;
         if bytes > self.max_bytes || self.max_answers == 0 {
-            return;
+            return false;
         }
         while self.by_key.len() >= self.max_answers || self.bytes + bytes > self.max_bytes {
             let Some((_, oldest)) = self.by_use.pop_first() else { break };
@@ -99,6 +99,7 @@ impl KeptAnswers {
         self.bytes += bytes;
         self.by_use.insert(self.uses, key.clone());
         self.by_key.insert(key, Slot { kept, used: self.uses, bytes });
+        true
     }
 
     /// Forgets what is kept for `key`.
@@ -204,7 +205,11 @@ pub(super) mod tests {
         fn bounds_hold_and_the_count_of_bytes_is_right(steps in prop::collection::vec((0_u32..20, 0_usize..900, any::<bool>()), 0..200)) {
             let mut answers = KeptAnswers::new(8, 6_000);
             for (name, bytes, forget) in steps {
-                if forget { answers.forget(&key(name)) } else { answers.keep(key(name), kept(bytes)) }
+                if forget {
+                    answers.forget(&key(name));
+                } else {
+                    answers.keep(key(name), kept(bytes));
+                }
                 prop_assert!(answers.len() <= 8 && answers.bytes() <= 6_000);
                 prop_assert_eq!(answers.by_key.len(), answers.by_use.len());
                 prop_assert_eq!(answers.by_key.values().map(|slot| slot.bytes).sum::<usize>(), answers.bytes);
