@@ -67,10 +67,10 @@ fn addresses_meet(read: &Read, findings: &mut Findings) {
 
 /// Refuses pairs of routes that match one request and of which neither is more specific.
 fn routes_meet(routes: &[(Route, Node)], findings: &mut Findings) {
-    let mut seen: HashMap<(Option<&str>, Shape<'_>), Vec<&(Route, Node)>> = HashMap::new();
+    let mut seen: HashMap<Shape<'_>, Vec<&(Route, Node)>> = HashMap::new();
     for pair in routes {
         let (route, node) = pair;
-        let alike = seen.entry((route.host.as_deref(), shape(route))).or_default();
+        let alike = seen.entry(shape(route)).or_default();
         let meeting = alike.iter().find_map(|(first, other)| {
             let method = route.methods.iter().find(|method| first.methods.contains(method))?;
             Some((first, other, method.as_str()))
@@ -87,8 +87,9 @@ fn routes_meet(routes: &[(Route, Node)], findings: &mut Findings) {
     }
 }
 
-/// What tells paths apart whatever their parameters are called; of two the more specific is the lesser.
-type Shape<'r> = Vec<(u8, &'r str)>;
+/// What tells the requests of routes apart, whatever their parameters are called and whatever their methods. Of two that
+/// match one request the lesser is the more specific.
+type Shape<'r> = (bool, Option<&'r str>, Vec<(u8, &'r str)>);
 
 fn shape(route: &Route) -> Shape<'_> {
     let segments = route.path.segments.iter().map(|segment| match segment {
@@ -96,19 +97,15 @@ fn shape(route: &Route) -> Shape<'_> {
         Segment::Parameter(_) => (1, ""),
         Segment::Rest(_) => (2, ""),
     });
-    segments.collect()
+    (route.host.is_none(), route.host.as_deref(), segments.collect())
 }
 
 /// Sorts routes so that of those that match a request the most specific comes first; the order is total up to the
 /// file's.
 pub(crate) fn sort(routes: &mut [Route]) {
-    routes.sort_by(|one, two| {
-        let by_host = two.host.is_some().cmp(&one.host.is_some()).then_with(|| one.host.cmp(&two.host));
-        by_host.then_with(|| shape(one).cmp(&shape(two))).then_with(|| {
-            // A route for HEAD comes before one for GET, which takes HEAD too where nothing else does.
-            one.methods.contains(&Method::Get).cmp(&two.methods.contains(&Method::Get))
-        })
-    });
+    // A route for HEAD comes before one for GET, which takes HEAD too where nothing else does.
+    let rank = |route: &Route| route.methods.contains(&Method::Get);
+    routes.sort_by(|one, two| shape(one).cmp(&shape(two)).then_with(|| rank(one).cmp(&rank(two))));
 }
 
 /// Doubts about streams and cores that nothing leads to.
