@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md walks the path of a request and of a record, file by file.
 
+pub mod accept;
 pub mod admin;
 pub mod app;
 pub mod cache;
@@ -9,6 +10,7 @@ pub mod clock;
 pub mod environment;
 pub mod exit;
 pub mod explain;
+pub mod identify;
 pub mod logging;
 pub mod lookup;
 pub mod metrics;

@@ -1,0 +1,58 @@
+//! What all connections of a node share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use pingora::server::ShutdownWatch;
+use weir_logic::strict::head::Bounds;
+use weir_logic::{Answer, Refusal};
+
+use super::Drain;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::snapshot::SharedSnapshot;
+
+/// The surroundings of every connection.
+pub(super) struct Host<A> {
+    /// Who answers requests.
+    pub(super) app: Arc<A>,
+    pub(super) snapshot: SharedSnapshot,
+    pub(super) drain: Arc<Drain>,
+    pub(super) metrics: Metrics,
+    pub(super) clock: Clock,
+    /// Pingora's own signal, which never comes before ours.
+    pub(super) shutdown: ShutdownWatch,
+    /// The number of the next connection.
+    pub(super) next: AtomicU64,
+}
+
+impl<A> Host<A> {
+    /// The bounds of a header section in force now.
+    pub(super) fn bounds(&self) -> Bounds {
+        let snapshot = self.snapshot.load();
+        let limits = &snapshot.config.limits;
+        Bounds {
+            head: limits.max_header_bytes.as_usize(),
+            target: limits.max_target_bytes.as_usize(),
+            fields: MAX_FIELDS,
+        }
+    }
+
+    /// Counts a request that ended before it could be routed, and says what it is told.
+    pub(super) fn refuse(&self, refusal: Refusal, detail: &str) -> Answer {
+        self.metrics.requests.with_label_values(&[NO_ROUTE, refusal.outcome().label()]).inc();
+        self.metrics.refusals.with_label_values(&[NO_ROUTE, refusal.label()]).inc();
+        refusal.answer(detail, std::time::Duration::ZERO)
+    }
+
+    /// Counts a connection that ended before its first request.
+    pub(super) fn turn_away(&self, listener: &str, cause: &str) {
+        self.metrics.connections_refused.with_label_values(&[listener, cause]).inc();
+    }
+}
+
+/// Header fields, at most; the bytes are bounded by the configuration, and pingora takes 256.
+const MAX_FIELDS: usize = 128;
+
+/// The route in metrics of a request that found none.
+const NO_ROUTE: &str = "none";

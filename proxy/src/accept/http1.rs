@@ -1,0 +1,171 @@
+//! HTTP/1.1 connections: one request after the other, until either side has had enough.
+//!
+//! A request's header section is read and checked here, with its own deadline and bounds, before pingora parses it: pingora repairs
+//! what ought to be refused, bounds neither time nor size as it should, and holds buffers while it waits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+use weir_logic::Answer;
+use weir_logic::strict::Fault;
+use weir_logic::strict::head::{Framing, Head, Scan, scan};
+
+use super::connection::{CURRENT, Connection};
+use super::host::Host;
+use super::lent::Lent;
+use super::wire::{Allowance, Wire};
+
+/// Serves a connection to its end.
+pub(super) async fn serve<A>(host: &Host<A>, connection: &Arc<Connection>, mut wire: Box<Wire>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    loop {
+        let head = match next_head(host, connection, &mut wire).await {
+            Next::Request(head) => head,
+            Next::End => return close(wire).await,
+            Next::Refuse(fault) => {
+                let answer = host.refuse(fault.refusal, fault.detail);
+                return refuse_and_close(host, wire, &answer).await;
+            }
+        };
+        wire.allow(match head.body {
+            Framing::Length(length) => Allowance::Exactly(length.saturating_add(head.length as u64)),
+            Framing::Chunked | Framing::Upgrade => Allowance::Unbounded,
+        });
+        let Some((back, lives_on)) = serve_one(host, connection, wire).await else { return };
+        if !lives_on {
+            return close(back).await;
+        }
+        wire = back;
+    }
+}
+
+/// Has one request answered. Gives the stream back and whether the connection lives on.
+async fn serve_one<A>(host: &Host<A>, connection: &Arc<Connection>, wire: Box<Wire>) -> Option<(Box<Wire>, bool)>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    connection.kept.store(false, Ordering::Relaxed);
+    let (lent, home) = Lent::new(wire);
+    let session = ServerSession::new_http1(Box::new(lent));
+    let reused =
+        CURRENT.scope(Arc::clone(connection), host.app.process_new_http(session, &host.shutdown)).await.is_some();
+    let wire = home.take()?;
+    let kept = connection.kept.load(Ordering::Relaxed) && wire.is_spent();
+    Some((wire, reused || kept))
+}
+
+enum Next {
+    Request(Head),
+    Refuse(Fault),
+    End,
+}
+
+/// Waits for a request and reads its header section, within the time and bounds that the listener gives.
+async fn next_head<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) -> Next {
+    let bounds = host.bounds();
+    let mut searched = 0;
+    let mut deadline = None;
+    loop {
+        skip_empty_lines(wire);
+        if !wire.ahead().is_empty() {
+            match scan(wire.ahead(), searched, bounds) {
+                Ok(Scan::Complete(head)) => return Next::Request(head),
+                Ok(Scan::Incomplete) => searched = wire.ahead().len(),
+                Err(fault) => return Next::Refuse(fault),
+            }
+        }
+        let filled = if wire.ahead().is_empty() {
+            idle(host, connection, wire).await
+        } else {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + connection.listener.header_timeout);
+            if let Ok(filled) = timeout_at(deadline, wire.fill()).await {
+                filled.ok()
+            } else {
+                host.turn_away(&connection.listener.name, "header_timeout");
+                None
+            }
+        };
+        if filled.is_none_or(|count| count == 0) {
+            return Next::End;
+        }
+    }
+}
+
+/// Waits for the first byte of a request: `None` when it has waited long enough or the connection's turn to end has come. What
+/// has already arrived comes first.
+async fn idle<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) -> Option<usize> {
+    tokio::select! {
+        biased;
+        filled = wire.fill() => filled.ok(),
+        () = host.drain.turn(connection.number) => None,
+        () = tokio::time::sleep(connection.listener.idle_timeout) => None,
+    }
+}
+
+/// Empty lines before a request are what some clients send behind a body (RFC 9112, section 2.2).
+fn skip_empty_lines(wire: &mut Wire) {
+    while wire.ahead().starts_with(b"\r\n") {
+        wire.skip(2);
+    }
+}
+
+/// Answers a request whose end is not certain, and closes.
+async fn refuse_and_close<A>(host: &Host<A>, mut wire: Box<Wire>, answer: &Answer) {
+    let bytes = last_answer(answer, host.clock.now().0);
+    // An agent that is gone needs no answer.
+    if wire.write_all(&bytes).await.is_ok() {
+        close(wire).await;
+    }
+}
+
+fn last_answer(answer: &Answer, now_millis: u64) -> Vec<u8> {
+    let reason = http::StatusCode::from_u16(answer.status).ok().and_then(|status| status.canonical_reason());
+    let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_millis(now_millis));
+    let mut bytes = format!(
+        "HTTP/1.1 {} {}\r\nDate: {date}\r\nServer: weir\r\nContent-Length: {}\r\nConnection: close\r\n",
+        answer.status,
+        reason.unwrap_or_default(),
+        answer.body.len(),
+    )
+    .into_bytes();
+    for (name, value) in &answer.headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&answer.body);
+    bytes
+}
+
+/// Closes so that the last answer arrives: closing with unread bytes would reset the connection and take the answer with it. Reads
+/// on for a bounded time and size.
+async fn close(mut wire: Box<Wire>) {
+    wire.allow(Allowance::Unbounded);
+    let lingering = async {
+        wire.shutdown().await?;
+        let mut scrap = vec![0; LINGER_READ];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match wire.read(&mut scrap).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // However it went, the connection is over.
+    drop(timeout(LINGER_TIME, lingering).await);
+}
+
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_READ: usize = 4096;
