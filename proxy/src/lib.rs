@@ -10,6 +10,8 @@ pub mod clock;
 pub mod environment;
 pub mod exit;
 pub mod explain;
+pub mod forward;
+pub mod gateway;
 pub mod identify;
 pub mod logging;
 pub mod lookup;

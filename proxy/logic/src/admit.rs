@@ -4,8 +4,8 @@ use weir_config::{Class, Limits};
 
 /// How many requests may be worked on at once, by class.
 ///
-/// Each class may fill its part of the whole; what lies above the part of a class stays free for those over it. The counting is
-/// the caller's.
+/// Each class may fill its part of the whole; what lies above the part of a class stays free for those over it. The
+/// counting is the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
     room: [usize; 7],

@@ -1,7 +1,8 @@
 //! Which route a request takes.
 //!
-//! A tree of path segments for each host. Of the patterns that match a path the most specific one that takes the method wins: from
-//! the left, a literal segment beats a parameter, a parameter beats a rest; a route that names the host beats all that do not.
+//! A tree of path segments for each host. Of the patterns that match a path the most specific one that takes the method
+//! wins: from the left, a literal segment beats a parameter, a parameter beats a rest; a route that names the host
+//! beats all that do not.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -40,7 +41,8 @@ pub enum Found<'a> {
 }
 
 impl RouteTable {
-    /// A table of these routes. Of two that match the very same requests the first wins; the configuration refuses such pairs.
+    /// A table of these routes. Of two that match the very same requests the first wins; the configuration refuses such
+    /// pairs.
     pub fn new(routes: &[Route]) -> Self {
         let mut table = Self::default();
         for route in routes {
@@ -53,8 +55,8 @@ impl RouteTable {
         table
     }
 
-    /// The route for a request. `host` is without port, in any case; `path` starts with `/` and is compared as sent: nothing is
-    /// decoded or resolved.
+    /// The route for a request. `host` is without port, in any case; `path` starts with `/` and is compared as sent:
+    /// nothing is decoded or resolved.
     pub fn find<'a>(&'a self, method: Method, host: &str, path: &'a str) -> Found<'a> {
         let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
             Cow::from(host.to_ascii_lowercase())
@@ -119,7 +121,8 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// The best route below `node` for what is left of the path; `None` is the end of the path, `Some("")` a last empty segment.
+    /// The best route below `node` for what is left of the path; `None` is the end of the path, `Some("")` a last empty
+    /// segment.
     fn descend(&mut self, node: &'a Node, left: Option<&'a str>) -> Option<&'a Arc<Route>> {
         let Some(left) = left else { return self.choose(&node.here) };
         let (segment, beyond) = match left.split_once('/') {

@@ -1,5 +1,5 @@
-//! A listener's certificate, key and client authorities: read from their files and found fit to serve with, or refused with the
-//! file and what is wrong with it.
+//! A listener's certificate, key and client authorities: read from their files and found fit to serve with, or refused
+//! with the file and what is wrong with it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -105,8 +105,8 @@ pub enum CertificateError {
     Unusable(String),
 }
 
-/// Reads a listener's files and checks them: chain and key are there and match, the leaf is valid at `now`, the authorities are
-/// certificates. Blocks on the disk.
+/// Reads a listener's files and checks them: chain and key are there and match, the leaf is valid at `now`, the
+/// authorities are certificates. Blocks on the disk.
 ///
 /// # Errors
 /// The first [`CertificateError`]; its text names the file.

@@ -39,8 +39,8 @@ impl Connection {
         self.drain.ends_with_answer(self.number)
     }
 
-    /// Says that the request has been read to its end and answered in full, so that the connection lives on even if pingora gives
-    /// it up, as it does after every failed forward.
+    /// Says that the request has been read to its end and answered in full, so that the connection lives on even if
+    /// pingora gives it up, as it does after every failed forward.
     pub fn keep(&self) {
         self.kept.store(true, Ordering::Relaxed);
     }

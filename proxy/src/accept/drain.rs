@@ -1,4 +1,5 @@
-//! How connections end when the node stops: one after the other, each at its turn, so that the agents do not come back as a herd.
+//! How connections end when the node stops: one after the other, each at its turn, so that the agents do not come back
+//! as a herd.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,8 +9,9 @@ use tokio::time::Instant;
 
 /// The end of all connections, spread evenly over a window.
 ///
-/// Every connection has a turn that follows from its number. An answer given at or shortly before the turn closes the connection
-/// (`Connection: close`, GOAWAY); a connection that is idle at its turn is closed. Requests in flight are never cut.
+/// Every connection has a turn that follows from its number. An answer given at or shortly before the turn closes the
+/// connection (`Connection: close`, GOAWAY); a connection that is idle at its turn is closed. Requests in flight are
+/// never cut.
 #[derive(Debug)]
 pub struct Drain {
     begun: watch::Sender<Option<Begun>>,
@@ -39,8 +41,8 @@ impl Drain {
         Self { begun: watch::Sender::new(None), open: AtomicUsize::new(0), none_open: Notify::new() }
     }
 
-    /// Begins: no connection is accepted any more, those that are open end within `window`, save for requests in flight. A second
-    /// call has no effect unless its window ends sooner.
+    /// Begins: no connection is accepted any more, those that are open end within `window`, save for requests in
+    /// flight. A second call has no effect unless its window ends sooner.
     pub fn begin(&self, window: Duration) {
         let new = Begun { at: Instant::now(), window };
         self.begun.send_if_modified(|begun| {
@@ -96,9 +98,9 @@ impl Drain {
         }
     }
 
-    /// Whether the connection `number` ends with the answer given now: its turn has come, or comes within a tenth of the window.
-    /// That look ahead lets a busy connection end with an answer rather than between two requests, where a request on its way
-    /// would be lost.
+    /// Whether the connection `number` ends with the answer given now: its turn has come, or comes within a tenth of
+    /// the window. That look ahead lets a busy connection end with an answer rather than between two requests, where a
+    /// request on its way would be lost.
     pub(super) fn ends_with_answer(&self, number: u64) -> bool {
         self.begun.borrow().is_some_and(|begun| begun.turn(number) <= Instant::now() + begun.window / 10)
     }
@@ -121,8 +123,8 @@ impl Drop for OpenConnection {
     }
 }
 
-/// The time from the beginning to a connection's turn. Numbers that follow one another land far apart, and any run of numbers
-/// fills the window evenly (multiples of the golden ratio).
+/// The time from the beginning to a connection's turn. Numbers that follow one another land far apart, and any run of
+/// numbers fills the window evenly (multiples of the golden ratio).
 fn turn(number: u64, window: Duration) -> Duration {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let part = number.wrapping_mul(GOLDEN) >> 32;

@@ -1,7 +1,8 @@
 //! HTTP/1.1 connections: one request after the other, until either side has had enough.
 //!
-//! A request's header section is read and checked here, with its own deadline and bounds, before pingora parses it: pingora repairs
-//! what ought to be refused, bounds neither time nor size as it should, and holds buffers while it waits.
+//! A request's header section is read and checked here, with its own deadline and bounds, before pingora parses it:
+//! pingora repairs what ought to be refused, bounds neither time nor size as it should, and holds buffers while it
+//! waits.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -98,8 +99,8 @@ async fn next_head<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) 
     }
 }
 
-/// Waits for the first byte of a request: `None` when it has waited long enough or the connection's turn to end has come. What
-/// has already arrived comes first.
+/// Waits for the first byte of a request: `None` when it has waited long enough or the connection's turn to end has
+/// come. What has already arrived comes first.
 async fn idle<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) -> Option<usize> {
     tokio::select! {
         biased;
@@ -146,8 +147,8 @@ fn last_answer(answer: &Answer, now_millis: u64) -> Vec<u8> {
     bytes
 }
 
-/// Closes so that the last answer arrives: closing with unread bytes would reset the connection and take the answer with it. Reads
-/// on for a bounded time and size.
+/// Closes so that the last answer arrives: closing with unread bytes would reset the connection and take the answer
+/// with it. Reads on for a bounded time and size.
 async fn close(mut wire: Box<Wire>) {
     wire.allow(Allowance::Unbounded);
     let lingering = async {

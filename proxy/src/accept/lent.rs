@@ -1,7 +1,7 @@
 //! A stream lent to pingora for one request.
 //!
-//! Pingora owns the stream it serves and drops it after every failure. Here a dropped stream goes home, and whoever lent it
-//! decides whether the connection lives on.
+//! Pingora owns the stream it serves and drops it after every failure. Here a dropped stream goes home, and whoever
+//! lent it decides whether the connection lives on.
 
 use std::io;
 use std::pin::Pin;

@@ -47,7 +47,8 @@ impl Listener {
     /// Loads the certificates and binds the address, with a queue of 4,096 connections or what the kernel allows.
     ///
     /// # Errors
-    /// [`AcceptError::Certificate`] before the address is touched, [`AcceptError::Bind`] when it is taken, not ours or not allowed.
+    /// [`AcceptError::Certificate`] before the address is touched, [`AcceptError::Bind`] when it is taken, not ours or
+    /// not allowed.
     pub fn bind(config: &weir_config::Listener, metrics: &Metrics, now: Millis) -> Result<Self, AcceptError> {
         let tls = match &config.tls {
             Some(settings) => Some(Arc::new(

@@ -1,11 +1,12 @@
 //! The side that agents connect to: sockets, TLS, HTTP connections and their end.
 //!
-//! [`Listener`] binds an address before the node says it is ready, [`Acceptor`] serves all of them as one pingora service. The loop
-//! is our own because pingora's has no session tickets, no cap on handshakes or connections, no PROXY protocol and no staggered
-//! drain. A connection's requests go to a [`HttpServerApp`](pingora::apps::HttpServerApp), which finds what is known of the
-//! connection in [`Connection::current`]. Nothing here knows routes or actions.
+//! [`Listener`] binds an address before the node says it is ready, [`Acceptor`] serves all of them as one pingora
+//! service. The loop is our own because pingora's has no session tickets, no cap on handshakes or connections, no PROXY
+//! protocol and no staggered drain. A connection's requests go to a [`HttpServerApp`](pingora::apps::HttpServerApp),
+//! which finds what is known of the connection in [`Connection::current`]. Nothing here knows routes or actions.
 //!
-//! Memory of an idle connection: the task, the boxed stream and rustls's state; no read or write buffer is held between requests.
+//! Memory of an idle connection: the task, the boxed stream and rustls's state; no read or write buffer is held between
+//! requests.
 
 pub mod certificates;
 mod connection;

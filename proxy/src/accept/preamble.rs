@@ -17,8 +17,8 @@ pub(super) enum PreambleError {
     Bad,
 }
 
-/// Reads the header, which is mandatory. Gives the agent's address, or `None` when the header names none: the load balancer
-/// speaks for itself (`LOCAL`), or for something that is not TCP over IP.
+/// Reads the header, which is mandatory. Gives the agent's address, or `None` when the header names none: the load
+/// balancer speaks for itself (`LOCAL`), or for something that is not TCP over IP.
 ///
 /// Reads not one byte beyond the header and takes 1,040 bytes of memory at most.
 pub(super) async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Option<SocketAddr>, PreambleError> {

@@ -33,7 +33,8 @@ use crate::metrics::Metrics;
 use crate::snapshot::SharedSnapshot;
 use crate::task;
 
-/// Serves all listeners. Its work ends when the drain has begun, or pingora stops the server, and no connection is open.
+/// Serves all listeners. Its work ends when the drain has begun, or pingora stops the server, and no connection is
+/// open.
 pub struct Acceptor<A> {
     listeners: Vec<Listener>,
     app: Arc<A>,
@@ -80,7 +81,8 @@ impl<A> Acceptor<A>
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    /// Accepts and serves until the end. Tasks are spawned on the current runtime, which must share its work over all threads.
+    /// Accepts and serves until the end. Tasks are spawned on the current runtime, which must share its work over all
+    /// threads.
     pub async fn serve(&mut self, shutdown: ShutdownWatch) {
         let host = Arc::new(Host {
             app: Arc::clone(&self.app),
@@ -156,7 +158,8 @@ async fn next<A>(site: &Site<A>, socket: &TcpListener, handshakes: &Arc<Semaphor
     Ok((tcp, peer, turn))
 }
 
-/// What to do when the kernel gives no connection: most often there is no file left, and asking again at once would spin.
+/// What to do when the kernel gives no connection: most often there is no file left, and asking again at once would
+/// spin.
 #[derive(Default)]
 struct Trouble {
     wait: Duration,
@@ -246,7 +249,8 @@ async fn establish<A>(site: &Site<A>, mut tcp: TcpStream, peer: SocketAddr) -> R
     })
 }
 
-/// Answers are written whole, so waiting to fill packets only delays them; a peer that vanished is noticed in about two minutes.
+/// Answers are written whole, so waiting to fill packets only delays them; a peer that vanished is noticed in about two
+/// minutes.
 fn tune(tcp: &TcpStream) {
     let keepalive = TcpKeepalive {
         idle: Duration::from_secs(60),

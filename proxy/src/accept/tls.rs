@@ -61,8 +61,9 @@ impl Tls {
         &self.settings
     }
 
-    /// Reads the files again and serves with them from the next handshake on; connections that stand are not touched. When the
-    /// authorities have changed, tickets issued before are worth nothing: a resumed session shows no certificate.
+    /// Reads the files again and serves with them from the next handshake on; connections that stand are not touched.
+    /// When the authorities have changed, tickets issued before are worth nothing: a resumed session shows no
+    /// certificate.
     fn reload(&self, now: Millis) -> Result<(), CertificateError> {
         let loaded = certificates::load(&self.settings, now)?;
         let expires = loaded.expires;
@@ -120,8 +121,8 @@ impl Current {
 pub struct Certificates(pub(super) Vec<Arc<Tls>>);
 
 impl Certificates {
-    /// Reads all files again. A listener whose files are broken keeps what it has and is named with what is wrong; the others
-    /// serve with their new files. Blocks on the disk.
+    /// Reads all files again. A listener whose files are broken keeps what it has and is named with what is wrong; the
+    /// others serve with their new files. Blocks on the disk.
     pub fn reload(&self, now: Millis) -> Vec<(String, CertificateError)> {
         let failed = |tls: &Arc<Tls>| tls.reload(now).err().map(|error| (tls.listener.clone(), error));
         self.0.iter().filter_map(failed).collect()

@@ -1,7 +1,8 @@
 //! An agent's byte stream, with or without TLS, as the HTTP code reads and writes it.
 //!
-//! Reading ends where the current request ends: what an agent pipelines behind it stays here. Writing gathers small pieces, so
-//! that an answer's head and body leave in one packet and one TLS record. Neither holds a buffer while the connection is idle.
+//! Reading ends where the current request ends: what an agent pipelines behind it stays here. Writing gathers small
+//! pieces, so that an answer's head and body leave in one packet and one TLS record. Neither holds a buffer while the
+//! connection is idle.
 
 use std::future::Future;
 use std::io;

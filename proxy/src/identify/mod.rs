@@ -8,8 +8,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::AttributeTypeAndValue;
 
-/// Reads the fields of a certificate in DER. Of several common names, organizations or units the first counts. A field that is not
-/// text is left out; a certificate that cannot be read has no fields.
+/// Reads the fields of a certificate in DER. Of several common names, organizations or units the first counts. A field
+/// that is not text is left out; a certificate that cannot be read has no fields.
 pub fn certificate_fields(der: &[u8]) -> CertificateFields {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return CertificateFields::default() };
     let subject = certificate.subject();

@@ -45,8 +45,8 @@ pub enum Framing {
     Upgrade,
 }
 
-/// Scans a header section from its first byte. Call again with more bytes after [`Scan::Incomplete`], and say how many were
-/// `searched` before, so that bytes that trickle in are searched once.
+/// Scans a header section from its first byte. Call again with more bytes after [`Scan::Incomplete`], and say how many
+/// were `searched` before, so that bytes that trickle in are searched once.
 ///
 /// Costs one pass over the bytes. An incomplete section within its bounds is only searched for its end.
 ///
@@ -71,7 +71,8 @@ pub fn scan(bytes: &[u8], searched: usize, bounds: Bounds) -> Result<Scan, Fault
     Ok(Scan::Complete(Head { length, body: fields.framing(version)? }))
 }
 
-/// The length of the section with its closing empty line. A bare LF never ends a section; it is a fault once the end is found.
+/// The length of the section with its closing empty line. A bare LF never ends a section; it is a fault once the end is
+/// found.
 fn end_of_section(bytes: &[u8], searched: usize) -> Option<usize> {
     let from = searched.saturating_sub(END.len() - 1).min(bytes.len());
     bytes[from..].windows(END.len()).position(|four| four == END).map(|start| from + start + END.len())

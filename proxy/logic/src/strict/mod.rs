@@ -1,7 +1,9 @@
-//! HTTP taken at its word: what would be read one way here and another way by the core is refused before anything routes on it.
+//! HTTP taken at its word: what would be read one way here and another way by the core is refused before anything
+//! routes on it.
 //!
-//! [`head`] checks an HTTP/1.1 header section byte by byte as it came off the wire, before any other parser has had a chance to
-//! repair it. [`target`] checks what both protocol versions share: the request target and the host. Neither knows routes.
+//! [`head`] checks an HTTP/1.1 header section byte by byte as it came off the wire, before any other parser has had a
+//! chance to repair it. [`target`] checks what both protocol versions share: the request target and the host. Neither
+//! knows routes.
 
 pub mod head;
 pub mod target;

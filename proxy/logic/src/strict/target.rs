@@ -11,9 +11,9 @@ pub struct Target<'a> {
     pub path: &'a str,
     /// The query without its `?`; `None` without one.
     pub query: Option<&'a str>,
-    /// The host, without port.
+    /// The host, without port; empty when the request names none.
     pub host: &'a str,
-    /// The host with its port, as sent.
+    /// The host with its port, as sent; empty when the request names none.
     pub authority: &'a str,
 }
 
@@ -23,22 +23,44 @@ impl<'a> Target<'a> {
     /// The origin form is taken, and the absolute form when it names the same authority.
     ///
     /// # Errors
-    /// A [`Fault`] of 400: any other form, a fragment, a byte that does not belong, an authority that is not `host[:port]`.
+    /// A [`Fault`] of 400: any other form, a fragment, a byte that does not belong, an authority that is not
+    /// `host[:port]`.
     pub fn parse(target: &'a [u8], authority: &'a [u8]) -> Result<Self, Fault> {
-        if target.iter().any(|byte| !(0x21..0x7f).contains(byte) || *byte == b'#' || *byte == b'\\') {
-            return Err(Fault::malformed("forbidden byte in the request target"));
-        }
-        let (Ok(target), Ok(authority)) = (std::str::from_utf8(target), std::str::from_utf8(authority)) else {
-            return Err(Fault::malformed("bad Host"));
-        };
+        let target = plain(target)?;
+        let authority = std::str::from_utf8(authority).map_err(|_| BAD_HOST)?;
         let host = host_of(authority)?;
         let origin = if target.starts_with('/') { target } else { after_authority(target, authority)? };
+        Ok(Self::split(origin, host, authority))
+    }
+
+    /// Takes the target of a request apart that names no host, as only HTTP/1.0 may.
+    ///
+    /// # Errors
+    /// A [`Fault`] of 400, as above; the absolute form is not taken.
+    pub fn without_host(target: &'a [u8]) -> Result<Self, Fault> {
+        let target = plain(target)?;
+        if !target.starts_with('/') {
+            return Err(NOT_A_PATH);
+        }
+        Ok(Self::split(target, "", ""))
+    }
+
+    fn split(origin: &'a str, host: &'a str, authority: &'a str) -> Self {
         let (path, query) = match origin.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (origin, None),
         };
-        Ok(Self { path: if path.is_empty() { "/" } else { path }, query, host, authority })
+        Self { path: if path.is_empty() { "/" } else { path }, query, host, authority }
     }
+}
+
+/// The target as text, when every byte may stand in one (RFC 3986) and none is read differently by others.
+fn plain(target: &[u8]) -> Result<&str, Fault> {
+    const FORBIDDEN: Fault = Fault::malformed("forbidden byte in the request target");
+    if target.iter().any(|byte| !(0x21..0x7f).contains(byte) || matches!(byte, b'#' | b'\\')) {
+        return Err(FORBIDDEN);
+    }
+    std::str::from_utf8(target).map_err(|_| FORBIDDEN)
 }
 
 /// What follows `http://authority` in an absolute form.
@@ -47,7 +69,7 @@ fn after_authority<'a>(target: &'a str, authority: &str) -> Result<&'a str, Faul
         let (start, rest) = target.split_at_checked(scheme.len())?;
         start.eq_ignore_ascii_case(scheme).then_some(rest)
     });
-    let Some(rest) = rest else { return Err(Fault::malformed("request target is not a path")) };
+    let Some(rest) = rest else { return Err(NOT_A_PATH) };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     if &rest[..end] != authority {
         return Err(Fault::malformed("request target names another host"));
@@ -57,13 +79,12 @@ fn after_authority<'a>(target: &'a str, authority: &str) -> Result<&'a str, Faul
 
 /// The host of `host[:port]`: a name, an IPv4 address, or an IPv6 address in brackets.
 fn host_of(authority: &str) -> Result<&str, Fault> {
-    const BAD: Fault = Fault::malformed("bad Host");
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
-            let close = rest.find(']').ok_or(BAD)?;
+            let close = rest.find(']').ok_or(BAD_HOST)?;
             let address = &rest[..close];
             if address.is_empty() || !address.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(&byte)) {
-                return Err(BAD);
+                return Err(BAD_HOST);
             }
             (&authority[..close + 2], &rest[close + 1..])
         }
@@ -75,8 +96,11 @@ fn host_of(authority: &str) -> Result<&str, Fault> {
     };
     let is_name = host.starts_with('[')
         || (!host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)));
-    if port_is_good && is_name { Ok(host) } else { Err(BAD) }
+    if port_is_good && is_name { Ok(host) } else { Err(BAD_HOST) }
 }
+
+const BAD_HOST: Fault = Fault::malformed("bad Host");
+const NOT_A_PATH: Fault = Fault::malformed("request target is not a path");
 
 #[cfg(test)]
 mod tests {
@@ -102,6 +126,13 @@ mod tests {
         assert!(parse("http://other/a", "edge").is_err());
         assert!(parse("http://edge.other/a", "edge").is_err());
         assert!(parse("ftp://edge/a", "edge").is_err());
+    }
+
+    #[test]
+    fn a_request_without_a_host_has_a_path_all_the_same() {
+        let target = Target::without_host(b"/a?b").unwrap();
+        assert_eq!((target.path, target.query, target.host), ("/a", Some("b"), ""));
+        assert!(Target::without_host(b"http:///a").is_err());
     }
 
     #[test]

@@ -1,0 +1,18 @@
+//! What the gateway asks of an action, and nothing more: a plain view of a request in, a prepared answer out.
+
+use async_trait::async_trait;
+use weir_logic::{Answer, Call, Identity, Millis};
+
+/// One of the actions that answer here: cache, lookup, aggregate. It knows nothing of pingora's session.
+#[async_trait]
+pub trait Action: Send + Sync {
+    /// Answers a request that has been identified, routed and admitted, its body read. May be dropped at any await when
+    /// the agent leaves.
+    async fn answer(&self, call: &Call<'_>) -> Answer;
+}
+
+/// Who keeps count of the agents that are alive.
+pub trait Attendance: Send + Sync {
+    /// An agent has asked for something.
+    fn seen(&self, identity: &Identity, version: Option<&str>, now: Millis);
+}

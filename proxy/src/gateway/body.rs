@@ -1,0 +1,154 @@
+//! Reading a request's body, within bounds of size, time and memory.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Version;
+use http::header::{CONTENT_LENGTH, EXPECT};
+use pingora::ErrorType;
+use pingora::protocols::http::ServerSession;
+use tokio::time::{Instant, timeout, timeout_at};
+use weir_logic::Refusal;
+
+use super::budget::{Budget, Hold};
+
+/// What a body may cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Bytes on the wire, at most.
+    pub(super) bytes: usize,
+    /// Bytes of all bodies in memory, at most.
+    pub(super) all_bytes: usize,
+    /// The time to its last byte.
+    pub(super) time: Duration,
+}
+
+/// A whole body, held in the budget while it is in memory.
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    _hold: Hold,
+}
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyError {
+    /// The agent is told why.
+    Refused(Refusal),
+    /// The agent has left.
+    Gone,
+}
+
+/// Reads the whole body. An agent that waits to be told so is told to go on.
+pub(super) async fn read(session: &mut ServerSession, bounds: Bounds, budget: &Budget) -> Result<Body, BodyError> {
+    const OVERLOADED: BodyError = BodyError::Refused(Refusal::Overloaded);
+    const TOO_LARGE: BodyError = BodyError::Refused(Refusal::BodyTooLarge);
+    let declared = declared_length(session);
+    if declared.is_some_and(|length| length > bounds.bytes as u64) {
+        return Err(TOO_LARGE);
+    }
+    let mut hold = budget.hold();
+    let ahead = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    if !hold.grow(ahead, bounds.all_bytes) {
+        return Err(OVERLOADED);
+    }
+    let deadline = Instant::now() + bounds.time;
+    if waits_for_continue(session) {
+        session.write_continue_response().await.map_err(|_| BodyError::Gone)?;
+    }
+    let (mut whole, mut held) = (Gathered::default(), ahead);
+    while let Some(piece) = next(session, deadline).await? {
+        let length = whole.len() + piece.len();
+        if length > bounds.bytes {
+            return Err(TOO_LARGE);
+        }
+        if length > held {
+            if !hold.grow(length - held, bounds.all_bytes) {
+                return Err(OVERLOADED);
+            }
+            held = length;
+        }
+        whole.push(piece, ahead);
+    }
+    Ok(Body { bytes: whole.finish(), _hold: hold })
+}
+
+/// Bytes of a body as they came; one that came in one piece is not copied.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    fn push(&mut self, piece: Bytes, expected: usize) {
+        if self.len() == 0 {
+            self.first = piece;
+            return;
+        }
+        if !self.first.is_empty() {
+            self.all.reserve(expected.max(self.first.len() + piece.len()));
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(&piece);
+    }
+
+    fn finish(self) -> Bytes {
+        if self.first.is_empty() { self.all.freeze() } else { self.first }
+    }
+}
+
+async fn next(session: &mut ServerSession, deadline: Instant) -> Result<Option<Bytes>, BodyError> {
+    match timeout_at(deadline, session.read_request_body()).await {
+        Err(_) => Err(BodyError::Refused(Refusal::BodyTimeout)),
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(error)) => Err(match error.etype() {
+            ErrorType::ReadTimedout => BodyError::Refused(Refusal::BodyTimeout),
+            ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error => BodyError::Gone,
+            _ => BodyError::Refused(Refusal::BadBody),
+        }),
+    }
+}
+
+/// Reads a body nobody wants and throws it away, so that the connection can be used again. Says whether it has come to
+/// its end; one that is too long, too slow, or that the agent has not begun to send is not waited for.
+pub(super) async fn discard(session: &mut ServerSession) -> bool {
+    if session.is_body_done() {
+        return true;
+    }
+    if waits_for_continue(session) || declared_length(session).is_some_and(|length| length > DISCARD_BYTES) {
+        return false;
+    }
+    let reading = async {
+        let mut left = DISCARD_BYTES;
+        while let Ok(piece) = session.read_request_body().await {
+            let Some(piece) = piece else { return true };
+            left = left.saturating_sub(piece.len() as u64);
+            if left == 0 {
+                return false;
+            }
+        }
+        false
+    };
+    timeout(DISCARD_TIME, reading).await.unwrap_or(false)
+}
+
+/// The length that the header section states; checked to be one plain number when the request came in.
+pub(super) fn declared_length(session: &ServerSession) -> Option<u64> {
+    session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the agent sends its body only once it is told to (RFC 9110, section 10.1.1).
+fn waits_for_continue(session: &ServerSession) -> bool {
+    let header = session.req_header();
+    header.version == Version::HTTP_11
+        && session.body_bytes_read() == 0
+        && header.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// A new TLS connection costs the node more than reading this much.
+const DISCARD_BYTES: u64 = 1024 * 1024;
+const DISCARD_TIME: Duration = Duration::from_secs(2);

@@ -1,0 +1,134 @@
+//! What a request carries through pingora's callbacks, and the count it leaves behind.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use prometheus::IntGauge;
+use weir_config::Route;
+use weir_logic::Outcome;
+
+use crate::accept::Connection;
+use crate::clock::Clock;
+use crate::forward::Forwarding;
+use crate::metrics::Metrics;
+
+/// One request on its way through the gateway.
+pub struct RequestContext {
+    pub(super) connection: Arc<Connection>,
+    pub(super) tally: Tally,
+    pub(super) admitted: Option<Admitted>,
+    pub(super) forwarding: Option<Box<Forwarding>>,
+}
+
+/// Counts the request, once, when it is dropped: however the request ended, it ended in one outcome.
+pub(super) struct Tally {
+    metrics: Metrics,
+    clock: Clock,
+    started: Duration,
+    route: Option<Arc<Route>>,
+    /// How the request ended; `None` until it is known, and abandoned when it never is.
+    pub(super) outcome: Option<Outcome>,
+    /// Why it was refused, when it was.
+    pub(super) refusal: Option<&'static str>,
+    /// Bytes of the answer's body written.
+    pub(super) answer_bytes: u64,
+    /// Bytes of the request's body read.
+    pub(super) request_bytes: u64,
+}
+
+impl Tally {
+    /// A count that begins now.
+    pub(super) fn new(metrics: &Metrics, clock: Clock) -> Self {
+        Self {
+            metrics: metrics.clone(),
+            clock,
+            started: clock.elapsed(),
+            route: None,
+            outcome: None,
+            refusal: None,
+            answer_bytes: 0,
+            request_bytes: 0,
+        }
+    }
+
+    /// Says which route the request took.
+    pub(super) fn routed(&mut self, route: &Arc<Route>) {
+        self.route = Some(Arc::clone(route));
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        let route = self.route.as_ref().map_or(NO_ROUTE, |route| &route.name);
+        let outcome = self.outcome.unwrap_or(Outcome::Abandoned);
+        let metrics = &self.metrics;
+        metrics.requests.with_label_values(&[route, outcome.label()]).inc();
+        if let Some(cause) = self.refusal {
+            metrics.refusals.with_label_values(&[route, cause]).inc();
+        }
+        metrics.answer_bytes.with_label_values(&[route]).inc_by(self.answer_bytes);
+        metrics.request_bytes.with_label_values(&[route]).inc_by(self.request_bytes);
+        let took = self.clock.elapsed().saturating_sub(self.started);
+        metrics.request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+}
+
+/// The route in metrics of a request that found none.
+const NO_ROUTE: &str = "none";
+
+/// How many requests are worked on.
+#[derive(Clone, Debug)]
+pub(super) struct InFlight {
+    count: Arc<AtomicUsize>,
+    gauge: IntGauge,
+}
+
+/// One of them, until it is dropped.
+pub(super) struct Admitted(InFlight);
+
+impl InFlight {
+    /// None yet. `gauge` shows how many there are.
+    pub(super) fn new(gauge: IntGauge) -> Self {
+        Self { count: Arc::default(), gauge }
+    }
+
+    /// Counts one more when `admits`, given how many there are, says so.
+    pub(super) fn enter(&self, admits: impl Fn(usize) -> bool) -> Option<Admitted> {
+        self.count
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| admits(count).then_some(count + 1))
+            .ok()?;
+        self.gauge.inc();
+        Some(Admitted(self.clone()))
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+        self.0.gauge.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_ends_without_a_word_counts_as_abandoned() {
+        let metrics = Metrics::new();
+        drop(Tally::new(&metrics, Clock::start()));
+        assert_eq!(metrics.requests.with_label_values(&["none", "abandoned"]).get(), 1);
+    }
+
+    #[test]
+    fn admitted_requests_are_counted_until_they_end() {
+        let gauge = IntGauge::new("flying", "Flying.").unwrap();
+        let in_flight = InFlight::new(gauge.clone());
+        let first = in_flight.enter(|count| count < 1);
+        assert!(first.is_some() && in_flight.enter(|count| count < 1).is_none());
+        assert_eq!(gauge.get(), 1);
+        drop(first);
+        assert!(in_flight.enter(|count| count < 1).is_some());
+    }
+}

@@ -1,0 +1,246 @@
+//! Between pingora and the actions: each request is checked, identified, routed and admitted, then answered by its
+//! action or passed through.
+//!
+//! The callbacks of [`ProxyHttp`] are thin; what they do is in [`steps`], [`body`], [`write`](mod@write) and, for
+//! requests passed through, [`crate::forward`]. The actions know nothing of pingora: another way in, for the plain
+//! cases of HTTP/1.1, shares all of it but this folder.
+
+mod action;
+mod body;
+mod budget;
+mod context;
+mod steps;
+mod write;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::v1;
+use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::HttpPeer;
+use weir_logic::{Answer, Outcome};
+
+pub use action::{Action, Attendance};
+pub use context::RequestContext;
+
+use self::budget::Budget;
+use self::context::{InFlight, Tally};
+use self::steps::Next;
+use crate::accept::Connection;
+use crate::clock::Clock;
+use crate::forward::{self, Failure};
+use crate::metrics::Metrics;
+use crate::snapshot::SharedSnapshot;
+use crate::upstream::Upstream;
+
+/// Everything that the gateway needs of the others.
+pub struct Parts {
+    /// The configuration in force.
+    pub snapshot: SharedSnapshot,
+    /// The cache.
+    pub cache: Arc<dyn Action>,
+    /// Lookups.
+    pub lookup: Arc<dyn Action>,
+    /// Uploads.
+    pub aggregate: Arc<dyn Action>,
+    /// The cores, for requests passed through.
+    pub upstream: Arc<Upstream>,
+    /// Who counts the agents that are alive; `None` where presence is switched off.
+    pub attendance: Option<Arc<dyn Attendance>>,
+    /// The node's metrics.
+    pub metrics: Metrics,
+    /// The node's clock.
+    pub clock: Clock,
+}
+
+/// Answers or passes through every request of every connection.
+pub struct Gateway {
+    parts: Parts,
+    in_flight: InFlight,
+    budget: Budget,
+}
+
+impl Gateway {
+    /// A gateway over these parts.
+    pub fn new(parts: Parts) -> Self {
+        let in_flight = InFlight::new(parts.metrics.requests_in_flight.clone());
+        let budget = Budget::new(parts.metrics.buffered_bytes.clone());
+        Self { parts, in_flight, budget }
+    }
+
+    /// The gateway as what an [`Acceptor`](crate::accept::Acceptor) serves. `conf` sizes the pool of connections for
+    /// forwarded requests.
+    pub fn into_app(self, conf: &Arc<ServerConf>) -> Arc<HttpProxy<Self>> {
+        Arc::new(http_proxy(conf, self))
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext {
+            connection: Connection::current(),
+            tally: Tally::new(&self.parts.metrics, self.parts.clock),
+            admitted: None,
+            forwarding: None,
+        }
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> pingora::Result<bool> {
+        match steps::decide(self, session.as_downstream_mut(), ctx).await {
+            Next::Answer(answer) => answer_now(session, ctx, answer).await,
+            Next::Forward(forwarding) => {
+                ctx.forwarding = Some(forwarding);
+                return Ok(false);
+            }
+            Next::Gone => session.set_keepalive(None),
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut RequestContext) -> pingora::Result<Box<HttpPeer>> {
+        forward::peer(&self.parts.upstream, ctx.forwarding.as_deref_mut()).await
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> pingora::Result<()> {
+        let Some(forwarding) = &ctx.forwarding else { return Ok(()) };
+        forward::headers::to_core(request, forwarding, &ctx.connection)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        piece: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut RequestContext,
+    ) -> pingora::Result<()> {
+        forward::request_piece(ctx.forwarding.as_deref_mut(), piece, end)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> pingora::Result<()> {
+        if let Some(forwarding) = &mut ctx.forwarding {
+            forwarding.answered(response);
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> pingora::Result<()> {
+        forward::headers::to_agent(response);
+        if ctx.connection.ends_with_answer() {
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut RequestContext,
+        error: Box<pingora::Error>,
+    ) -> Box<pingora::Error> {
+        forward::after_failed_connect(ctx.forwarding.as_deref(), error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<pingora::Error>,
+        _ctx: &mut RequestContext,
+        reused: bool,
+    ) -> Box<pingora::Error> {
+        forward::after_broken_exchange(session, error, reused)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &pingora::Error,
+        ctx: &mut RequestContext,
+    ) -> FailToProxy {
+        let failure = Failure::of(error);
+        if let Some(forwarding) = &mut ctx.forwarding {
+            forwarding.failed(failure);
+        }
+        let begun = session.response_written().is_some_and(|written| !written.status.is_informational());
+        let Some(refusal) = failure.refusal().filter(|_| !begun) else {
+            ctx.tally.outcome = failure.refusal().map(|refusal| refusal.outcome());
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        };
+        tracing::debug!(%error, "a request could not be passed through");
+        let answer = steps::refuse(&mut ctx.tally, refusal, failure.detail(), steps::patience(None, &ctx.connection));
+        answer_now(session, ctx, answer).await;
+        let kept = v1_is_kept(session.as_downstream_mut().as_http1());
+        if kept {
+            ctx.connection.keep();
+        }
+        FailToProxy { error_code: refusal.status(), can_reuse_downstream: kept }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&pingora::Error>, ctx: &mut RequestContext) {
+        if ctx.forwarding.is_some() {
+            ctx.tally.answer_bytes = session.body_bytes_sent() as u64;
+            if error.is_none() && session.response_written().is_some() {
+                ctx.tally.outcome = Some(Outcome::Forwarded);
+            }
+        }
+        ctx.tally.request_bytes = session.body_bytes_read() as u64;
+        ctx.admitted = None;
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &RequestContext, _error: &pingora::Error) -> bool {
+        // Counted in `weir_refusals_total`; a line for each would drown the log when a core fails.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &RequestContext,
+        _error: &pingora::Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// Writes the answer and notes what came of it.
+async fn answer_now(session: &mut Session, ctx: &mut RequestContext, answer: Answer) {
+    let outcome = answer.outcome;
+    let last = ctx.connection.ends_with_answer();
+    match write::answer(session.as_downstream_mut(), answer, last).await {
+        Ok(bytes) => {
+            ctx.tally.outcome = Some(outcome);
+            ctx.tally.answer_bytes = bytes;
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the agent left before its answer");
+            session.set_keepalive(None);
+        }
+    }
+}
+
+fn v1_is_kept(session: Option<&v1::server::HttpSession>) -> bool {
+    session.is_some_and(v1::server::HttpSession::will_keepalive)
+}

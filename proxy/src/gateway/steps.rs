@@ -1,0 +1,240 @@
+//! The way of a request: check, route, admit, identify, read, answer. Cheap steps first, so that a refusal costs
+//! microseconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ALLOW, HeaderValue};
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+use weir_config::{Action, Config, Method, Route};
+use weir_logic::identity::Evidence;
+use weir_logic::retry::{agent_hash, retry_after};
+use weir_logic::strict::target::Target;
+use weir_logic::{
+    Admission, Answer, Call, Found, Headers, Identity, Millis, Parameters, Refusal, RequestView, Verdict,
+};
+
+use super::body::{self, BodyError};
+use super::context::{RequestContext, Tally};
+use super::{Gateway, Parts};
+use crate::accept::Connection;
+use crate::forward::Forwarding;
+
+/// What becomes of a request.
+pub(super) enum Next {
+    /// It is answered here.
+    Answer(Answer),
+    /// It is passed through.
+    Forward(Box<Forwarding>),
+    /// The agent has left.
+    Gone,
+}
+
+/// Takes a request as far as its answer, or to the door of its core.
+pub(super) async fn decide(gateway: &Gateway, session: &mut ServerSession, ctx: &mut RequestContext) -> Next {
+    match walk(gateway, session, ctx).await {
+        Ok(next) => next,
+        Err(Stop::Gone) => Next::Gone,
+        Err(Stop::Refused { refusal, detail, wait }) => Next::Answer(refuse(&mut ctx.tally, refusal, detail, wait)),
+        Err(Stop::WrongMethod(allowed)) => {
+            let answer = refuse(&mut ctx.tally, Refusal::WrongMethod, "", Duration::ZERO);
+            Next::Answer(answer.with(ALLOW, allow_header(&allowed)))
+        }
+    }
+}
+
+/// Why a request goes no further.
+enum Stop {
+    Refused { refusal: Refusal, detail: &'static str, wait: Duration },
+    WrongMethod(Vec<Method>),
+    Gone,
+}
+
+impl Stop {
+    const fn refused(refusal: Refusal, detail: &'static str) -> Self {
+        Self::Refused { refusal, detail, wait: Duration::ZERO }
+    }
+}
+
+/// Notes the refusal and prepares its answer.
+pub(super) fn refuse(tally: &mut Tally, refusal: Refusal, detail: &str, wait: Duration) -> Answer {
+    tally.refusal = Some(refusal.label());
+    refusal.answer(detail, wait)
+}
+
+/// When an agent that is turned away shall come back: its own time, spread so that all of them do not come at once.
+pub(super) fn patience(identity: Option<&Identity>, connection: &Connection) -> Duration {
+    // An agent without a name is told apart by its connection.
+    let number = connection.number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = identity.map_or(number, |identity| agent_hash(identity, number));
+    retry_after(hash, PATIENCE)
+}
+
+/// The shortest time after which an agent that was turned away may come back; the longest is twice of it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn walk(gateway: &Gateway, session: &mut ServerSession, ctx: &mut RequestContext) -> Result<Next, Stop> {
+    let parts = &gateway.parts;
+    let snapshot = parts.snapshot.load_full();
+    let config = &snapshot.config;
+    session.set_write_timeout(Some(ctx.connection.listener.body_timeout));
+    session.set_read_timeout(Some(ctx.connection.listener.body_timeout));
+
+    let (raw, authority) = raw_target(session.req_header());
+    let target = match &authority {
+        Some(authority) => Target::parse(&raw, authority),
+        None => Target::without_host(&raw),
+    };
+    let target = target.map_err(|fault| Stop::refused(fault.refusal, fault.detail))?;
+    if raw.len() > config.limits.max_target_bytes.as_usize() {
+        return Err(Stop::refused(Refusal::TargetTooLong, ""));
+    }
+    let method = method(&session.req_header().method).ok_or(Stop::WrongMethod(Vec::new()))?;
+    let (route, parameters) = match snapshot.table.find(method, target.host, target.path) {
+        Found::Route { route, parameters } => (route, parameters),
+        Found::WrongMethod { allowed } => return Err(Stop::WrongMethod(allowed)),
+        Found::Unknown => return Err(Stop::refused(Refusal::UnknownRoute, "")),
+    };
+    ctx.tally.routed(route);
+    admit(gateway, config, route, ctx)?;
+    let identity = identify(parts, config, session, ctx, &parameters);
+
+    if let Action::Forward(action) = &route.action {
+        if body::declared_length(session).is_some_and(|length| length > action.max_body_bytes.bytes()) {
+            return Err(Stop::refused(Refusal::BodyTooLarge, ""));
+        }
+        let forwarding = Forwarding::begin(&parts.upstream, config, route, identity.clone(), &target).await;
+        return forwarding.map(|forwarding| Next::Forward(Box::new(forwarding))).map_err(|error| Stop::Refused {
+            refusal: error.refusal(),
+            detail: "the core cannot be asked now",
+            wait: error.rest().unwrap_or_default().max(patience(Some(&identity), &ctx.connection)),
+        });
+    }
+    let body = match body_bound(config, route, method) {
+        None => None,
+        Some(bytes) => {
+            let all_bytes = config.limits.max_buffered_bytes.as_usize();
+            let bounds = body::Bounds { bytes, all_bytes, time: ctx.connection.listener.body_timeout };
+            Some(body::read(session, bounds, &gateway.budget).await.map_err(|error| match error {
+                BodyError::Gone => Stop::Gone,
+                BodyError::Refused(refusal) => {
+                    Stop::Refused { refusal, detail: "", wait: patience(Some(&identity), &ctx.connection) }
+                }
+            })?)
+        }
+    };
+    let request = RequestView {
+        method,
+        path: target.path,
+        query: target.query,
+        host: target.host,
+        headers: &session.req_header().headers,
+        body: body.as_ref().map_or(&[], |body| &body.bytes),
+    };
+    let call = Call { request, route, parameters: &parameters, identity: &identity, now: parts.clock.now() };
+    Ok(Next::Answer(answer(parts, &call).await))
+}
+
+/// The bytes of the target and the authority; they outlive the borrow of the session.
+fn raw_target(header: &RequestHeader) -> (Vec<u8>, Option<Vec<u8>>) {
+    let from_uri = || header.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec());
+    let authority = header.headers.get(http::header::HOST).map(|host| host.as_bytes().to_vec());
+    (header.raw_path().to_vec(), authority.or_else(from_uri))
+}
+
+fn method(method: &http::Method) -> Option<Method> {
+    Some(match *method {
+        http::Method::GET => Method::Get,
+        http::Method::HEAD => Method::Head,
+        http::Method::POST => Method::Post,
+        http::Method::PUT => Method::Put,
+        http::Method::PATCH => Method::Patch,
+        http::Method::DELETE => Method::Delete,
+        http::Method::OPTIONS => Method::Options,
+        _ => return None,
+    })
+}
+
+fn allow_header(allowed: &[Method]) -> HeaderValue {
+    let mut names: Vec<_> = allowed.iter().map(|method| method_name(*method)).collect();
+    if allowed.contains(&Method::Get) && !allowed.contains(&Method::Head) {
+        names.push("HEAD");
+    }
+    HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
+}
+
+const fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Patch => "PATCH",
+        Method::Delete => "DELETE",
+        Method::Options => "OPTIONS",
+    }
+}
+
+fn admit(gateway: &Gateway, config: &Config, route: &Arc<Route>, ctx: &mut RequestContext) -> Result<(), Stop> {
+    let admission = Admission::new(&config.limits);
+    ctx.admitted = gateway.in_flight.enter(|count| admission.verdict(route.class, count) == Verdict::Admit);
+    if ctx.admitted.is_some() {
+        return Ok(());
+    }
+    gateway.parts.metrics.shed.with_label_values(&[class_label(route.class), "requests"]).inc();
+    let wait = patience(None, &ctx.connection);
+    Err(Stop::Refused { refusal: Refusal::Overloaded, detail: "the node is busy", wait })
+}
+
+fn identify(
+    parts: &Parts,
+    config: &Config,
+    session: &ServerSession,
+    ctx: &RequestContext,
+    parameters: &Parameters<'_>,
+) -> Identity {
+    let connection = &ctx.connection;
+    let headers = &session.req_header().headers;
+    let trusted = connection.listener.trusted_headers.then_some(headers as &dyn Headers);
+    let evidence = Evidence { certificate: connection.certificate.as_ref(), trusted_headers: trusted, parameters };
+    let identity = Identity::read(&config.identity, &evidence);
+    if let (Some(attendance), Some(presence)) = (&parts.attendance, &config.presence) {
+        let now: Millis = parts.clock.now();
+        attendance.seen(&identity, Headers::text(headers, &presence.version_header), now);
+    }
+    identity
+}
+
+/// Bytes of the body that the action reads, at most; `None` when it reads none.
+fn body_bound(config: &Config, route: &Route, method: Method) -> Option<usize> {
+    let limit = config.limits.max_body_bytes.as_usize();
+    match &route.action {
+        Action::Aggregate(_) => Some(limit),
+        Action::Cache(cache) if method == Method::Post => Some(cache.max_body_bytes.as_usize().min(limit)),
+        Action::Lookup(_) if method == Method::Post => Some(limit),
+        Action::Cache(_) | Action::Lookup(_) | Action::Forward(_) => None,
+    }
+}
+
+async fn answer(parts: &Parts, call: &Call<'_>) -> Answer {
+    match call.route.action {
+        Action::Lookup(_) => parts.lookup.answer(call).await,
+        Action::Aggregate(_) => parts.aggregate.answer(call).await,
+        // Forwarded requests have left before.
+        Action::Cache(_) | Action::Forward(_) => parts.cache.answer(call).await,
+    }
+}
+
+const fn class_label(class: weir_config::Class) -> &'static str {
+    use weir_config::Class;
+    match class {
+        Class::Probe => "probe",
+        Class::Tasking => "tasking",
+        Class::Checkin => "checkin",
+        Class::Config => "config",
+        Class::Update => "update",
+        Class::Download => "download",
+        Class::Telemetry => "telemetry",
+    }
+}
