@@ -11,13 +11,6 @@ pub trait Action: Send + Sync {
     async fn answer(&self, call: &Call<'_>) -> Answer;
 }
 
-#[async_trait]
-impl Action for crate::cache::CacheAction {
-    async fn answer(&self, call: &Call<'_>) -> Answer {
-        Self::answer(self, call).await
-    }
-}
-
 /// Who keeps count of the agents that are alive.
 pub trait Attendance: Send + Sync {
     /// An agent has asked for something.
