@@ -1,7 +1,7 @@
 //! One fill for each key, however many wait for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
@@ -21,6 +21,7 @@ pub(super) struct Flights {
 struct Flight {
     landing: watch::Receiver<Option<Landing>>,
     seats: AtomicUsize,
+    overdue: AtomicBool,
 }
 
 /// What a request that needs a fill gets.
@@ -76,7 +77,11 @@ impl Flights {
                     return Joined::Crowded;
                 }
                 let (sender, landing) = watch::channel(None);
-                let flight = Arc::new(Flight { landing: landing.clone(), seats: AtomicUsize::new(1) });
+                let flight = Arc::new(Flight {
+                    landing: landing.clone(),
+                    seats: AtomicUsize::new(1),
+                    overdue: AtomicBool::new(false),
+                });
                 slot.insert(Arc::clone(&flight));
                 self.count.fetch_add(1, Ordering::Relaxed);
                 let seat = Seat { flight: Arc::clone(&flight), landing };
@@ -105,6 +110,16 @@ impl Seat {
     /// Waits for the end of the fill; `None` when it died.
     pub(super) async fn landing(&mut self) -> Option<Landing> {
         self.landing.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone())
+    }
+
+    /// Says that the fill takes longer than an agent should wait that can be given something else.
+    pub(super) fn call_overdue(&self) {
+        self.flight.overdue.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether someone has found the fill overdue.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.flight.overdue.load(Ordering::Relaxed)
     }
 }
 

@@ -75,10 +75,18 @@ impl Visit<'_> {
                     return self.without_the_core(Refusal::CoreUnavailable, CacheStatus::NONE, Some(hold));
                 }
             };
+            if seat.is_overdue()
+                && let Some(stale) = self.stale(self.forwarded(role))
+            {
+                return stale;
+            }
             match tokio::time::timeout(self.patience(), seat.landing()).await {
                 Ok(Some(landing)) => return self.landed(landing, role),
                 Ok(None) => {}
-                Err(_) => return self.without_the_core(Refusal::CoreTimeout, self.forwarded(role), None),
+                Err(_) => {
+                    seat.call_overdue();
+                    return self.without_the_core(Refusal::CoreTimeout, self.forwarded(role), None);
+                }
             }
         }
         self.without_the_core(Refusal::CoreBroken, self.forwarded(Role::Leader), None)
@@ -214,4 +222,7 @@ const MAX_FILLS_AWAITED: usize = 2;
 
 /// The gate's and the core's own times are shorter; this one holds when they are set very long.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A core that takes longer counts as failing for agents that can be given something stale: the first of them wait this long,
+/// the next ones not at all.
 const PATIENCE_WITH_STALE: Duration = Duration::from_secs(10);

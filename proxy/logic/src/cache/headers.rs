@@ -75,6 +75,7 @@ pub fn kept(headers: &HeaderMap, tag: TagFrom<'_>) -> Kept {
     list.extend(validators.etag.clone().or_else(computed).map(|tag| (header::ETAG, tag)));
     let in_not_modified = list.len();
     list.extend(others);
+    list.shrink_to_fit();
     Kept { headers: list, in_not_modified, validators, age: age_on_arrival(headers) }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_config::{ByteSize, CacheLimits};
 use weir_logic::{Answer, Outcome};
@@ -207,4 +208,34 @@ async fn errors_of_the_gate_are_told_by_what_they_are() {
         assert_eq!((answer.status, answer.outcome), (status, Outcome::Failed), "{error}");
         assert!(!text(&answer, "retry-after").is_empty());
     }
+}
+
+/// Agents come, wait, leave and hit fills that die, on eight keys and four threads; no key ever has two fills at once, and
+/// whoever stays gets an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_key_ever_has_two_fills_at_once() {
+    let ttl = weir_config::StatusTtl { ok: Duration::ZERO, ..manifest().ttl };
+    let route = weir_config::CacheRoute { ttl, ..manifest() };
+    let world =
+        Arc::new(World::new(route, |_, number| if number % 23 == 0 { panic!("on purpose") } else { ok("one") }));
+    let agents = (0..2_000).map(|agent| {
+        let world = Arc::clone(&world);
+        crate::task::spawn("agent", async move {
+            let ask = Ask::get().query(&format!("os={}", agent % 8));
+            if agent % 5 == 0 {
+                let _left = futures::poll!(std::pin::pin!(world.ask(&ask)));
+                return None;
+            }
+            let _earlier = world.ask(&ask).await;
+            Some(world.ask(&ask).await)
+        })
+    });
+    for agent in agents.collect::<Vec<_>>() {
+        let answer = agent.await.unwrap().expect("no request panics");
+        assert!(answer.is_none_or(|answer| [200, 502].contains(&answer.status)));
+    }
+    world.settle().await;
+    assert_eq!(world.core.most_for_one_target(), 1);
+    assert!(world.core.count() > 16, "several fills ran: {}", world.core.count());
+    assert!(world.cache.shell.flights.is_empty());
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use weir_config::CacheRoute;
 use weir_logic::Outcome;
 
@@ -147,6 +148,9 @@ async fn a_core_that_hangs_counts_as_failing_for_those_who_hold_something_stale(
     let answer = world.get().await;
     assert_eq!((answer.status, answer.outcome), (200, Outcome::Stale));
     assert_eq!(cache_status(&answer), "weir; fwd=stale; ttl=-40; detail=stale-if-error");
+    let next = tokio::time::timeout(Duration::from_millis(1), world.get()).await;
+    assert_eq!(next.expect("the next does not wait").outcome, Outcome::Stale);
+    assert_eq!(world.core.count(), 2);
 }
 
 #[tokio::test]
@@ -158,4 +162,76 @@ async fn revalidation_behind_the_agents_back_keeps_the_body() {
     world.settle().await;
     let hit = world.ask(&Ask::get()).await;
     assert_eq!((hit.outcome, &hit.body[..], text(&hit, "age")), (Outcome::Hit, &b"one"[..], "0"));
+}
+
+/// What the core does in one step of an outage.
+#[derive(Clone, Copy, Debug)]
+enum Weather {
+    Good,
+    Unchanged,
+    Status(u16),
+    Lost(OriginError),
+}
+
+fn weather() -> impl Strategy<Value = Weather> {
+    let errors = [OriginError::Timeout, OriginError::Broken, OriginError::Connect, OriginError::Full];
+    prop_oneof![
+        Just(Weather::Good),
+        Just(Weather::Unchanged),
+        prop::sample::select(vec![500, 502, 503, 429, 401, 403, 400, 206, 408]).prop_map(Weather::Status),
+        prop::sample::select(errors.to_vec()).prop_map(Weather::Lost),
+    ]
+}
+
+impl Weather {
+    fn answer(self, conditional: bool, body: &str) -> Reply {
+        match self {
+            Self::Good => reply(200, &[("etag", &format!("\"{body}\""))], body),
+            Self::Unchanged if conditional => reply(304, &[], ""),
+            Self::Unchanged => reply(304, &[], "without being asked"),
+            Self::Status(status) => reply(status, &[], "trouble"),
+            Self::Lost(error) => Err(error),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However the core behaves, an agent gets 200 with a body that the core once gave, of the age that the answer says, unless
+    /// nothing was ever stored or all stale windows have passed; and it never gets more than one version back.
+    #[test]
+    fn any_weather_is_survived(steps in prop::collection::vec((weather(), 0_u64..200), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new(manifest(), |_, _| Err(OriginError::Connect));
+            // Seconds at which the core last gave or confirmed the version that is stored.
+            let (mut now, mut confirmed, mut version) = (0, None, 0_u64);
+            for (weather, seconds) in steps {
+                let (asked, next) = (world.core.count(), version + 1);
+                world.core.now_does(move |request, _| {
+                    weather.answer(request.headers.iter().any(|(name, _)| name == "if-none-match"), &next.to_string())
+                });
+                let answer = world.get().await;
+                let served: Option<u64> = std::str::from_utf8(&answer.body).ok().and_then(|body| body.parse().ok());
+                match confirmed {
+                    Some(at) if now - at < 360 => {
+                        assert_eq!(answer.status, 200, "{weather:?} after {} s", now - at);
+                        let age: u64 = text(&answer, "age").parse().unwrap_or(0);
+                        assert!(served == Some(version) && age == now - at || served == Some(next) || age == 0);
+                    }
+                    _ => assert!(served == Some(next) || served.is_none() || served == Some(version)),
+                }
+                world.settle().await;
+                let reached = world.core.count() > asked;
+                match weather {
+                    Weather::Good if reached => (confirmed, version) = (Some(now), next),
+                    Weather::Unchanged if reached && confirmed.is_some() => confirmed = Some(now),
+                    _ => {}
+                }
+                world.pass(seconds);
+                now += seconds;
+            }
+        });
+    }
 }

@@ -1,10 +1,12 @@
 //! A cache in front of a scripted core, on a clock that the test moves.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use dashmap::DashMap;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -31,6 +33,17 @@ pub(super) struct ScriptedCore {
     asked: Mutex<Vec<OriginRequest>>,
     count: watch::Sender<usize>,
     gate: Semaphore,
+    flying: DashMap<String, usize>,
+    most_for_one_target: AtomicUsize,
+}
+
+/// A request that the core is working on.
+struct Flying<'a>(&'a ScriptedCore, String);
+
+impl Drop for Flying<'_> {
+    fn drop(&mut self) {
+        *self.0.flying.entry(self.1.clone()).or_default() -= 1;
+    }
 }
 
 #[async_trait]
@@ -41,13 +54,27 @@ impl Origin for ScriptedCore {
             asked.push(request.clone());
             asked.len()
         };
+        let _flying = self.take_off(&request);
         self.count.send_replace(number);
+        tokio::task::yield_now().await;
         let _pass = self.gate.acquire().await.expect("the gate is never closed for good");
         (self.script.lock())(&request, number)
     }
 }
 
 impl ScriptedCore {
+    fn take_off(&self, request: &OriginRequest) -> Flying<'_> {
+        let mut flying = self.flying.entry(request.target.clone()).or_default();
+        *flying += 1;
+        self.most_for_one_target.fetch_max(*flying, Ordering::SeqCst);
+        Flying(self, request.target.clone())
+    }
+
+    /// The most requests for one target that were ever worked on at once.
+    pub(super) fn most_for_one_target(&self) -> usize {
+        self.most_for_one_target.load(Ordering::SeqCst)
+    }
+
     pub(super) fn requests(&self) -> Vec<OriginRequest> {
         self.asked.lock().clone()
     }
@@ -121,6 +148,8 @@ impl World {
             asked: Mutex::new(Vec::new()),
             count: watch::Sender::new(0),
             gate: Semaphore::new(PASSES as usize),
+            flying: DashMap::new(),
+            most_for_one_target: AtomicUsize::new(0),
         });
         let metrics = Metrics::new();
         let (clock, hand) = Clock::manual(Millis(1_700_000_000_000));

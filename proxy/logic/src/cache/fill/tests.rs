@@ -55,7 +55,7 @@ impl Asked<'_> {
                 body: self.body,
             },
             route: &whole,
-            parameters: &Vec::new(),
+            parameters: &vec![("channel", "stable")],
             identity: &identity,
             now: Millis(0),
         })
@@ -132,6 +132,7 @@ fn an_explanation_shows_the_key_what_is_sent_and_what_is_dropped() {
     let asked = Asked { query: Some("os=win&token=s"), ..GET };
     let explanation = asked.with(&route, |call| explain(call, &route)).unwrap();
     assert_eq!(explanation.dropped_query, ["token"]);
+    assert_eq!(explanation.loose_parameters, ["channel"]);
     assert_eq!(explanation.fill.target, "/v1?os=win");
     let json = serde_json::to_value(&explanation).unwrap();
     let expected = serde_json::json!([["identity.tenant", "t-1"], ["query.os", "win"], ["header.x-ring", null]]);
