@@ -149,3 +149,49 @@ impl Drop for Ticket {
         self.leave();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::support::key_named;
+    use super::*;
+
+    const ONE: Bounds = Bounds { seats: 1, flights: 1 };
+
+    fn needed() -> Option<()> {
+        None
+    }
+
+    #[test]
+    fn a_need_that_has_gone_starts_no_fill() {
+        let flights = Arc::new(Flights::default());
+        assert!(matches!(flights.join(&key_named("k"), ONE, || Some(7)), Joined::Settled(7)));
+        assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn seats_and_flights_are_bounded_and_given_back() {
+        let flights = Arc::new(Flights::default());
+        let (key, other) = (key_named("k"), key_named("other"));
+        let Joined::Lead(ticket, seat) = flights.join(&key, ONE, needed) else { panic!("a flight was under way") };
+        assert!(matches!(flights.join(&key, ONE, needed), Joined::Crowded));
+        assert!(matches!(flights.join(&other, ONE, needed), Joined::Crowded));
+        drop(seat);
+        assert!(matches!(flights.join(&key, ONE, needed), Joined::Follow(_)));
+        drop(ticket);
+        assert!(flights.is_empty());
+        assert!(matches!(flights.join(&other, ONE, needed), Joined::Lead(..)));
+    }
+
+    #[test]
+    fn a_late_ticket_does_not_end_the_next_fill() {
+        let flights = Arc::new(Flights::default());
+        let key = key_named("k");
+        let Joined::Lead(first, _seat) = flights.join(&key, ONE, needed) else { panic!("a flight was under way") };
+        first.leave();
+        let Joined::Lead(second, _seat) = flights.join(&key, ONE, needed) else { panic!("the first had left") };
+        drop(first);
+        assert!(matches!(flights.join(&key, Bounds { seats: 2, ..ONE }, needed), Joined::Follow(_)));
+        drop(second);
+        assert!(flights.is_empty());
+    }
+}

@@ -61,7 +61,7 @@ impl Visit<'_> {
     }
 
     /// Joins the key's fill, or starts it, and answers with what it brings. A fill that dies is started anew once.
-    async fn wait(&self) -> Answer {
+    pub(super) async fn wait(&self) -> Answer {
         for _ in 0..MAX_FILLS_AWAITED {
             let (role, mut seat) = match self.join(self.shell.limits.load().max_keys) {
                 Joined::Lead(ticket, seat) => match self.launch(ticket) {

@@ -42,6 +42,18 @@ async fn ten_thousand_callers_of_a_cold_key_ask_the_core_once() {
 }
 
 #[tokio::test]
+async fn a_fill_that_landed_since_the_look_at_the_store_is_not_repeated() {
+    let world = World::new(manifest(), |_, _| ok("one"));
+    let _filled = world.get().await;
+    assert_eq!(world.get_after_a_late_look().await.outcome, Outcome::Hit);
+    world.pass(3_600);
+    world.core.now_does(|_, _| Err(OriginError::Connect));
+    let _failed = world.get().await;
+    assert_eq!(world.get_after_a_late_look().await.outcome, Outcome::Failed);
+    assert_eq!(world.core.count(), 2);
+}
+
+#[tokio::test]
 async fn those_who_wait_are_coalesced_and_told_so() {
     let world = World::new(manifest(), |_, _| ok("one"));
     world.core.close().await;

@@ -19,6 +19,7 @@ use weir_logic::key::Scope;
 use weir_logic::{AgentId, Answer, CacheKey, Call, Identity, Millis, RequestView, TenantId};
 
 use crate::cache::CacheAction;
+use crate::cache::visit::Visit;
 use crate::clock::{Clock, Hand};
 use crate::metrics::Metrics;
 use crate::upstream::{Origin, OriginAnswer, OriginError, OriginRequest};
@@ -171,6 +172,16 @@ impl World {
         self.ask(&Ask::get()).await
     }
 
+    /// A request that looked at the store before anything was there, and goes on now.
+    pub(super) async fn get_after_a_late_look(&self) -> Answer {
+        let Action::Cache(route) = &self.route.action else { panic!("a cached route") };
+        called(&self.route, self.clock.now(), &Ask::get(), async |call| {
+            let key = CacheKey::of(&route.key, Scope::of(route.shared), call).unwrap();
+            Visit { shell: &self.cache.shell, call, route, key, held: None }.wait().await
+        })
+        .await
+    }
+
     /// The same request from `agents` agents at once, each in a task of its own.
     pub(super) fn crowd(&self, agents: usize) -> Vec<tokio::task::JoinHandle<Option<Answer>>> {
         let one = || {
@@ -197,6 +208,10 @@ impl World {
 }
 
 async fn asked(cache: &CacheAction, route: &Arc<Route>, now: Millis, ask: &Ask) -> Answer {
+    called(route, now, ask, async |call| cache.answer(call).await).await
+}
+
+async fn called<T>(route: &Arc<Route>, now: Millis, ask: &Ask, then: impl AsyncFnOnce(&Call<'_>) -> T) -> T {
     let headers: HeaderMap = ask
         .headers
         .iter()
@@ -217,7 +232,7 @@ async fn asked(cache: &CacheAction, route: &Arc<Route>, now: Millis, ask: &Ask) 
         identity: &identity,
         now,
     };
-    cache.answer(&call).await
+    then(&call).await
 }
 
 impl Ask {
