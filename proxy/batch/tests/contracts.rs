@@ -1,0 +1,46 @@
+//! The examples in `proxy/CONTRACTS.md` are the rows and ids that this crate writes.
+
+use weir_batch::BatchId;
+use weir_batch::row::{Origin, Repeat, write_event, write_presence, write_repeat};
+
+const DOCUMENT: &str = include_str!("../../CONTRACTS.md");
+
+const ORIGIN: Origin<'_> = Origin { tenant: Some("t-1"), agent: Some("a-1") };
+
+const IMAGE: &[u8] = br#""C:\\Windows\\System32\\cmd.exe""#;
+
+fn assert_documented(row: &[u8]) {
+    let row = std::str::from_utf8(row).unwrap().trim_end();
+    assert!(DOCUMENT.lines().any(|line| line == row), "{row}");
+}
+
+#[test]
+fn documented_rows_are_the_codes() {
+    let mut row = Vec::new();
+    let record = [br#"{"image_path":"#, IMAGE, br#","pid":1}"#].concat();
+    write_event(&mut row, ORIGIN, 1_700_000_000_123, &record);
+    assert_documented(&row);
+
+    row.clear();
+    let repeat = Repeat {
+        origin: ORIGIN,
+        first_seen: 1_700_000_000_123,
+        last_seen: 1_700_000_042_000,
+        count: 3,
+        key: &[("image_path", IMAGE)],
+        exemplars: &[br#"{"pid":2}"#.to_vec().into_boxed_slice()],
+        early: false,
+    };
+    write_repeat(&mut row, &repeat);
+    assert_documented(&row);
+
+    row.clear();
+    write_presence(&mut row, ORIGIN, 1_700_000_000_123, Some("1.2"));
+    assert_documented(&row);
+}
+
+#[test]
+fn the_documented_id_is_the_codes() {
+    let header = format!("Idempotency-Key: {}", BatchId::new("edge-1", "process", 17, 0));
+    assert!(DOCUMENT.lines().any(|line| line == header), "{header}");
+}
