@@ -143,6 +143,8 @@ pub(crate) fn acceptor(tls: &CoreTls) -> io::Result<TlsAcceptor> {
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| invalid(&error))?;
+    // Tickets, for the default store of sessions holds 256: after an outage nearly every agent would start anew.
+    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| invalid(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

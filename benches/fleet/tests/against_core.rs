@@ -80,11 +80,15 @@ async fn agents_that_lost_their_connection_resume_their_tls_session() {
     let tls = CoreTls { certificates: pem.clone(), key: made.signing_key.serialize_pem().into_bytes() };
     let core = CoreSim::start(CoreOptions { tls: Some(tls), ..core_options() }).await.unwrap();
     let tls = FleetTls { server_name: "localhost".into(), authorities: Some(pem), client_certificate: None };
-    let mut fleet =
-        Fleet::start(FleetOptions { tls: Some(tls), duration: Duration::from_secs(6), ..fleet_options(&core) })
-            .unwrap();
+    let duration = Duration::from_secs(6);
+    let options = FleetOptions { tls: Some(tls), agents: 150, duration, ..fleet_options(&core) };
+    let mut fleet = Fleet::start(options).unwrap();
     fleet.ramped_up().await;
-    assert_eq!(fleet.snapshot().connections.handshakes_full, 50);
+    assert_eq!(fleet.snapshot().connections.handshakes_full, 150);
+    // Session tickets come after the handshake: every agent shall have read from its connection.
+    while core.snapshot().requests < 200 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     core.script(Behaviour::Down).unwrap();
     while fleet.snapshot().connected > 0 {
         tokio::task::yield_now().await;
@@ -92,9 +96,11 @@ async fn agents_that_lost_their_connection_resume_their_tls_session() {
     core.script(Behaviour::Up).unwrap();
     let report = fleet.finish().await;
     check_sums(&report, 1200);
-    assert!(report.connections.handshakes_resumed > 0, "{:?}", report.connections);
-    assert_eq!(report.connections.handshakes_full, 50);
-    assert_eq!(report.records.acknowledged, core.snapshot().uploads.records);
+    // A ticket may have been on its way when the connection was lost.
+    let connections = &report.connections;
+    assert!(connections.handshakes_resumed >= 140 && connections.handshakes_full <= 160, "{connections:?}");
+    let (acknowledged, in_doubt) = (report.records.acknowledged, report.records.in_doubt);
+    assert!((acknowledged..=acknowledged + in_doubt).contains(&core.snapshot().uploads.records));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
