@@ -89,7 +89,8 @@ impl Fleet {
             Some(start) => {
                 report.started_unix_ms = start.unix_ms;
                 report.ramp_ms = millis(start.ramp);
-                report.elapsed_ms = millis(start.schedule.since_start(Instant::now()));
+                let elapsed = start.schedule.since_start(Instant::now());
+                report.elapsed_ms = millis(elapsed.min(self.shared.options.duration));
             }
             None => report.ramp_ms = millis(self.ramp_began.elapsed()),
         }

@@ -28,7 +28,7 @@ impl Route {
 pub struct FleetReport {
     /// When the schedule started, in milliseconds of the Unix epoch: second 0 of the series. 0 during the ramp.
     pub started_unix_ms: u64,
-    /// Milliseconds the schedule has run.
+    /// Milliseconds the schedule has run; what is under way at its end is waited for, but not counted here.
     pub elapsed_ms: u64,
     /// Milliseconds the ramp of connections took.
     pub ramp_ms: u64,
