@@ -17,5 +17,6 @@ pub mod logging;
 pub mod lookup;
 pub mod metrics;
 pub mod snapshot;
+pub mod status;
 pub mod task;
 pub mod upstream;
