@@ -4,7 +4,16 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use weir_config::Environment;
+use weir_config::{Diagnostics, Environment, Parsed};
+
+/// Reads the configuration at `path` with this process's files and variables.
+///
+/// # Errors
+///
+/// Every problem, when the configuration is refused.
+pub fn load(path: &Path) -> Result<Parsed, Diagnostics> {
+    weir_config::parse(&ProcessEnvironment, path)
+}
 
 /// Files and variables of this process.
 #[derive(Clone, Copy, Debug, Default)]

@@ -16,6 +16,7 @@ pub mod identify;
 pub mod logging;
 pub mod lookup;
 pub mod metrics;
+pub mod reload;
 pub mod snapshot;
 pub mod status;
 pub mod task;
