@@ -1,0 +1,116 @@
+//! Who is made of what: every part of the node that serves agents.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
+use weir_config::Config;
+
+use super::absent::Absent;
+use crate::accept::{AcceptError, Acceptor, Certificates, Drain, Listener};
+use crate::cache::CacheAction;
+use crate::clock::Clock;
+use crate::exit::{Code, Failure};
+use crate::gateway::{Gateway, Parts};
+use crate::lookup::LookupAction;
+use crate::metrics::Metrics;
+use crate::reload;
+use crate::snapshot::{ConfigSnapshot, SharedSnapshot};
+use crate::task;
+use crate::upstream::{Origin, Upstream};
+
+/// The parts that are told of reloads and of the end.
+pub(super) struct Composed {
+    pub(super) snapshot: SharedSnapshot,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) cache: Arc<CacheAction>,
+    pub(super) lookup: Arc<LookupAction>,
+    pub(super) drain: Arc<Drain>,
+}
+
+/// What serves agents.
+pub(super) type Agents = Acceptor<HttpProxy<Gateway>>;
+
+/// What everyone needs.
+pub(super) struct Ground<'a> {
+    pub(super) config: &'a Config,
+    pub(super) edge: &'a str,
+    pub(super) metrics: &'a Metrics,
+    pub(super) clock: Clock,
+}
+
+/// Makes the node's parts and binds its listeners. Needs a runtime, on which what no agent waits for will run.
+///
+/// # Errors
+///
+/// When a certificate or a core's TLS file cannot be used, or an address cannot be bound.
+pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Composed, Agents), Failure> {
+    let Ground { config, edge, metrics, clock } = *ground;
+    let snapshot: SharedSnapshot = Arc::new(ArcSwap::from_pointee(ConfigSnapshot::new(config.clone(), 1)));
+    metrics.config_generation.set(1);
+    let upstream = upstream(ground)?;
+    let origin: Arc<dyn Origin> = Arc::clone(&upstream) as _;
+    let limits = &config.limits.cache;
+    let cache = Arc::new(CacheAction::new(Arc::clone(&origin), metrics.clone(), clock, limits));
+    let lookup = Arc::new(LookupAction::new(origin, metrics.clone(), clock, edge, limits));
+    let listeners = bind(ground)?;
+    let drain = Arc::new(Drain::new());
+    let gateway = Gateway::new(Parts {
+        snapshot: Arc::clone(&snapshot),
+        cache: Arc::clone(&cache) as _,
+        lookup: Arc::clone(&lookup) as _,
+        aggregate: Arc::new(Absent),
+        upstream: Arc::clone(&upstream),
+        attendance: None,
+        metrics: metrics.clone(),
+        clock,
+    });
+    let app = gateway.into_app(conf);
+    let acceptor = Acceptor::new(listeners, app, Arc::clone(&snapshot), Arc::clone(&drain), metrics.clone(), clock);
+    Ok((Composed { snapshot, upstream, cache, lookup, drain }, acceptor))
+}
+
+fn upstream(ground: &Ground<'_>) -> Result<Arc<Upstream>, Failure> {
+    let upstream = Upstream::new(ground.config, ground.metrics.clone(), ground.clock);
+    let upstream = Arc::new(upstream.map_err(|error| Failure::new(Code::Config, error.to_string()))?);
+    let checked = Arc::clone(&upstream);
+    drop(task::spawn("health checks", async move { checked.check_health().await }));
+    Ok(upstream)
+}
+
+fn bind(ground: &Ground<'_>) -> Result<Vec<Listener>, Failure> {
+    let bound = ground.config.listeners.iter().map(|listener| {
+        let bound =
+            Listener::bind(listener, ground.metrics, ground.clock.now()).map_err(|error| listener_failure(&error))?;
+        tracing::info!(listener = bound.name(), address = %bound.address(), "listening");
+        Ok(bound)
+    });
+    bound.collect()
+}
+
+fn listener_failure(error: &AcceptError) -> Failure {
+    let code = match error {
+        AcceptError::Bind { .. } => Code::Unavailable,
+        AcceptError::Certificate { .. } => Code::Config,
+    };
+    Failure::new(code, error.to_string())
+}
+
+impl Composed {
+    /// What a reload reaches.
+    pub(super) fn reload_parts(&self, certificates: Certificates, metrics: &Metrics, clock: Clock) -> reload::Parts {
+        reload::Parts {
+            snapshot: Arc::clone(&self.snapshot),
+            upstream: Arc::clone(&self.upstream),
+            cache: Arc::clone(&self.cache),
+            lookup: Arc::clone(&self.lookup),
+            certificates,
+            metrics: metrics.clone(),
+            clock,
+        }
+    }
+
+    /// Once no agent is connected.
+    pub(super) async fn flush(&self) {}
+}
