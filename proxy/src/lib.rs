@@ -6,6 +6,8 @@ pub mod accept;
 pub mod admin;
 pub mod app;
 pub mod cache;
+pub mod check;
+pub mod cli;
 pub mod clock;
 pub mod environment;
 pub mod exit;

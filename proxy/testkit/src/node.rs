@@ -38,7 +38,12 @@ impl Node {
     ///
     /// With the node's log, when it ends or is not ready within a minute.
     pub async fn start(binary: &Path, directory: &Path, config: &str) -> Self {
-        let node = Self::launch(binary, directory, config);
+        Self::start_in(binary, directory, config, &[]).await
+    }
+
+    /// The same with these environment variables.
+    pub async fn start_in(binary: &Path, directory: &Path, config: &str, variables: &[(&str, &str)]) -> Self {
+        let node = Self::launch(binary, directory, config, variables);
         let ready = node.log.wait_for(|line| line["fields"]["message"] == "ready");
         if tokio::time::timeout(PATIENCE, ready).await.ok().flatten().is_none() {
             panic!("the node is not ready:\n{}", node.log.text());
@@ -48,16 +53,18 @@ impl Node {
 
     /// Runs a node and gives back how it ended, for configurations that it must refuse.
     pub async fn run(binary: &Path, directory: &Path, config: &str) -> Exit {
-        Self::launch(binary, directory, config).wait().await
+        Self::launch(binary, directory, config, &[]).wait().await
     }
 
-    fn launch(binary: &Path, directory: &Path, config: &str) -> Self {
+    fn launch(binary: &Path, directory: &Path, config: &str, variables: &[(&str, &str)]) -> Self {
         let path = directory.join("weir.toml");
         std::fs::write(&path, config).expect("the test directory is writable");
         let mut child = Command::new(binary)
             .args(["run", "-c"])
             .arg(&path)
             .env_remove("NOTIFY_SOCKET")
+            .envs(variables.iter().copied())
+            .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

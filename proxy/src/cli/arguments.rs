@@ -1,0 +1,115 @@
+//! The one table that makes help, completions and the man page.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+/// An edge aggregation proxy: agents in front, the core behind, a hundredth of the requests between.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, arg_required_else_help = true, max_term_width = 100, after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const AFTER_HELP: &str = "Exit codes: 0 done; 2 wrong arguments; 65 damaged data; 66 a file named on the command line cannot be \
+read; 69 an address or the data directory is taken; 70 a stop that was not clean; 73 the data directory cannot be written; \
+78 the configuration is wrong.\n\nEnvironment: WEIR_LOG sets what is logged, for example WEIR_LOG=warn or \
+WEIR_LOG=info,weir::upstream=debug.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the node until SIGTERM (drains first) or SIGINT (stops at once); SIGHUP reloads the configuration
+    Run(ConfigFile),
+    /// Say whether the configuration is right: exit 0, or 78 with every problem
+    Check(CheckArguments),
+    /// Say what would be done with a request: route, class, key, TTLs; sends nothing
+    Explain(Box<ExplainArguments>),
+    /// Print the example, the schema or the configuration in force
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look into batch files
+    #[command(subcommand)]
+    Batch(BatchCommand),
+    /// Ask the running node whether it can help agents: exit 0, or 69 when it cannot or does not run
+    Health(ConfigFile),
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page, as roff
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigFile {
+    /// The configuration file
+    #[arg(short = 'c', long = "config", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// Check the file alone: open no certificate or data directory, bind no port, resolve no name
+    #[arg(long)]
+    pub(super) no_environment: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArguments {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// The request's method
+    pub(super) method: String,
+    /// A path such as /v1/updates/stable/manifest.json?platform=win, or a whole URL
+    #[arg(value_hint = ValueHint::Url)]
+    pub(super) url: String,
+    /// A request header; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "NAME:VALUE")]
+    pub(super) headers: Vec<String>,
+    /// The file that holds the request's body
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) body: Option<PathBuf>,
+    /// The client certificate's fields: cn, o, ou, san, such as cn=agent-7,o=tenant-1
+    #[arg(long, value_name = "FIELD=VALUE,...")]
+    pub(super) certificate: Option<String>,
+    /// The listener that the request comes in by; the first one unless named
+    #[arg(long, value_name = "NAME")]
+    pub(super) listener: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print the complete, commented example with every default
+    Example,
+    /// Print the JSON Schema for editors
+    Schema,
+    /// Print the configuration as it is understood, every key written out
+    Show(ConfigFile),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BatchCommand {
+    /// Print the rows of a batch file as JSON lines
+    Cat {
+        /// The batch file, from an outbox, from a dead-letter directory, or as the core received it
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
