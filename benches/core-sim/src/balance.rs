@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::counters::{BatchCounts, Snapshot, StreamCounts, TrackedCounts, UploadCounts};
@@ -20,7 +21,7 @@ pub(crate) const PRESENCE_STREAM: &str = "presence";
 pub(crate) struct Batch<'a> {
     pub(crate) id: &'a str,
     pub(crate) stream: &'a str,
-    pub(crate) rows: &'a [Row],
+    pub(crate) rows: &'a [Row<'a>],
     /// The rows as bytes, inflated.
     pub(crate) ndjson: &'a [u8],
     pub(crate) bytes_wire: usize,
@@ -137,22 +138,25 @@ impl Balance {
         };
     }
 
-    fn track_row(&mut self, row: &Row) {
+    fn track_row(&mut self, row: &Row<'_>) {
         match row {
-            Row::Event { tenant, agent, record, .. } => {
-                self.track(tenant.as_deref(), agent.as_deref(), record, 1);
-                self.track_id(record);
-            }
-            Row::Repeat { tenant, agent, key, count, exemplars, .. } => {
-                self.track(tenant.as_deref(), agent.as_deref(), key, *count);
-                for exemplar in exemplars {
-                    self.track_id(exemplar);
-                }
-            }
-            Row::Presence { agent, last_seen, .. } => {
+            Row::Presence { agent, last_seen } => {
                 if self.last_seen.len() < self.max_tracked || self.last_seen.contains_key(agent) {
                     let latest = self.last_seen.entry(agent.clone()).or_default();
                     *latest = (*latest).max(*last_seen);
+                }
+            }
+            // Reading a record costs more than everything else.
+            _ if self.track_field.is_none() && self.key_fields.is_empty() => {}
+            Row::Event { origin, record } => {
+                let record = read(record);
+                self.track(origin.tenant.as_deref(), origin.agent.as_deref(), &record, 1);
+                self.track_id(&record);
+            }
+            Row::Repeat { origin, key, count, exemplars, .. } => {
+                self.track(origin.tenant.as_deref(), origin.agent.as_deref(), &read(key), *count);
+                for exemplar in exemplars {
+                    self.track_id(&read(exemplar));
                 }
             }
         }
@@ -176,14 +180,20 @@ impl Balance {
 }
 
 /// The name under which the counts of a key are summed: the JSON array of tenant, agent and the values of `fields` in
-/// their order, null for what is missing.
+/// their order, null for what is missing. A field is a member's name or, where no member has that name, a JSON pointer.
 pub fn record_key(tenant: Option<&str>, agent: Option<&str>, fields: &[String], record: &Value) -> String {
     let mut parts = vec![Value::from(tenant), Value::from(agent)];
-    parts.extend(fields.iter().map(|field| record.get(field).cloned().unwrap_or(Value::Null)));
+    let value = |field: &String| record.get(field).or_else(|| record.pointer(field)).cloned().unwrap_or_default();
+    parts.extend(fields.iter().map(value));
     Value::Array(parts).to_string()
 }
 
-fn count_row(counts: &mut StreamCounts, row: &Row) {
+/// A record that serde_json cannot hold (a number out of range, say) is tracked as one without fields.
+fn read(text: &RawValue) -> Value {
+    serde_json::from_str(text.get()).unwrap_or_default()
+}
+
+fn count_row(counts: &mut StreamCounts, row: &Row<'_>) {
     counts.rows += 1;
     counts.records += row.records();
     match row {

@@ -12,7 +12,7 @@ pub struct Acknowledged {
     /// The `eid` of every acknowledged record that has one.
     pub eids: Vec<String>,
     /// Acknowledged records by key: the JSON array of tenant, agent and the values of the key fields in their order,
-    /// null for what is missing.
+    /// null for what is missing. A field is a member's name or, where no member has that name, a JSON pointer.
     pub keys: HashMap<String, u64>,
     /// The same of records in uploads that got no answer, which may have been accepted.
     pub keys_in_doubt: HashMap<String, u64>,
@@ -70,7 +70,8 @@ impl Memory {
 
     fn key(&self, uploader: Uploader<'_>, record: &Value) -> String {
         let mut parts = vec![Value::from(uploader.tenant), Value::from(uploader.agent)];
-        parts.extend(self.remember.key_fields.iter().map(|field| record.get(field).cloned().unwrap_or(Value::Null)));
+        let value = |field: &String| record.get(field).or_else(|| record.pointer(field)).cloned().unwrap_or_default();
+        parts.extend(self.remember.key_fields.iter().map(value));
         Value::Array(parts).to_string()
     }
 }
