@@ -13,7 +13,7 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use serde::Serialize;
 use tokio::sync::watch;
-use weir_config::{Class, Config, CoreId};
+use weir_config::{Class, Config, CoreId, Protocol};
 use weir_logic::gate::{Attempt, BreakerState};
 use weir_logic::retry::asked_wait;
 
@@ -254,12 +254,12 @@ impl Core {
     pub(super) async fn ask(&self, target: &Target, request: &OriginRequest) -> Result<OriginAnswer, OriginError> {
         let settings = self.settings();
         let peer = settings.dialer.peer(&settings.core, target);
-        let (session, reused) = connect(&settings.dialer, &peer, target).await?;
+        let (session, reused) = connect(&settings, &peer, target).await?;
         match self.ask_over(session, &settings, &peer, target, request).await {
             Err(fault) if fault.silent && reused && request.repeatable && self.turnstile.try_retry() => {
                 let mut fresh = peer.clone();
                 fresh.group_key = 1 + self.fresh.fetch_add(1, Ordering::Relaxed);
-                let (session, _) = connect(&settings.dialer, &fresh, target).await?;
+                let (session, _) = connect(&settings, &fresh, target).await?;
                 // An HTTP/1.1 connection joins the pool that others take from; an HTTP/2 one is known by the peer it was made for.
                 let pool = if matches!(session, HttpSession::H2(_)) { &fresh } else { &peer };
                 self.ask_over(session, &settings, pool, target, request).await.map_err(|fault| fault.error)
@@ -337,11 +337,18 @@ impl ForwardPermit {
     }
 }
 
-async fn connect(dialer: &Dialer, peer: &HttpPeer, target: &Target) -> Result<(HttpSession, bool), OriginError> {
-    dialer.connector.get_http_session(peer).await.map_err(|error| {
+async fn connect(settings: &Settings, peer: &HttpPeer, target: &Target) -> Result<(HttpSession, bool), OriginError> {
+    let core = &settings.core;
+    let _turn = match core.protocol {
+        Protocol::Http1 => None,
+        Protocol::Auto | Protocol::Http2 => target.state.turn(core.connect_timeout / 4).await,
+    };
+    let (session, reused) = settings.dialer.connector.get_http_session(peer).await.map_err(|error| {
         tracing::debug!(peer = %target.state.peer_name(), %error, "no connection to a peer");
         OriginError::Connect
-    })
+    })?;
+    target.state.note_protocol(matches!(session, HttpSession::H2(_)));
+    Ok((session, reused))
 }
 
 fn judge(result: &Result<OriginAnswer, OriginError>, latency: Duration, clock: Clock) -> Attempt {

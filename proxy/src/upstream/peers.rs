@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::future::join_all;
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 
@@ -28,6 +29,9 @@ pub(super) struct PeerState {
     addresses: Mutex<Addresses>,
     /// One resolution at a time.
     resolving: tokio::sync::Mutex<()>,
+    /// One at a time takes a stream of an HTTP/2 connection, see [`PeerState::turn`].
+    taking: tokio::sync::Mutex<()>,
+    speaks_http2: AtomicBool,
 }
 
 /// One try at a connection: to which machine, at which of its addresses.
@@ -86,11 +90,12 @@ impl Peers {
         let first = turn % peers.len().max(1);
         peers.rotate_left(first);
         let mut targets = Vec::with_capacity(MAX_TARGETS);
-        let mut known: Vec<(Arc<PeerState>, Vec<SocketAddr>)> = Vec::new();
-        for state in peers.into_iter().take(MAX_TARGETS) {
+        // Names that cannot be resolved hold up one another only, not in a row.
+        let known = join_all(peers.into_iter().take(MAX_TARGETS).map(|state| async move {
             let addresses = state.addresses(self.clock, timeout).await;
-            known.push((Arc::clone(state), addresses));
-        }
+            (state, addresses)
+        }))
+        .await;
         let rounds = known.iter().map(|(_, addresses)| addresses.len()).max().unwrap_or(0);
         for round in 0..rounds.min(MAX_TARGETS) {
             for (state, addresses) in known.iter().filter(|(_, addresses)| round < addresses.len()) {
@@ -125,11 +130,28 @@ impl PeerState {
             against: AtomicUsize::new(0),
             addresses: Mutex::default(),
             resolving: tokio::sync::Mutex::new(()),
+            taking: tokio::sync::Mutex::new(()),
+            speaks_http2: AtomicBool::new(true),
         })
     }
 
     pub(super) fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// The turn to take an HTTP/2 stream. pingora takes a connection out of its pool for the moment in which it opens a stream; who
+    /// comes in that moment finds none and makes one more, so that a burst would make dozens where one carries them all. A turn
+    /// is waited for during a handshake, but not so long that a machine which is gone holds everybody up.
+    pub(super) async fn turn(&self, patience: Duration) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if !self.speaks_http2.load(Ordering::Relaxed) {
+            return None;
+        }
+        tokio::time::timeout(patience, self.taking.lock()).await.ok()
+    }
+
+    /// Notes what was agreed on, for the next turn.
+    pub(super) fn note_protocol(&self, is_http2: bool) {
+        self.speaks_http2.store(is_http2, Ordering::Relaxed);
     }
 
     /// `host:port`, with brackets around an IPv6 address.

@@ -1,10 +1,13 @@
-use std::path::{Path, PathBuf};
+//! The upstream side against the simulated core.
+
+mod gate;
+mod tls;
+
+use std::path::Path;
 use std::time::Duration;
 
 use weir_config::{Config, MemoryEnvironment};
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
-use weir_testkit::Authority;
-use weir_testkit::certificates::Pair;
 
 use super::*;
 use crate::clock::Clock;
@@ -98,74 +101,6 @@ async fn plaintext_http2_is_spoken_with_prior_knowledge() {
     assert_eq!(sim.snapshot().connections, 1);
 }
 
-fn tls_options(pair: &Pair) -> CoreOptions {
-    let tls = weir_core_sim::CoreTls {
-        certificates: std::fs::read(&pair.certificate).unwrap(),
-        key: std::fs::read(&pair.key).unwrap(),
-    };
-    CoreOptions { tls: Some(tls), ..CoreOptions::default() }
-}
-
-fn tls_section(ca: &PathBuf, more: &str) -> String {
-    format!("protocol = \"auto\"\ntls = {{ ca = {ca:?}, server_name = \"core.test\"{more} }}")
-}
-
-#[tokio::test]
-async fn a_core_is_known_by_its_certificate() {
-    let directory = tempfile::tempdir().unwrap();
-    let authority = Authority::new(directory.path());
-    let sim = started(tls_options(&authority.server("core", &["core.test"]))).await;
-    let client = authority.agent("edge", "weir");
-    let pair = format!(", certificate = {:?}, key = {:?}", client.certificate, client.key);
-    for more in ["", &pair] {
-        let (upstream, _) = upstream(&one_core(&sim, &tls_section(&authority.file(), more)));
-        let answer = upstream.send(get("/v1/echo")).await.unwrap();
-        assert_eq!(told(&answer)["version"], "HTTP/2.0", "agreed on by ALPN");
-        let peer = upstream.peer(CoreId(0)).await.unwrap();
-        assert_eq!(peer.sni, "core.test");
-        assert!(peer.options.ca.is_some());
-        assert_eq!(peer.client_cert_key.is_some(), !more.is_empty());
-    }
-}
-
-#[tokio::test]
-async fn a_core_with_another_name_or_authority_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let authority = Authority::new(directory.path());
-    let sim = started(tls_options(&authority.server("core", &["other.test"]))).await;
-    let (wrong_name, _) = upstream(&one_core(&sim, &tls_section(&authority.file(), "")));
-    assert_eq!(wrong_name.send(get("/v1/echo")).await.unwrap_err(), OriginError::Connect);
-
-    let elsewhere = tempfile::tempdir().unwrap();
-    let stranger = Authority::new(elsewhere.path());
-    let section = format!("tls = {{ ca = {:?}, server_name = \"other.test\" }}", stranger.file());
-    let (stranger, _) = upstream(&one_core(&sim, &section));
-    assert_eq!(stranger.send(get("/v1/echo")).await.unwrap_err(), OriginError::Connect);
-    assert_eq!(sim.snapshot().requests, 0);
-}
-
-#[test]
-fn a_wrong_tls_file_is_an_error_and_no_panic() {
-    let directory = tempfile::tempdir().unwrap();
-    let authority = Authority::new(directory.path());
-    let (one, other) = (authority.agent("one", "t"), authority.agent("other", "t"));
-    let empty = directory.path().join("empty.pem");
-    std::fs::write(&empty, "").unwrap();
-    let missing = directory.path().join("missing.pem");
-    let pair = format!("certificate = {:?}, key = {:?}", one.certificate, other.key);
-    let cases = [
-        (format!("ca = {missing:?}"), "missing.pem"),
-        (format!("ca = {empty:?}"), "no certificate in it"),
-        (format!("ca = {:?}", one.key), "un-loadable certificate type"),
-        (format!("ca = {:?}, {pair}", authority.file()), "one.pem"),
-    ];
-    for (tls, expected) in cases {
-        let config = config(&format!("[core]\npeers = [\"core.test:443\"]\ntls = {{ {tls} }}\n"));
-        let Err(error) = Upstream::new(&config, Metrics::new(), Clock::start()) else { panic!("{tls} was taken") };
-        assert!(error.to_string().contains(expected), "{error}");
-    }
-}
-
 #[tokio::test]
 async fn an_answer_is_bounded_and_its_core_not_blamed() {
     let sim = started(CoreOptions::default()).await;
@@ -219,6 +154,44 @@ async fn a_pooled_connection_that_died_is_replaced_once_where_that_does_no_harm(
 }
 
 #[tokio::test]
+async fn a_core_that_was_restarted_is_reached_again() {
+    for protocol in ["http1", "http2"] {
+        let sim = started(CoreOptions::default()).await;
+        let (upstream, _) = upstream(&one_core(&sim, &format!("protocol = \"{protocol}\"")));
+        for _ in 0..3 {
+            assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::OK, "{protocol}");
+            sim.script(Behaviour::Down).unwrap();
+            sim.script(Behaviour::Up).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_long_body_is_heard() {
+    let sim = started(CoreOptions { max_body_bytes: 1_000, ..CoreOptions::default() }).await;
+    for protocol in ["http1", "http2"] {
+        let (upstream, _) = upstream(&one_core(&sim, &format!("protocol = \"{protocol}\"")));
+        let body = Bytes::from(vec![b'x'; 16 << 20]);
+        for _ in 0..3 {
+            let request = OriginRequest { body: body.clone(), ..request(Method::POST, "/v1/batches/process", b"") };
+            let answer = upstream.send(request).await.unwrap();
+            assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{protocol}");
+        }
+        assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn many_requests_at_once_share_few_http2_connections() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, "protocol = \"http2\"\nmax_requests_per_second = 100000"));
+    upstream.send(get("/v1/echo")).await.unwrap();
+    let answers = futures::future::join_all((0..150).map(|_| upstream.send(get("/v1/echo")))).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert!(sim.snapshot().connections <= 3, "{}", sim.snapshot().connections);
+}
+
+#[tokio::test]
 async fn the_next_peer_is_tried_when_one_takes_no_connection() {
     let (dead, alive) = (started(CoreOptions::default()).await, started(CoreOptions::default()).await);
     dead.script(Behaviour::Down).unwrap();
@@ -248,114 +221,6 @@ async fn a_name_is_resolved_and_unknown_names_are_no_connection() {
     let (unknown, _) = upstream("[core]\npeers = [\"core.invalid:80\"]\n");
     assert_eq!(unknown.send(get("/v1/echo")).await.unwrap_err(), OriginError::Connect);
     assert!(unknown.peer(CoreId(0)).await.is_none());
-}
-
-#[tokio::test]
-async fn failures_open_the_breaker_and_one_probe_closes_it() {
-    let sim = started(CoreOptions::default()).await;
-    let more = "breaker_failures = 3\nbreaker_cooldown = \"50ms\"\nramp = \"1h\"\nmax_requests_per_second = 100";
-    let (upstream, metrics) = upstream(&one_core(&sim, more));
-    sim.script(Behaviour::status(500)).unwrap();
-    for _ in 0..3 {
-        assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::INTERNAL_SERVER_ERROR);
-    }
-    let Err(OriginError::Resting(_)) = upstream.send(get("/v1/echo")).await else { panic!("the breaker is closed") };
-    assert_eq!(upstream.status()[0].breaker, "open");
-    assert!(metrics.render().contains(r#"weir_breaker_state{core="core"} 2"#));
-    assert_eq!(sim.snapshot().requests, 3, "nothing reaches a resting core");
-
-    sim.script(Behaviour::slow(Duration::from_millis(300))).unwrap();
-    let probe = loop {
-        let Err(OriginError::Resting(rest)) = ask_at_once(&upstream).await else { break "probing" };
-        tokio::time::sleep(rest).await;
-    };
-    assert_eq!(probe, "probing");
-    let status = &upstream.status()[0];
-    assert_eq!(status.breaker, "closed");
-    assert!((10.0..11.0).contains(&status.admitted_per_second), "a tenth of 100: {status:?}");
-}
-
-/// Asks with ten requests at once; exactly one of them may be the probe. Gives back its result, or the rest.
-async fn ask_at_once(upstream: &Upstream) -> Result<OriginAnswer, OriginError> {
-    let results = futures::future::join_all((0..10).map(|_| upstream.send(get("/v1/echo")))).await;
-    let (answers, errors): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
-    assert!(answers.len() <= 1, "{} probes", answers.len());
-    assert!(errors.iter().all(|error| matches!(error, Err(OriginError::Resting(_)))), "{errors:?}");
-    answers.into_iter().chain(errors).next().unwrap()
-}
-
-#[tokio::test]
-async fn a_core_that_asks_for_rest_is_left_alone() {
-    let sim = started(CoreOptions::default()).await;
-    let (upstream, _) = upstream(&one_core(&sim, ""));
-    sim.script(Behaviour::Status { code: 429, retry_after: Some(60) }).unwrap();
-    assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::TOO_MANY_REQUESTS);
-    let rest = upstream.send(get("/v1/echo")).await.unwrap_err().rest().unwrap();
-    assert!((58..=60).contains(&rest.as_secs()), "{rest:?}");
-}
-
-#[tokio::test]
-async fn who_does_not_fit_waits_and_higher_classes_go_first() {
-    let sim = started(CoreOptions::default()).await;
-    let (upstream, _) =
-        upstream(&one_core(&sim, "max_in_flight = 1\nmax_wait = \"30s\"\nmax_requests_per_second = 10000"));
-    let upstream = std::sync::Arc::new(upstream);
-    let label = std::sync::Arc::from("test");
-    let first = upstream.forward_permit(CoreId(0), Class::Telemetry, &label).await.unwrap();
-    let (done, mut order) = tokio::sync::mpsc::channel(8);
-    for (class, waiting) in [(Class::Telemetry, 1), (Class::Config, 2), (Class::Tasking, 3)] {
-        let (waiter, label, done) = (upstream.clone(), label.clone(), done.clone());
-        crate::task::spawn("waiter", async move {
-            let permit = waiter.forward_permit(CoreId(0), class, &label).await.unwrap();
-            done.send(class).await.unwrap();
-            permit.succeeded(Duration::from_millis(1));
-        });
-        while upstream.status()[0].waiting < waiting {
-            tokio::task::yield_now().await;
-        }
-    }
-    first.succeeded(Duration::from_millis(1));
-    let seen = [order.recv().await, order.recv().await, order.recv().await].map(Option::unwrap);
-    assert_eq!(seen, [Class::Tasking, Class::Config, Class::Telemetry]);
-    while upstream.status()[0].in_flight > 0 {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
-async fn a_full_line_turns_away_the_newest_of_the_lowest_class() {
-    let sim = started(CoreOptions::default()).await;
-    let (upstream, _) = upstream(&one_core(&sim, "max_in_flight = 1\nmax_requests_per_second = 1"));
-    let label = std::sync::Arc::from("test");
-    let held = upstream.forward_permit(CoreId(0), Class::Tasking, &label).await.unwrap();
-    let telemetry = upstream.forward_permit(CoreId(0), Class::Telemetry, &label);
-    let tasking = async {
-        while upstream.status()[0].waiting < 1 {
-            tokio::task::yield_now().await;
-        }
-        upstream.forward_permit(CoreId(0), Class::Tasking, &label).await
-    };
-    let free = async {
-        while upstream.status()[0].waiting < 1 {
-            tokio::task::yield_now().await;
-        }
-        tokio::task::yield_now().await;
-        held.succeeded(Duration::from_millis(1));
-    };
-    let (telemetry, tasking, ()) = tokio::join!(telemetry, tasking, free);
-    assert_eq!(telemetry.err(), Some(OriginError::Full));
-    drop(tasking.unwrap());
-}
-
-#[tokio::test]
-async fn a_caller_who_leaves_gives_the_place_back() {
-    let sim = started(CoreOptions::default()).await;
-    let (upstream, _) = upstream(&one_core(&sim, "max_in_flight = 1"));
-    sim.script(Behaviour::Hang).unwrap();
-    assert!(tokio::time::timeout(Duration::from_millis(50), upstream.send(get("/v1/echo"))).await.is_err());
-    assert_eq!(upstream.status()[0].in_flight, 0);
-    sim.script(Behaviour::Up).unwrap();
-    assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ pub(super) struct Turnstile {
     freed: Notify,
     clock: Clock,
     gauges: Gauges,
+    core: String,
 }
 
 /// The right to send one request to a core. It tells the gate what came of it; dropped without a word, the request counts as
@@ -76,8 +77,13 @@ impl Turnstile {
             max_waiting: max_waiting(core),
             calling: false,
         };
-        let turnstile =
-            Self { line: Mutex::new(line), freed: Notify::new(), clock, gauges: Gauges::new(metrics, &core.name) };
+        let turnstile = Self {
+            line: Mutex::new(line),
+            freed: Notify::new(),
+            clock,
+            gauges: Gauges::new(metrics, &core.name),
+            core: core.name.clone(),
+        };
         turnstile.gauges.show(&turnstile.line.lock().gate, clock.now());
         Arc::new(turnstile)
     }
@@ -221,10 +227,26 @@ impl Turnstile {
     fn give_back(&self, ticket: Ticket, attempt: Attempt) {
         let mut line = self.line.lock();
         let now = self.clock.now();
+        let before = line.gate.breaker(now);
         line.gate.on_result(ticket, attempt, now, rand::random());
+        let after = line.gate.breaker(now);
         self.gauges.show(&line.gate, now);
         drop(line);
         self.freed.notify_one();
+        self.log_turn(before, after);
+    }
+
+    /// A line for each time that the core is given up and is back; failed probes in between say nothing new.
+    fn log_turn(&self, before: BreakerState, after: BreakerState) {
+        match (before, after) {
+            (BreakerState::Closed, BreakerState::Open) => {
+                tracing::warn!(core = %self.core, "the core fails or asks for rest: its breaker is open");
+            }
+            (BreakerState::HalfOpen, BreakerState::Closed) => {
+                tracing::info!(core = %self.core, "the core is back: its breaker is closed, the ramp begins");
+            }
+            _ => {}
+        }
     }
 }
 
