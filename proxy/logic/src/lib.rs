@@ -7,6 +7,7 @@ pub mod admit;
 pub mod answer;
 pub mod cache;
 pub mod calm;
+pub mod delivery;
 pub mod gate;
 pub mod identity;
 pub mod key;

@@ -46,6 +46,6 @@ pub use entry::{EndReason, Entry, Upload};
 pub use files::{Append, Disk, Files, Listed};
 pub use journal::{Durability, Journal};
 pub use ledger::{Ledger, Mark, Meters};
-pub use outbox::{Outbox, Waiting};
+pub use outbox::{Content, Outbox, Waiting};
 pub use plan::Plan;
 pub use recovery::{Recovered, RecoveryReport, SpoolError, recover};

@@ -11,7 +11,7 @@ use crate::files::{Append, Files};
 use crate::ledger::{Ledger, Mark};
 use crate::progress::{Fate, Note, Progress, Standing};
 
-/// The outbox of one stream. All calls but the first four read or write files.
+/// The outbox of one stream. Calls that return an [`io::Result`] read or write files.
 ///
 /// A batch leaves it by exactly one of [`Self::deliver`], [`Self::bury`] and [`Self::halve`], each of which is noted durably before the
 /// file goes. A call that fails has changed nothing that counts and may be made again.
@@ -55,6 +55,19 @@ impl Waiting {
     }
 }
 
+/// What waits in an outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Batches.
+    pub batches: usize,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// What is in them.
+    pub counts: Counts,
+    /// When the oldest was sealed: milliseconds since 1970.
+    pub oldest: Option<u64>,
+}
+
 const EXTENSION: &str = "batch";
 
 impl<F: Files> Outbox<F> {
@@ -63,13 +76,31 @@ impl<F: Files> Outbox<F> {
         self.state.lock().waiting.values().cloned().collect()
     }
 
-    /// How many wait, the bytes of their files, what is in them, and when the oldest was sealed.
-    pub fn content(&self) -> (usize, u64, Counts, Option<u64>) {
+    /// The newest batch that waits and is not among those to skip.
+    pub fn newest(&self, skip: impl Fn(&str) -> bool) -> Option<Waiting> {
         let state = self.state.lock();
-        let mut counts = Counts::default();
-        state.waiting.values().for_each(|waiting| counts += waiting.meta.counts);
-        let oldest = state.waiting.values().map(|waiting| waiting.meta.sealed_at).min();
-        (state.waiting.len(), state.bytes, counts, oldest)
+        state.waiting.iter().rev().find(|(name, _)| !skip(name)).map(|(_, waiting)| waiting.clone())
+    }
+
+    /// The batch of that name, if it waits.
+    pub fn find(&self, name: &str) -> Option<Waiting> {
+        self.state.lock().waiting.get(name).cloned()
+    }
+
+    /// Bytes of the files of all batches that wait.
+    pub fn bytes(&self) -> u64 {
+        self.state.lock().bytes
+    }
+
+    /// What waits, and what came in and what became of it, at one moment.
+    pub fn balance(&self) -> (Content, Ledger) {
+        let state = self.state.lock();
+        let mut content = Content { batches: state.waiting.len(), bytes: state.bytes, ..Content::default() };
+        for waiting in state.waiting.values() {
+            content.counts += waiting.meta.counts;
+            content.oldest = content.oldest.into_iter().chain([waiting.meta.sealed_at]).min();
+        }
+        (content, state.ledger)
     }
 
     /// What came in and what became of it.

@@ -225,7 +225,7 @@ impl Node {
         self.deliver().unwrap();
         let ledger = self.spool.outbox.ledger();
         let meters = self.spool.journal.meters();
-        assert_eq!(self.spool.outbox.content().0, 0);
+        assert_eq!(self.spool.outbox.balance().0, Content::default());
         assert_eq!(self.spool.emitter.keys(), 0);
         assert_eq!(meters.imbalance(), 0);
         assert_eq!((ledger.accepted, ledger.emitted), (meters.accepted(), ledger.delivered));
