@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod aggregate;
 pub mod app;
 pub mod cache;
 pub mod check;

@@ -1,0 +1,122 @@
+//! An agent's upload: read, kept, answered.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use weir_batch::{Encoding, Framing, Reason, Upload, UploadError, UploadLimits};
+use weir_config::Action;
+use weir_logic::retry::{agent_hash, retry_after};
+use weir_logic::{Answer, Call, Outcome, Refusal};
+
+use super::Aggregate;
+use super::pipeline::{Pipeline, Unkept};
+
+/// Packed bodies past this size are unpacked on a thread for blocking work, so that they do not hold up other agents.
+const INLINE_BYTES: usize = 64 * 1024;
+
+/// What an agent is told to wait when its upload cannot be kept: from here to twice of it.
+const REST: Duration = Duration::from_secs(5);
+
+impl Aggregate {
+    /// Answers an upload on a route whose action is `aggregate`: 202 once its records are kept, with those refused by index; 400, 413 or
+    /// 415 when there is nothing to keep; 503 when they cannot be kept.
+    pub async fn handle(&self, call: &Call<'_>) -> Answer {
+        let streams = self.streams.load_full();
+        let Action::Aggregate(route) = &call.route.action else {
+            return refuse(call, Refusal::UnknownRoute, "not an upload route");
+        };
+        let Some(pipeline) = streams.by_name.get(&route.stream) else {
+            return refuse(call, Refusal::SpoolUnavailable, "no such stream");
+        };
+        let answer = take(pipeline, call, streams.limits).await;
+        let result = match answer.outcome {
+            Outcome::Accepted => "accepted",
+            Outcome::Shed => "unavailable",
+            _ => "refused",
+        };
+        self.context.metrics.uploads.with_label_values(&[pipeline.name(), result]).inc();
+        answer
+    }
+}
+
+async fn take(pipeline: &Pipeline, call: &Call<'_>, limits: UploadLimits) -> Answer {
+    // Before the work of unpacking: a node that can keep nothing says so cheaply.
+    if let Err(unkept) = pipeline.has_room() {
+        return unavailable(call, unkept);
+    }
+    let mut upload = match parse(call, limits).await {
+        Ok(upload) => upload,
+        Err(refusal) => return refusal,
+    };
+    count_refused(pipeline, &upload);
+    let report = Bytes::from(upload.report());
+    if upload.accepted == 0 {
+        let status = if upload.refused.is_empty() { 202 } else { 400 };
+        let outcome = if upload.refused.is_empty() { Outcome::Accepted } else { Outcome::Refused };
+        return answer(status, report, outcome);
+    }
+    let lines = Bytes::from(std::mem::take(&mut upload.lines));
+    match pipeline.keep(call.identity, upload.accepted, lines).await {
+        Ok(()) => answer(202, report, Outcome::Accepted),
+        Err(unkept) => unavailable(call, unkept),
+    }
+}
+
+async fn parse(call: &Call<'_>, limits: UploadLimits) -> Result<Upload, Answer> {
+    let headers = call.request.headers;
+    let mut encodings = headers.values("content-encoding");
+    let (first, second) = (encodings.next(), encodings.next());
+    let first = first.map(|value| std::str::from_utf8(value).unwrap_or("?"));
+    let encoding = match (Encoding::from_header(first), second) {
+        (Ok(encoding), None) => encoding,
+        _ => return Err(refuse(call, Refusal::UnsupportedEncoding, "the encoding is none of gzip, zstd, lz4")),
+    };
+    let framing = Framing::from_content_type(headers.text("content-type"));
+    let body = call.request.body;
+    let parsed = if encoding == Encoding::Identity || body.len() <= INLINE_BYTES {
+        Upload::parse(body, encoding, framing, &limits)
+    } else {
+        let body = body.to_vec();
+        let parsing = tokio::task::spawn_blocking(move || Upload::parse(&body, encoding, framing, &limits));
+        parsing.await.map_err(|_| refuse(call, Refusal::Overloaded, "the upload could not be read"))?
+    };
+    parsed.map_err(|error| refuse(call, refusal(&error), &error.to_string()))
+}
+
+fn refusal(error: &UploadError) -> Refusal {
+    if error.status() == 413 { Refusal::BodyTooLarge } else { Refusal::BadBody }
+}
+
+fn count_refused(pipeline: &Pipeline, upload: &Upload) {
+    for refusal in &upload.refused {
+        let reason = match refusal.reason {
+            Reason::NotJson => "not_json",
+            Reason::NotAnObject => "not_an_object",
+            Reason::NotUtf8 => "not_utf8",
+            Reason::TooLong => "too_long",
+            Reason::TooDeep => "too_deep",
+        };
+        pipeline.metrics().records_refused.with_label_values(&[pipeline.name(), reason]).inc();
+    }
+}
+
+fn unavailable(call: &Call<'_>, unkept: Unkept) -> Answer {
+    match unkept {
+        Unkept::Stopping => refuse(call, Refusal::Stopping, "the node is about to stop"),
+        Unkept::Queue => refuse(call, Refusal::SpoolUnavailable, "too many uploads are waiting"),
+        Unkept::Journal => refuse(call, Refusal::SpoolUnavailable, "the journal is full"),
+        Unkept::Outbox => refuse(call, Refusal::SpoolUnavailable, "the outbox is full"),
+        Unkept::Disk => refuse(call, Refusal::SpoolUnavailable, "the upload could not be written"),
+    }
+}
+
+fn refuse(call: &Call<'_>, refusal: Refusal, detail: &str) -> Answer {
+    refusal.answer(detail, retry_after(agent_hash(call.identity, rand::random()), REST))
+}
+
+fn answer(status: u16, report: Bytes, outcome: Outcome) -> Answer {
+    let mut answer = Answer::empty(status, outcome).with(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.body = report;
+    answer
+}

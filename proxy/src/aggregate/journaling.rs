@@ -1,0 +1,232 @@
+//! The journal thread: commits uploads in groups and decides when a generation is closed.
+//!
+//! While one group is written, the next one queues: that is all the batching there is, and an idle node answers after one `fsync`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prometheus::Histogram;
+use tokio::sync::oneshot;
+use weir_logic::Millis;
+use weir_logic::merge::ShardWindow;
+use weir_spool::{Disk, EndReason, Journal, Step};
+
+use super::plan::Settings;
+use crate::clock::Clock;
+
+/// What the journal thread is told.
+pub(super) enum Command {
+    /// Keep these records and say when they are kept.
+    Keep(Kept),
+    /// Look at [`Wishes`] again.
+    Wake,
+    /// Go on under these settings.
+    Settings(Arc<Settings>),
+    /// Close what is open and end.
+    Stop,
+}
+
+/// An upload to keep.
+pub(super) struct Kept {
+    pub(super) tenant: Option<String>,
+    pub(super) agent: Option<String>,
+    pub(super) records: u32,
+    pub(super) lines: Bytes,
+    /// Told once the records are kept; dropped when they cannot be.
+    pub(super) done: oneshot::Sender<()>,
+}
+
+/// What the merge thread wants of the journal thread.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    /// When a generation ought to be closed though nothing arrives: milliseconds since 1970, 0 for never.
+    due: AtomicU64,
+    /// A shard to flush early.
+    flush: Mutex<Option<ShardWindow>>,
+}
+
+impl Wishes {
+    /// Sets when a generation ought to be closed; gives whether that is earlier than was wished before.
+    pub(super) fn wish_end(&self, due: Option<Millis>) -> bool {
+        let due = due.map_or(0, |due| due.0.max(1));
+        let before = self.due.swap(due, Ordering::AcqRel);
+        due != 0 && (before == 0 || due < before)
+    }
+
+    pub(super) fn wish_flush(&self, which: ShardWindow) {
+        *self.flush.lock() = Some(which);
+    }
+
+    fn due(&self) -> Option<Millis> {
+        Some(self.due.load(Ordering::Acquire)).filter(|due| *due != 0).map(Millis)
+    }
+
+    fn take_flush(&self) -> Option<ShardWindow> {
+        self.flush.lock().take()
+    }
+}
+
+/// The journal thread's state.
+pub(super) struct Journaling {
+    pub(super) journal: Journal<Disk>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) merging: SyncSender<Vec<Step>>,
+    pub(super) wishes: Arc<Wishes>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) clock: Clock,
+    pub(super) commit_seconds: Histogram,
+    /// Not before this time is a generation closed that could not be closed just now.
+    pub(super) rest_until: Millis,
+    pub(super) stream: String,
+}
+
+/// The merge thread has ended: nothing can be kept any more.
+struct MergingEnded;
+
+/// Bytes of records in one group commit, at most, but for the last upload in it.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// The wait after the disk has refused to close a generation.
+const REST: Duration = Duration::from_secs(1);
+
+impl Journaling {
+    /// Runs until it is told to stop, or the merge thread has ended.
+    pub(super) fn run(mut self) {
+        let mut going = self.replan(Arc::clone(&self.settings)).map(|()| true);
+        while let Ok(true) = going {
+            going = self.turn();
+        }
+    }
+
+    /// One turn: wait for work or for a deadline, then do all of it. Gives whether to go on.
+    fn turn(&mut self) -> Result<bool, MergingEnded> {
+        let first = match self.wait() {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Command::Stop),
+        };
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        let mut next = first;
+        let mut stop = false;
+        while let Some(command) = next.take() {
+            match command {
+                Command::Keep(kept) => {
+                    bytes += kept.lines.len();
+                    group.push(kept);
+                }
+                Command::Wake => {}
+                Command::Settings(settings) => {
+                    self.commit(std::mem::take(&mut group))?;
+                    self.replan(settings)?;
+                }
+                Command::Stop => stop = true,
+            }
+            if stop || bytes >= GROUP_BYTES {
+                break;
+            }
+            next = self.commands.try_recv().ok();
+        }
+        self.commit(group)?;
+        if stop {
+            if self.journal.open_since().is_some() {
+                self.seal(EndReason::Stop)?;
+            }
+            return Ok(false);
+        }
+        self.seal_if_due()?;
+        Ok(true)
+    }
+
+    fn wait(&self) -> Result<Command, RecvTimeoutError> {
+        match self.deadline() {
+            Some(deadline) => self.commands.recv_timeout(deadline.since(self.clock.now())),
+            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// When the open generation must be closed, or one with nothing in it.
+    fn deadline(&self) -> Option<Millis> {
+        let age = self.journal.open_since().map(|since| since.after(self.settings.max_age));
+        age.into_iter().chain(self.wishes.due()).min().map(|deadline| deadline.max(self.rest_until))
+    }
+
+    fn commit(&mut self, group: Vec<Kept>) -> Result<(), MergingEnded> {
+        let now = self.clock.now();
+        if let Some(which) = self.wishes.take_flush() {
+            self.journal.push_flush(now, which);
+        }
+        let mut waiters = Vec::with_capacity(group.len());
+        for kept in group {
+            self.journal.push(now, kept.tenant, kept.agent, kept.records, kept.lines);
+            waiters.push(kept.done);
+        }
+        let started = self.clock.elapsed();
+        match self.journal.commit() {
+            Ok(steps) if steps.is_empty() => Ok(()),
+            Ok(steps) => {
+                self.commit_seconds.observe((self.clock.elapsed() - started).as_secs_f64());
+                // An agent that has gone does not hear that its records are kept; they are.
+                waiters.into_iter().for_each(|done| done.send(()).unwrap_or(()));
+                self.hand_on(steps)
+            }
+            Err(error) => {
+                // The waiters are dropped, which tells each agent to come back.
+                tracing::error!(stream = self.stream, %error, uploads = waiters.len(), "the journal cannot be written");
+                Ok(())
+            }
+        }
+    }
+
+    fn seal_if_due(&mut self) -> Result<(), MergingEnded> {
+        if let Some(reason) = self.journal.is_full() {
+            return self.seal(reason);
+        }
+        let now = self.clock.now();
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return Ok(());
+        }
+        let due = self.wishes.due().is_some_and(|due| due <= now);
+        self.seal(if due { EndReason::Due } else { EndReason::Age })
+    }
+
+    fn seal(&mut self, reason: EndReason) -> Result<(), MergingEnded> {
+        let now = self.clock.now();
+        // The wish is granted; the merge thread wishes anew once it has seen the end.
+        self.wishes.wish_end(None);
+        match self.journal.seal(now, reason) {
+            Ok(steps) => self.hand_on(steps),
+            Err(error) => {
+                tracing::error!(stream = self.stream, %error, "a generation cannot be closed");
+                self.rest_until = now.after(REST);
+                self.wishes.wish_end(Some(self.rest_until));
+                Ok(())
+            }
+        }
+    }
+
+    fn replan(&mut self, settings: Arc<Settings>) -> Result<(), MergingEnded> {
+        let steps = self.adopt(settings);
+        if steps.is_empty() { Ok(()) } else { self.hand_on(steps) }
+    }
+
+    /// Goes on under other settings and gives the steps of the change. Settings whose plan cannot be put in force take effect but for
+    /// the plan, with a word in the log.
+    fn adopt(&mut self, settings: Arc<Settings>) -> Vec<Step> {
+        self.settings = settings;
+        self.journal.set_durability(self.settings.durability);
+        let Some(plan) = self.settings.plan.clone() else { return Vec::new() };
+        self.journal.replan(self.clock.now(), plan).unwrap_or_else(|error| {
+            tracing::error!(stream = self.stream, %error, "the new plan cannot be written down: the old one stays");
+            Vec::new()
+        })
+    }
+
+    fn hand_on(&self, steps: Vec<Step>) -> Result<(), MergingEnded> {
+        self.merging.send(steps).map_err(|_| MergingEnded)
+    }
+}

@@ -1,0 +1,104 @@
+//! The state of one stream, and its ledger.
+
+use serde::Serialize;
+use weir_logic::Millis;
+use weir_spool::{Meters, Outbox};
+
+use crate::metrics::Metrics;
+
+/// A stream as operators see it, in `/status`. Counts are since its spool was made, across restarts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StreamStatus {
+    /// The stream's name.
+    pub stream: String,
+    /// Whether it takes no uploads until a restart.
+    pub broken: bool,
+    /// What became of every record.
+    pub ledger: LedgerStatus,
+    /// Bytes of journal on disk.
+    pub journal_bytes: u64,
+    /// Keys held in open windows.
+    pub merge_keys: u64,
+    /// Batches not yet accepted by the core.
+    pub outbox_batches: u64,
+    /// Bytes of these.
+    pub outbox_bytes: u64,
+    /// Age of the oldest of these in seconds; 0 when there is none.
+    pub outbox_oldest_seconds: u64,
+    /// What the last attempt to deliver gave: `accepted`, a status, or why there was none; empty before the first.
+    pub last_delivery: String,
+}
+
+/// The ledger of a stream: `accepted` is the sum of the others but `difference`, which is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LedgerStatus {
+    /// Records acknowledged to agents.
+    pub accepted: u64,
+    /// Records that the core has accepted as rows of their own.
+    pub forwarded: u64,
+    /// Records that the core has accepted in a repeat's count.
+    pub merged: u64,
+    /// Records in the journal only.
+    pub in_journal: u64,
+    /// Records in batches that wait.
+    pub in_outbox: u64,
+    /// Records in dead letters.
+    pub dead_lettered: u64,
+    /// Records given up for their age. None are, as yet.
+    pub expired: u64,
+    /// Records that are in none of these, by two countings that share nothing: of each generation, what went in against what came
+    /// out; of the outbox, what was written against what is there.
+    pub difference: i64,
+}
+
+impl LedgerStatus {
+    /// The ledger now.
+    pub(super) fn read(outbox: &Outbox<weir_spool::Disk>, meters: &Meters) -> Self {
+        let (content, ledger) = outbox.balance();
+        let accepted = meters.accepted().max(ledger.accepted);
+        let left = ledger.delivered.records + ledger.buried.records + content.counts.records;
+        Self {
+            accepted,
+            forwarded: ledger.delivered.records - ledger.delivered.merged,
+            merged: ledger.delivered.merged,
+            in_journal: accepted - ledger.emitted.records.min(accepted),
+            in_outbox: content.counts.records,
+            dead_lettered: ledger.buried.records,
+            expired: 0,
+            difference: meters.imbalance() + (ledger.emitted.records.cast_signed() - left.cast_signed()),
+        }
+    }
+}
+
+impl StreamStatus {
+    pub(super) fn age(oldest: Option<u64>, now: Millis) -> u64 {
+        oldest.map_or(0, |oldest| now.since(Millis(oldest)).as_secs())
+    }
+
+    /// Writes the gauges, and raises the ledger's counters to what they must show. The counters start at the ledger's values, not at
+    /// zero, so that their balance holds across restarts.
+    pub(super) fn export(&self, metrics: &Metrics) {
+        let stream = [self.stream.as_str()];
+        let ledger = &self.ledger;
+        for (counters, value) in [
+            (&metrics.records_accepted, ledger.accepted),
+            (&metrics.records_forwarded, ledger.forwarded),
+            (&metrics.records_merged, ledger.merged),
+        ] {
+            let counter = counters.with_label_values(&stream);
+            counter.inc_by(value.saturating_sub(counter.get()));
+        }
+        let dead = metrics.records_discarded.with_label_values(&[self.stream.as_str(), "dead_letter"]);
+        dead.inc_by(ledger.dead_lettered.saturating_sub(dead.get()));
+        for (gauges, value) in [
+            (&metrics.records_held, ledger.in_journal + ledger.in_outbox),
+            (&metrics.journal_bytes, self.journal_bytes),
+            (&metrics.merge_keys, self.merge_keys),
+            (&metrics.outbox_batches, self.outbox_batches),
+            (&metrics.outbox_bytes, self.outbox_bytes),
+            (&metrics.outbox_oldest, self.outbox_oldest_seconds),
+        ] {
+            gauges.with_label_values(&stream).set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+}

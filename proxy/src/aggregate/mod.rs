@@ -1,0 +1,182 @@
+//! Uploads: taken in, kept, merged, packed, delivered.
+//!
+//! One pipeline for each stream, and nothing shared between them but the machine: a stream whose disk or core fails leaves the others alone.
+//! ```text
+//!  handle ── bounded queue ──> journal thread ── bounded queue ──> merge thread ──> outbox ──> sender task ──> core
+//!    ^                            | write, one fsync for all
+//!    └──── 202 once it is kept ───┘ that has queued meanwhile
+//! ```
+//! - `intake` reads an agent's request and answers it;
+//! - `journaling` commits in groups and decides when a generation is closed;
+//! - `merging` turns committed entries into batches in the outbox;
+//! - `sender` delivers batches, newest first, and gives none up that the core might take;
+//! - `pipeline` puts the four together for one stream, `plan` reads the configuration for them, `ledger` adds up.
+//!
+//! What is on disk and why it survives a crash is told in [`weir_spool`]. A stage that cannot go on makes the one before it wait, until the
+//! first queue is full and agents are told to come back: nothing is dropped on the way.
+//!
+//! Not here: who the agent is, admission, the core's gate.
+
+mod intake;
+mod journaling;
+mod ledger;
+mod merging;
+mod pipeline;
+mod plan;
+mod sender;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use weir_batch::UploadLimits;
+use weir_config::Config;
+use weir_spool::SpoolError;
+
+pub use self::ledger::{LedgerStatus, StreamStatus};
+use self::pipeline::Pipeline;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::upstream::Origin;
+
+/// All streams of the node.
+///
+/// Memory: for each stream its open windows (`max_keys`), `max_queued_uploads` uploads, a few groups of uploads between the threads, and
+/// `max_in_flight` batches.
+pub struct Aggregate {
+    context: Context,
+    streams: ArcSwap<Streams>,
+    /// Reloads are one at a time.
+    reloading: Mutex<()>,
+}
+
+/// What every pipeline needs of the node.
+#[derive(Clone)]
+pub(crate) struct Context {
+    root: PathBuf,
+    edge: Arc<str>,
+    origin: Arc<dyn Origin>,
+    metrics: Metrics,
+    clock: Clock,
+    runtime: Handle,
+}
+
+struct Streams {
+    by_name: BTreeMap<String, Arc<Pipeline>>,
+    limits: UploadLimits,
+}
+
+/// Why a stream cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream {stream:?} cannot be started: {cause}")]
+pub struct AggregateError {
+    /// The stream.
+    pub stream: String,
+    /// Why.
+    pub cause: StartError,
+}
+
+/// What keeps a stream from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its spool cannot be opened.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A thread cannot be started.
+    #[error("no thread can be started: {0}")]
+    Thread(std::io::Error),
+}
+
+impl Aggregate {
+    /// Opens every stream's spool below `config.edge.data_dir`, replays it, and starts delivering what waits. A spool whose stream is no
+    /// longer configured is emptied under the plan it was written with. Must be called on a runtime, which carries the senders. Takes as
+    /// long as reading the journals does.
+    ///
+    /// # Errors
+    /// When a spool cannot be opened.
+    pub fn start(
+        config: &Config,
+        edge: &str,
+        origin: Arc<dyn Origin>,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Result<Self, AggregateError> {
+        let root = config.edge.data_dir.join("spool");
+        let context = Context { root, edge: Arc::from(edge), origin, metrics, clock, runtime: Handle::current() };
+        let mut by_name = BTreeMap::new();
+        for stream in &config.streams {
+            by_name.insert(stream.name.clone(), Pipeline::start(&context, config, stream)?);
+        }
+        for name in abandoned(&context.root, &by_name) {
+            match Pipeline::start_abandoned(&context, config, &name) {
+                Ok(pipeline) => {
+                    tracing::info!(stream = name, "emptying the spool of a stream that is not configured");
+                    by_name.insert(name, pipeline);
+                }
+                Err(error) => tracing::warn!(stream = name, %error, "a spool without a stream is left alone"),
+            }
+        }
+        let streams = ArcSwap::from_pointee(Streams { by_name, limits: plan::upload_limits(config) });
+        Ok(Self { context, streams, reloading: Mutex::new(()) })
+    }
+
+    /// Puts another configuration in force: new streams start, changed ones close what they have open and go on under the new plan,
+    /// streams that are gone go on delivering what they hold. Fails whole, before anything has changed. Blocks while spools are opened.
+    ///
+    /// # Errors
+    /// When the spool of a new stream cannot be opened.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), AggregateError> {
+        let _one_at_a_time = self.reloading.lock();
+        let current = self.streams.load_full();
+        let mut by_name = current.by_name.clone();
+        for stream in config.streams.iter().filter(|stream| !current.by_name.contains_key(&stream.name)) {
+            by_name.insert(stream.name.clone(), Pipeline::start(&self.context, config, stream)?);
+        }
+        for (name, pipeline) in &current.by_name {
+            pipeline.reconfigure(config, config.stream(name));
+        }
+        self.streams.store(Arc::new(Streams { by_name, limits: plan::upload_limits(config) }));
+        Ok(())
+    }
+
+    /// Takes no more uploads, closes what is open, and delivers for at most `within`; what the core has not taken by then waits in the
+    /// outboxes for the next start. Gives whether everything was closed in time and the outboxes are empty.
+    pub async fn stop(&self, within: Duration) -> bool {
+        let streams = self.streams.load_full();
+        let all = streams.by_name.values().map(|pipeline| pipeline.stop());
+        let stopped = tokio::time::timeout(within, futures::future::join_all(all)).await;
+        streams.by_name.values().for_each(|pipeline| pipeline.abort());
+        stopped.is_ok_and(|clean| clean.into_iter().all(|clean| clean))
+    }
+
+    /// The state of every stream, for `/status`.
+    pub fn status(&self) -> Vec<StreamStatus> {
+        self.streams.load().by_name.values().map(|pipeline| pipeline.status()).collect()
+    }
+
+    /// Brings the streams' gauges and ledger counters up to date: to be called before metrics are rendered. All ledger metrics of a
+    /// stream are from one moment, so that they add up in every scrape.
+    pub fn refresh_metrics(&self) {
+        for status in self.status() {
+            status.export(&self.context.metrics);
+        }
+    }
+
+    /// Whether a stream can take no uploads until the node is restarted.
+    pub fn is_broken(&self) -> bool {
+        self.streams.load().by_name.values().any(|pipeline| pipeline.is_broken())
+    }
+}
+
+/// The spools on disk that no stream owns.
+fn abandoned(root: &std::path::Path, owned: &BTreeMap<String, Arc<Pipeline>>) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| !owned.contains_key(name)).collect()
+}

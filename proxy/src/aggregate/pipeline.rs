@@ -1,0 +1,266 @@
+//! One stream's four stages, put together.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::Builder;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+use weir_config::{Config, Stream};
+use weir_logic::{Identity, Millis};
+use weir_spool::{Disk, Meters, Outbox, Recovered, RecoveryReport, recover};
+
+use super::journaling::{Command, Journaling, Kept, Wishes};
+use super::ledger::{LedgerStatus, StreamStatus};
+use super::merging::{MergeState, Merging, Recall};
+use super::plan::Settings;
+use super::sender::{self, Sender};
+use super::{AggregateError, Context, StartError};
+use crate::metrics::Metrics;
+use crate::task;
+
+/// One stream. Its threads and its sender live until [`Pipeline::stop`] or [`Pipeline::abort`].
+pub(super) struct Pipeline {
+    name: String,
+    settings: Arc<ArcSwap<Settings>>,
+    commands: SyncSender<Command>,
+    outbox: Arc<Outbox<Disk>>,
+    meters: Arc<Meters>,
+    merge: Arc<MergeState>,
+    delivery: Arc<sender::Report>,
+    recall: Arc<Recall>,
+    arrived: Arc<Notify>,
+    stopping: AtomicBool,
+    stopped: Mutex<Option<oneshot::Receiver<bool>>>,
+    sending: AbortHandle,
+    context: Context,
+}
+
+/// Why an upload could not be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unkept {
+    /// The node is about to stop.
+    Stopping,
+    /// Too many uploads wait for the journal.
+    Queue,
+    /// The journal is at its bound.
+    Journal,
+    /// The outbox is at its bound.
+    Outbox,
+    /// The journal could not be written.
+    Disk,
+}
+
+/// Groups of steps between the journal thread and the merge thread.
+const GROUPS: usize = 8;
+
+impl Pipeline {
+    /// Opens the spool of a configured stream and starts its stages.
+    pub(super) fn start(context: &Context, config: &Config, stream: &Stream) -> Result<Arc<Self>, AggregateError> {
+        let settings = Settings::new(config, stream, &context.edge);
+        Self::launch(context, &stream.name, settings, stream.spool.max_queued_uploads)
+            .map_err(|cause| AggregateError { stream: stream.name.clone(), cause })
+    }
+
+    /// Opens the spool of a stream that is no longer configured, to empty it.
+    pub(super) fn start_abandoned(context: &Context, config: &Config, name: &str) -> Result<Arc<Self>, AggregateError> {
+        Self::launch(context, name, Settings::abandoned(config), 1)
+            .map_err(|cause| AggregateError { stream: name.to_owned(), cause })
+    }
+
+    fn launch(context: &Context, name: &str, settings: Settings, queue: usize) -> Result<Arc<Self>, StartError> {
+        let root = context.root.join(name);
+        let Recovered { journal, emitter, outbox, report } =
+            recover(Disk, &root, settings.plan.clone(), context.clock.now())?;
+        note_damage(&context.metrics, name, &root, &report);
+        let meters = Arc::clone(journal.meters());
+        let (commands, received) = sync_channel(queue.max(1));
+        let (steps, committed) = sync_channel(GROUPS);
+        let wishes = Arc::new(Wishes::default());
+        let merge = Arc::new(MergeState::default());
+        let recall = Arc::new(Recall::default());
+        let arrived = Arc::new(Notify::new());
+        let settings = Arc::new(settings);
+        let journaling = Journaling {
+            journal,
+            commands: received,
+            merging: steps,
+            wishes: Arc::clone(&wishes),
+            settings: Arc::clone(&settings),
+            clock: context.clock,
+            commit_seconds: context.metrics.journal_commit.with_label_values(&[name]),
+            rest_until: Millis::default(),
+            stream: name.to_owned(),
+        };
+        let merging = Merging {
+            emitter,
+            steps: committed,
+            journaling: commands.clone(),
+            wishes,
+            state: Arc::clone(&merge),
+            arrived: Arc::clone(&arrived),
+            recall: Arc::clone(&recall),
+            metrics: context.metrics.clone(),
+            stream: name.to_owned(),
+            flushing: None,
+        };
+        start_threads(name, journaling, merging)?;
+        let settings = Arc::new(ArcSwap::new(settings));
+        let (sender, delivery) = Sender::new(context, name, &settings, &outbox, &merge, &arrived);
+        let (sending, stopped) = start_sender(context, sender);
+        Ok(Arc::new(Self {
+            name: name.to_owned(),
+            settings,
+            commands,
+            outbox,
+            meters,
+            merge,
+            delivery,
+            recall,
+            arrived,
+            stopping: AtomicBool::new(false),
+            stopped: Mutex::new(Some(stopped)),
+            sending,
+            context: context.clone(),
+        }))
+    }
+
+    /// The stream's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The node's metrics.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.context.metrics
+    }
+
+    /// Whether an upload could be kept now.
+    pub(super) fn has_room(&self) -> Result<(), Unkept> {
+        let settings = self.settings.load();
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(Unkept::Stopping);
+        }
+        if self.is_broken() {
+            return Err(Unkept::Disk);
+        }
+        if self.meters.journal_bytes() >= settings.max_journal_bytes {
+            return Err(Unkept::Journal);
+        }
+        if self.outbox.bytes() >= settings.max_outbox_bytes {
+            return Err(Unkept::Outbox);
+        }
+        Ok(())
+    }
+
+    /// Keeps the records of one upload; returns once they are as durable as the stream promises. Should the caller go away meanwhile,
+    /// they are kept all the same.
+    pub(super) async fn keep(&self, identity: &Identity, records: usize, lines: Bytes) -> Result<(), Unkept> {
+        self.has_room()?;
+        let (done, kept) = oneshot::channel();
+        let command = Command::Keep(Kept {
+            tenant: identity.tenant.as_ref().map(|tenant| tenant.as_str().to_owned()),
+            agent: identity.agent.as_ref().map(|agent| agent.as_str().to_owned()),
+            records: u32::try_from(records).unwrap_or(u32::MAX),
+            lines,
+            done,
+        });
+        match self.commands.try_send(command) {
+            Ok(()) => kept.await.map_err(|_| Unkept::Disk),
+            Err(TrySendError::Full(_)) => Err(Unkept::Queue),
+            Err(TrySendError::Disconnected(_)) => Err(Unkept::Disk),
+        }
+    }
+
+    /// Goes on under another configuration; `None` when the stream is gone from it. Waits while the journal's queue is full.
+    pub(super) fn reconfigure(&self, config: &Config, stream: Option<&Stream>) {
+        let settings = match stream {
+            Some(stream) => Settings::new(config, stream, &self.context.edge),
+            None => Settings::abandoned(config),
+        };
+        let settings = Arc::new(settings);
+        self.settings.store(Arc::clone(&settings));
+        // A journal thread that has ended takes no settings; `is_broken` tells of it.
+        self.commands.send(Command::Settings(settings)).unwrap_or(());
+        self.arrived.notify_one();
+    }
+
+    /// Takes no more uploads, closes what is open and waits until the outbox is empty. Gives whether it came to that.
+    pub(super) async fn stop(&self) -> bool {
+        self.stopping.store(true, Ordering::Release);
+        let commands = self.commands.clone();
+        // The queue may be full, and the journal thread may wait for a disk: not on this thread.
+        let told = tokio::task::spawn_blocking(move || commands.send(Command::Stop).is_ok());
+        let stopped = self.stopped.lock().take();
+        let Some(stopped) = stopped else { return false };
+        self.delivery.leave_when_empty();
+        self.arrived.notify_one();
+        told.await.unwrap_or(false) && stopped.await.unwrap_or(false)
+    }
+
+    /// Ends the sender and calls the merge thread away from a disk that fails.
+    pub(super) fn abort(&self) {
+        self.recall.call();
+        self.sending.abort();
+    }
+
+    /// Whether no upload will be taken until a restart.
+    pub(super) fn is_broken(&self) -> bool {
+        self.merge.broken.load(Ordering::Acquire)
+    }
+
+    /// The state for operators.
+    pub(super) fn status(&self) -> StreamStatus {
+        let content = self.outbox.balance().0;
+        StreamStatus {
+            stream: self.name.clone(),
+            broken: self.is_broken(),
+            ledger: LedgerStatus::read(&self.outbox, &self.meters),
+            journal_bytes: self.meters.journal_bytes(),
+            merge_keys: self.merge.keys.load(Ordering::Relaxed) as u64,
+            outbox_batches: content.batches as u64,
+            outbox_bytes: content.bytes,
+            outbox_oldest_seconds: StreamStatus::age(content.oldest, self.context.clock.now()),
+            last_delivery: self.delivery.last(),
+        }
+    }
+}
+
+fn start_threads(stream: &str, journaling: Journaling, merging: Merging) -> Result<(), StartError> {
+    let thread = |role: &str| Builder::new().name(format!("{role}-{stream}"));
+    thread("merge").spawn(|| merging.run()).map_err(StartError::Thread)?;
+    thread("journal").spawn(|| journaling.run()).map_err(StartError::Thread)?;
+    Ok(())
+}
+
+/// Starts the sender; the receiver hears when it has ended because nothing was left.
+fn start_sender(context: &Context, sender: Sender) -> (AbortHandle, oneshot::Receiver<bool>) {
+    let (stopped, has_stopped) = oneshot::channel();
+    let _runtime = context.runtime.enter();
+    let sending = task::spawn("batch-sender", async move {
+        sender.run().await;
+        // Nobody waits for it when the node does not stop.
+        stopped.send(true).unwrap_or(());
+    });
+    (sending.abort_handle(), has_stopped)
+}
+
+fn note_damage(metrics: &Metrics, stream: &str, root: &Path, report: &RecoveryReport) {
+    for (kind, count) in [
+        ("torn_bytes", report.torn_bytes),
+        ("entries", report.damaged_entries as u64),
+        ("files", report.damaged_files as u64),
+    ] {
+        metrics.spool_damage.with_label_values(&[stream, kind]).inc_by(count);
+    }
+    if report.damaged_entries + report.damaged_files > 0 {
+        tracing::error!(stream, spool = %root.display(), ?report, "the spool is damaged; what could be read goes on");
+    } else if report.segments > 0 {
+        tracing::info!(stream, segments = report.segments, replayed = report.replayed, "the journal was replayed");
+    }
+}

@@ -1,0 +1,115 @@
+//! What the configuration says, as the pipeline's parts want it.
+
+use std::time::Duration;
+
+use weir_batch::{Compression, UploadLimits};
+use weir_config::{Config, CoreId, Mode, Stream};
+use weir_logic::merge::MergePlan;
+use weir_logic::retry::RetrySchedule;
+use weir_spool::{Durability, Plan};
+
+/// What a pipeline reads while it runs; replaced whole by a reload.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// The plan for new generations; `None` for a stream that is no longer configured.
+    pub(super) plan: Option<Plan>,
+    pub(super) durability: Durability,
+    pub(super) max_age: Duration,
+    pub(super) max_journal_bytes: u64,
+    pub(super) max_outbox_bytes: u64,
+    pub(super) schedule: RetrySchedule,
+    pub(super) max_in_flight: usize,
+    /// The cores by their names, for batches made under an earlier plan.
+    pub(super) cores: Vec<String>,
+    /// Where the stream's batches go, whatever the plan said under which they were made.
+    pub(super) destination: Option<(CoreId, String)>,
+}
+
+impl Settings {
+    /// The settings of a configured stream.
+    pub(super) fn new(config: &Config, stream: &Stream, edge: &str) -> Self {
+        Self {
+            plan: Some(plan(config, stream, edge)),
+            durability: match stream.durability {
+                weir_config::Durability::Fsync => Durability::Fsync,
+                weir_config::Durability::Os => Durability::Os,
+            },
+            max_age: stream.batch.max_age,
+            max_journal_bytes: stream.spool.max_journal_bytes.bytes(),
+            max_outbox_bytes: stream.spool.max_outbox_bytes.bytes(),
+            schedule: RetrySchedule::from(&stream.retry),
+            max_in_flight: stream.max_in_flight.max(1),
+            cores: core_names(config),
+            destination: Some((stream.core, stream.path.clone())),
+        }
+    }
+
+    /// The settings of a stream that is only emptied: nothing comes in, batches go one at a time where their plan says.
+    pub(super) fn abandoned(config: &Config) -> Self {
+        Self {
+            plan: None,
+            durability: Durability::Fsync,
+            max_age: Duration::from_secs(1),
+            max_journal_bytes: 0,
+            max_outbox_bytes: 0,
+            schedule: RetrySchedule::new(Duration::from_millis(200), Duration::from_secs(30)),
+            max_in_flight: 1,
+            cores: core_names(config),
+            destination: None,
+        }
+    }
+
+    /// Where a batch goes; `None` when the core that its plan names is no longer configured.
+    pub(super) fn destination(&self, core: &str, path: &str) -> Option<(CoreId, String)> {
+        if let Some(destination) = &self.destination {
+            return Some(destination.clone());
+        }
+        let place = self.cores.iter().position(|name| name == core)?;
+        Some((CoreId(place), path.to_owned()))
+    }
+}
+
+fn core_names(config: &Config) -> Vec<String> {
+    config.cores.iter().map(|core| core.name.clone()).collect()
+}
+
+fn plan(config: &Config, stream: &Stream, edge: &str) -> Plan {
+    let merge = match &stream.mode {
+        Mode::Raw => None,
+        Mode::Events { same, exemplars, max_exemplars, window, max_keys } => Some(MergePlan {
+            same: same.clone(),
+            exemplars: exemplars.clone(),
+            max_exemplars: *max_exemplars,
+            window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX).max(1),
+            max_keys: *max_keys,
+        }),
+    };
+    Plan {
+        edge: edge.to_owned(),
+        stream: stream.name.clone(),
+        core: config.core(stream.core).name.clone(),
+        path: stream.path.clone(),
+        merge,
+        max_batch_bytes: stream.batch.max_bytes.bytes(),
+        max_batch_rows: stream.batch.max_records.max(1) as u64,
+        compression: compression(stream.batch.compression),
+    }
+}
+
+fn compression(configured: weir_config::Compression) -> Compression {
+    match configured {
+        weir_config::Compression::Lz4 => Compression::Lz4,
+        weir_config::Compression::Zstd => Compression::Zstd,
+        weir_config::Compression::Gzip => Compression::Gzip,
+    }
+}
+
+/// The bounds of one upload.
+pub(super) fn upload_limits(config: &Config) -> UploadLimits {
+    UploadLimits {
+        max_inflated_bytes: config.limits.max_inflated_bytes.as_usize(),
+        max_records: config.limits.max_upload_records,
+        max_record_bytes: config.limits.max_record_bytes.as_usize(),
+        max_depth: config.limits.max_json_depth,
+    }
+}

@@ -1,0 +1,361 @@
+//! Streams against a scripted core, with real files and threads.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use weir_batch::Batch;
+use weir_config::{Config, MemoryEnvironment, Method, Route, parse};
+use weir_logic::{AgentId, Answer, Call, Identity, RequestView, TenantId};
+
+use super::*;
+use crate::upstream::{OriginAnswer, OriginError, OriginRequest};
+
+/// A core that keeps each batch once, by its id, and answers what it is told to.
+struct Core {
+    batches: Mutex<BTreeMap<String, String>>,
+    script: Mutex<Script>,
+    attempts: watch::Sender<u64>,
+}
+
+#[derive(Clone, Copy)]
+enum Script {
+    Status(u16),
+    /// 413 for batches of more rows.
+    AtMost(u64),
+    Down,
+    /// Accepts, but the answer is lost.
+    Mute,
+}
+
+impl Core {
+    fn new(script: Script) -> Arc<Self> {
+        Arc::new(Self { batches: Mutex::default(), script: Mutex::new(script), attempts: watch::Sender::new(0) })
+    }
+
+    fn play(&self, script: Script) {
+        *self.script.lock() = script;
+    }
+
+    fn accept(&self, request: &OriginRequest) {
+        let rows = Batch::open(&request.body).unwrap().rows(1 << 20).unwrap().into_owned();
+        let rows = String::from_utf8(rows).unwrap();
+        assert_eq!(header(request, "weir-rows"), rows.lines().count().to_string());
+        let id = header(request, "idempotency-key");
+        let known = self.batches.lock().entry(id).or_insert_with(|| rows.clone()).clone();
+        assert_eq!(known, rows);
+    }
+
+    fn rows(&self) -> Vec<serde_json::Value> {
+        let batches = self.batches.lock();
+        batches.values().flat_map(|rows| rows.lines()).map(|row| serde_json::from_str(row).unwrap()).collect()
+    }
+
+    /// Records by what the rows stand for.
+    fn records(&self) -> u64 {
+        self.rows().iter().map(|row| row["count"].as_u64().unwrap_or(1)).sum()
+    }
+
+    /// Waits until a batch that makes it true has arrived.
+    async fn until(&self, what: &str, arrived: impl Fn(&Self) -> bool) {
+        let mut attempts = self.attempts.subscribe();
+        let waiting = attempts.wait_for(|_| arrived(self));
+        let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        assert!(waited.is_ok(), "{what}: {:#?}", self.rows());
+    }
+}
+
+#[async_trait]
+impl Origin for Core {
+    async fn send(&self, request: OriginRequest) -> Result<OriginAnswer, OriginError> {
+        let script = *self.script.lock();
+        let answer = |status| OriginAnswer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        };
+        let rows: u64 = header(&request, "weir-rows").parse().unwrap();
+        let result = match script {
+            Script::Status(200) => {
+                self.accept(&request);
+                Ok(answer(200))
+            }
+            Script::Status(status) => Ok(answer(status)),
+            Script::AtMost(most) if rows > most => Ok(answer(413)),
+            Script::AtMost(_) => {
+                self.accept(&request);
+                Ok(answer(204))
+            }
+            Script::Down => Err(OriginError::Connect),
+            Script::Mute => {
+                self.accept(&request);
+                Err(OriginError::Timeout)
+            }
+        };
+        self.attempts.send_modify(|attempts| *attempts += 1);
+        result
+    }
+}
+
+fn header(request: &OriginRequest, name: &str) -> String {
+    let (_, value) = request.headers.iter().find(|(known, _)| known == name).unwrap();
+    value.to_str().unwrap().to_owned()
+}
+
+fn config(data_dir: &Path, stream: &str) -> Config {
+    let file = format!(
+        r#"
+edge = {{ region = "us-east-1", data_dir = "{}" }}
+core = {{ peers = ["core-a:443"] }}
+[[listener]]
+address = "127.0.0.1:0"
+[[route]]
+name = "events"
+match = {{ method = "POST", path = "/v1/events" }}
+class = "telemetry"
+action = "aggregate"
+stream = "process"
+[[stream]]
+name = "process"
+{stream}
+retry = {{ initial = "1ms", max = "20ms" }}
+"#,
+        data_dir.display()
+    );
+    let environment = MemoryEnvironment::new().file("weir.toml", &file);
+    parse(&environment, Path::new("weir.toml")).unwrap_or_else(|problems| panic!("{problems}")).config
+}
+
+const EVENTS: &str = r#"
+mode = "events"
+same = ["image"]
+exemplars = ["pid"]
+window = "100ms"
+batch = { max_age = "10ms" }
+"#;
+
+const RAW: &str = "mode = \"raw\"\nbatch = { max_age = \"10ms\" }";
+
+fn start(config: &Config, core: &Arc<Core>) -> Aggregate {
+    let origin: Arc<dyn Origin> = Arc::clone(core) as Arc<dyn Origin>;
+    Aggregate::start(config, "edge-1", origin, Metrics::new(), Clock::start()).unwrap()
+}
+
+async fn upload(aggregate: &Aggregate, config: &Config, body: &[u8], headers: &HeaderMap) -> Answer {
+    let route: Arc<Route> = Arc::new(config.routes[0].clone());
+    let identity = Identity { agent: AgentId::new("a-1"), tenant: TenantId::new("t-1") };
+    let request = RequestView { method: Method::Post, path: "/v1/events", query: None, host: "edge", headers, body };
+    let call = Call {
+        request,
+        route: &route,
+        parameters: &Vec::new(),
+        identity: &identity,
+        now: aggregate.context.clock.now(),
+    };
+    aggregate.handle(&call).await
+}
+
+async fn post(aggregate: &Aggregate, config: &Config, body: &str) -> (u16, String) {
+    let answer = upload(aggregate, config, body.as_bytes(), &HeaderMap::new()).await;
+    (answer.status, String::from_utf8(answer.body.to_vec()).unwrap())
+}
+
+fn ledger(aggregate: &Aggregate) -> LedgerStatus {
+    let [status] = aggregate.status().try_into().unwrap();
+    let ledger = status.ledger;
+    let sum = ledger.forwarded + ledger.merged + ledger.in_journal + ledger.in_outbox + ledger.dead_lettered;
+    assert_eq!((sum, ledger.difference), (ledger.accepted, 0), "{ledger:?}");
+    ledger
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_was_acknowledged_reaches_the_core() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), EVENTS), Core::new(Script::Status(200)));
+    let aggregate = start(&config, &core);
+    let body = r#"[{"image":"x","pid":1},{"image":"x","pid":2},{"image":"y","pid":3},7]"#;
+    let (status, report) = post(&aggregate, &config, body).await;
+    assert_eq!((status, &*report), (202, r#"{"accepted":3,"refused":[{"index":3,"reason":"not an object"}]}"#));
+    core.until("all records arrive once the window has ended", |core| core.records() == 3).await;
+    let rows = core.rows();
+    let repeat = rows.iter().find(|row| row["kind"] == "repeat").unwrap();
+    assert_eq!((&repeat["key"]["image"], &repeat["count"], &repeat["tenant"]), (&"x".into(), &1.into(), &"t-1".into()));
+    assert_eq!(repeat["exemplars"], serde_json::json!([{"pid":2}]));
+    assert!(aggregate.stop(LONG).await);
+    let ledger = ledger(&aggregate);
+    assert_eq!((ledger.accepted, ledger.forwarded, ledger.merged), (3, 2, 1));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_with_the_right_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), RAW), Core::new(Script::Status(200)));
+    let aggregate = start(&config, &core);
+    assert_eq!(post(&aggregate, &config, r#"[{"a":1}"#).await.0, 400);
+    assert_eq!(post(&aggregate, &config, "[1]").await.0, 400);
+    assert_eq!(post(&aggregate, &config, "[]").await, (202, r#"{"accepted":0,"refused":[]}"#.to_owned()));
+    for (encoding, body, status) in [("br", "{}", 415), ("gzip", "{}", 400), ("identity", "{}", 202)] {
+        let headers = HeaderMap::from_iter([(http::header::CONTENT_ENCODING, encoding.parse().unwrap())]);
+        assert_eq!(upload(&aggregate, &config, body.as_bytes(), &headers).await.status, status, "{encoding}");
+    }
+    assert!(aggregate.stop(LONG).await);
+    assert_eq!(core.records(), 1);
+}
+
+#[tokio::test]
+async fn uploads_are_taken_while_the_core_is_down_and_delivered_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), EVENTS), Core::new(Script::Down));
+    let aggregate = start(&config, &core);
+    for number in 0..20 {
+        assert_eq!(post(&aggregate, &config, &format!(r#"{{"image":"{number}"}}"#)).await.0, 202);
+    }
+    assert_eq!((ledger(&aggregate).accepted, core.records()), (20, 0));
+    core.play(Script::Status(200));
+    core.until("all records arrive", |core| core.records() == 20).await;
+    assert!(aggregate.stop(LONG).await);
+    assert_eq!(ledger(&aggregate).forwarded, 20);
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_the_last_run_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), EVENTS), Core::new(Script::Mute));
+    let aggregate = start(&config, &core);
+    for _ in 0..5 {
+        assert_eq!(post(&aggregate, &config, r#"[{"image":"x"},{"image":"y"}]"#).await.0, 202);
+    }
+    assert!(!aggregate.stop(Duration::from_millis(200)).await, "the core acknowledges nothing");
+    drop(aggregate);
+    core.play(Script::Status(200));
+    let aggregate = start(&config, &core);
+    core.until("all records arrive, once", |core| core.records() == 10).await;
+    assert!(aggregate.stop(LONG).await);
+    let ledger = ledger(&aggregate);
+    assert_eq!((ledger.accepted, ledger.forwarded + ledger.merged), (10, 10));
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_goes_in_halves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), RAW), Core::new(Script::AtMost(3)));
+    let aggregate = start(&config, &core);
+    let records: Vec<String> = (0..20).map(|number| format!(r#"{{"n":{number}}}"#)).collect();
+    assert_eq!(post(&aggregate, &config, &format!("[{}]", records.join(","))).await.0, 202);
+    core.until("all records arrive", |core| core.records() == 20).await;
+    assert!(aggregate.stop(LONG).await);
+    assert_eq!(ledger(&aggregate).forwarded, 20);
+}
+
+#[tokio::test]
+async fn a_batch_that_the_core_refuses_for_good_goes_to_the_dead_letters() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), RAW), Core::new(Script::Status(422)));
+    let aggregate = start(&config, &core);
+    assert_eq!(post(&aggregate, &config, r#"{"n":1}"#).await.0, 202);
+    assert!(aggregate.stop(LONG).await);
+    assert_eq!(ledger(&aggregate).dead_lettered, 1);
+    let dead = std::fs::read_dir(dir.path().join("spool/process/dead")).unwrap().next().unwrap().unwrap();
+    let bytes = std::fs::read(dead.path()).unwrap();
+    let rows = Batch::open(&bytes).unwrap().rows(1000).unwrap().into_owned();
+    assert!(String::from_utf8(rows).unwrap().contains(r#""record":{"n":1}"#));
+}
+
+#[tokio::test]
+async fn a_full_outbox_refuses_uploads_until_there_is_room_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = "max_age = \"10ms\", max_bytes = \"512 KiB\"";
+    let stream = RAW.replace("max_age = \"10ms\"", small) + "\nspool = { max_outbox_bytes = \"1 MiB\" }";
+    let (config, core) = (config(dir.path(), &stream), Core::new(Script::Down));
+    let aggregate = start(&config, &core);
+    // Hexadecimal of a generator: nothing that packs well.
+    let mut seed = 1u64;
+    let mut noise = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        format!("{seed:016x}")
+    };
+    let mut statuses = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let text: String = (0..2000).map(|_| noise()).collect();
+        statuses.insert(post(&aggregate, &config, &format!(r#"{{"n":"{text}"}}"#)).await.0);
+        if statuses.contains(&503) {
+            break;
+        }
+    }
+    assert_eq!(statuses.into_iter().collect::<Vec<_>>(), [202, 503]);
+    core.play(Script::Status(200));
+    let all = ledger(&aggregate).accepted;
+    core.until("the backlog arrives", |core| core.records() == all).await;
+    let mut status = 503;
+    while status == 503 {
+        tokio::task::yield_now().await;
+        status = post(&aggregate, &config, r#"{"n":0}"#).await.0;
+    }
+    assert_eq!(status, 202);
+    assert!(aggregate.stop(LONG).await);
+}
+
+#[tokio::test]
+async fn a_reload_closes_windows_and_keeps_every_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = EVENTS.replace("100ms", "1h");
+    let (before, core) = (config(dir.path(), &long), Core::new(Script::Status(200)));
+    let aggregate = start(&before, &core);
+    assert_eq!(post(&aggregate, &before, r#"[{"image":"x"},{"image":"x"}]"#).await.0, 202);
+    let after = config(dir.path(), RAW);
+    aggregate.reconfigure(&after).unwrap();
+    assert_eq!(post(&aggregate, &after, r#"[{"image":"x"},{"image":"x"}]"#).await.0, 202);
+    core.until("all records arrive", |core| core.records() == 4).await;
+    let early: Vec<_> = core.rows().into_iter().filter(|row| row["kind"] == "repeat").collect();
+    assert_eq!((early.len(), &early[0]["early"]), (1, &true.into()));
+    assert!(aggregate.stop(LONG).await);
+    assert_eq!(ledger(&aggregate).merged, 1);
+}
+
+#[tokio::test]
+async fn the_spool_of_a_stream_that_is_gone_is_emptied() {
+    let dir = tempfile::tempdir().unwrap();
+    let (before, core) = (config(dir.path(), EVENTS), Core::new(Script::Down));
+    let aggregate = start(&before, &core);
+    assert_eq!(post(&aggregate, &before, r#"[{"image":"x"},{"image":"x"}]"#).await.0, 202);
+    aggregate.stop(Duration::ZERO).await;
+    drop(aggregate);
+    core.play(Script::Status(200));
+    let mut after = before.clone();
+    (after.streams, after.routes) = (Vec::new(), Vec::new());
+    let aggregate = start(&after, &core);
+    core.until("all records arrive", |core| core.records() == 2).await;
+    assert!(aggregate.stop(LONG).await);
+}
+
+#[tokio::test]
+async fn the_ledger_in_the_metrics_adds_up_across_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), EVENTS), Core::new(Script::Status(200)));
+    let aggregate = start(&config, &core);
+    assert_eq!(post(&aggregate, &config, r#"[{"image":"x"},{"image":"x"}]"#).await.0, 202);
+    core.until("the repeat arrives", |core| core.records() == 2).await;
+    assert!(aggregate.stop(LONG).await);
+    drop(aggregate);
+    let aggregate = start(&config, &core);
+    aggregate.refresh_metrics();
+    aggregate.refresh_metrics();
+    let text = aggregate.context.metrics.render();
+    for line in [
+        "weir_records_accepted_total{stream=\"process\"} 2",
+        "weir_records_forwarded_total{stream=\"process\"} 1",
+        "weir_records_merged_total{stream=\"process\"} 1",
+        "weir_records_held{stream=\"process\"} 0",
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+    assert!(aggregate.stop(LONG).await);
+}
