@@ -19,6 +19,7 @@ pub mod identify;
 pub mod logging;
 pub mod lookup;
 pub mod metrics;
+pub mod presence;
 pub mod reload;
 pub mod snapshot;
 pub mod status;

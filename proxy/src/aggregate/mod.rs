@@ -41,6 +41,7 @@ use weir_spool::SpoolError;
 
 pub use self::ledger::{LedgerStatus, StreamStatus};
 use self::pipeline::Pipeline;
+pub(crate) use self::sender::headers as batch_headers;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::upstream::Origin;

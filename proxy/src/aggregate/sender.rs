@@ -315,7 +315,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 /// The headers of a batch; `None` when a name in its id cannot stand in a header.
-pub(super) fn headers(meta: &BatchMeta) -> Option<Vec<(HeaderName, HeaderValue)>> {
+pub(crate) fn headers(meta: &BatchMeta) -> Option<Vec<(HeaderName, HeaderValue)>> {
     let id = meta.id.to_string();
     Some(vec![
         (CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
