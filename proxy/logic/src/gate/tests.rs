@@ -145,6 +145,43 @@ fn new_bounds_keep_what_is_known_of_the_core() {
     assert_eq!((gate.breaker(Millis(1)), gate.limit()), (BreakerState::Open, 100));
 }
 
+/// Ten minutes of outage under a fleet that asks twelve times as often as is admitted, without a pause and without jitter.
+#[test]
+fn an_outage_ends_in_a_ramp_and_not_in_a_herd() {
+    const DOWN: std::ops::Range<u64> = 60_000..660_000;
+    let mut gate = Gate::new(&GateLimits {
+        max_in_flight: 1_000,
+        max_requests_per_second: 500,
+        breaker_failures: 5,
+        ramp: Duration::from_secs(30),
+        ..limits()
+    });
+    let mut per_second = vec![0_u32; 760];
+    let mut back = None;
+    for now in (0..760_000).step_by(10) {
+        for _ in 0..60 {
+            if let Entry::Go(ticket) = gate.try_enter(Class::Config, Millis(now)) {
+                per_second[usize::try_from(now / 1_000).unwrap()] += 1;
+                let attempt = if DOWN.contains(&now) { Attempt::Failed } else { FINE };
+                gate.on_result(ticket, attempt, Millis(now), 0.3);
+                if now >= DOWN.end && back.is_none() && gate.breaker(Millis(now)) == BreakerState::Closed {
+                    back = Some(usize::try_from(now / 1_000).unwrap());
+                }
+            }
+        }
+    }
+    let back = back.unwrap();
+    assert!((660..669).contains(&back), "the longest cooldown is eight seconds: {back}");
+    assert!(per_second[..60].iter().all(|&seen| seen <= 526), "the rate and a burst: {per_second:?}");
+    assert!(per_second[61..660].iter().sum::<u32>() < 160, "one probe for each cooldown");
+    for (second, &seen) in per_second[back..].iter().enumerate() {
+        let part = 0.1 + 0.9 * f64::from(u32::try_from(second + 1).unwrap()) / 30.0;
+        let allowed = 500.0 * part.min(1.0) + 26.0;
+        assert!(f64::from(seen) <= allowed, "{seen} in second {second} after the recovery, {allowed} allowed");
+    }
+    assert!(per_second[back + 32..].iter().all(|&seen| seen >= 490), "the whole rate is back: {per_second:?}");
+}
+
 /// One thing that happens to a gate.
 #[derive(Clone, Debug)]
 enum Event {
