@@ -108,6 +108,7 @@ impl Reloader {
         self.check_certificates(config)?;
         self.parts.upstream.reconfigure(config).map_err(|error| error.to_string())?;
         self.parts.cache.reconfigure(&config.limits.cache);
+        self.parts.lookup.reconfigure(&config.limits.cache);
         let generation = self.parts.snapshot.load().generation + 1;
         self.parts.snapshot.store(Arc::new(ConfigSnapshot::new(config.clone(), generation)));
         self.parts.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));

@@ -1,6 +1,7 @@
 //! One bulk request: ask the core for all keys of a window and give every waiter its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,7 +49,7 @@ impl Shared {
             target: lookup.path.clone(),
             headers: vec![(CONTENT_TYPE, JSON), (ACCEPT, JSON)],
             body,
-            max_answer_bytes: self.max_answer_bytes,
+            max_answer_bytes: self.max_answer_bytes.load(Ordering::Relaxed),
             // A lookup changes nothing at the core.
             repeatable: true,
         }

@@ -13,6 +13,7 @@ mod store;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -31,7 +32,7 @@ use crate::upstream::Origin;
 use store::KeptStore;
 
 /// Answers the requests of all lookup routes. Parameters come with each call's route, so that a reload needs nothing here but
-/// [`LookupAction::retain`].
+/// [`LookupAction::reconfigure`] and [`LookupAction::retain`].
 ///
 /// Memory: kept answers up to a quarter of the cache's bounds; for each route at most `max_waiters` waiting requests, some
 /// hundreds of bytes each; for each bulk request under way its answer, at most an eighth of the cache's bytes.
@@ -46,7 +47,7 @@ struct Shared {
     edge: Arc<str>,
     routes: DashMap<String, Arc<RouteWindows>>,
     kept: KeptStore,
-    max_answer_bytes: usize,
+    max_answer_bytes: AtomicUsize,
 }
 
 /// One route's windows.
@@ -101,7 +102,7 @@ impl LookupAction {
             edge: edge.into(),
             routes: DashMap::new(),
             kept: KeptStore::new(limits),
-            max_answer_bytes: (limits.max_bytes.as_usize() / 8).max(limits.max_object_bytes.as_usize()),
+            max_answer_bytes: AtomicUsize::new(max_answer_bytes(limits)),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -121,6 +122,12 @@ impl LookupAction {
     /// Forgets the windows of routes that are no longer there. Answers that were kept for them leave as others need the room.
     pub fn retain(&self, routes: &[Route]) {
         self.shared.routes.retain(|name, _| routes.iter().any(|route| route.name == *name));
+    }
+
+    /// Takes over new bounds; kept answers that no longer fit leave.
+    pub fn reconfigure(&self, limits: &CacheLimits) {
+        self.shared.kept.reconfigure(limits);
+        self.shared.max_answer_bytes.store(max_answer_bytes(limits), Ordering::Relaxed);
     }
 
     async fn look_up(&self, call: &Call<'_>, route: &LookupRoute) -> Result<Answer, key::KeyError> {
@@ -164,6 +171,11 @@ impl LookupAction {
         }
         Some((joined.place, waiting))
     }
+}
+
+/// Bytes of one bulk answer, at most: an eighth of the cache's, and never less than one object's.
+fn max_answer_bytes(limits: &CacheLimits) -> usize {
+    (limits.max_bytes.as_usize() / 8).max(limits.max_object_bytes.as_usize())
 }
 
 impl Shared {

@@ -1,6 +1,7 @@
 //! Kept answers of all lookup routes, in shards so that routes and threads do not wait for one lock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use weir_config::CacheLimits;
@@ -10,7 +11,7 @@ use weir_logic::lookup::{Kept, KeptAnswers};
 /// Kept answers: at most a quarter of the cache's bounds, which leaves the cache its own and lookups theirs.
 pub(super) struct KeptStore {
     shards: Vec<Mutex<KeptAnswers>>,
-    max_object_bytes: usize,
+    max_object_bytes: AtomicUsize,
 }
 
 /// The part of the cache's bounds that lookups have beside it.
@@ -23,12 +24,24 @@ const ANSWERS_WORTH_SHARDS: usize = 4_096;
 
 impl KeptStore {
     pub(super) fn new(limits: &CacheLimits) -> Self {
-        let answers = limits.max_keys / PART;
-        let bytes = limits.max_bytes.as_usize() / PART;
-        let shards = if answers < ANSWERS_WORTH_SHARDS { 1 } else { SHARDS };
-        let shard = || Mutex::new(KeptAnswers::new(answers / shards, bytes / shards));
-        let max_object_bytes = limits.max_object_bytes.as_usize();
-        Self { shards: (0..shards).map(|_| shard()).collect(), max_object_bytes }
+        let shards = if limits.max_keys / PART < ANSWERS_WORTH_SHARDS { 1 } else { SHARDS };
+        let store = Self {
+            shards: (0..shards).map(|_| Mutex::new(KeptAnswers::new(0, 0))).collect(),
+            max_object_bytes: AtomicUsize::new(0),
+        };
+        store.reconfigure(limits);
+        store
+    }
+
+    /// Changes the bounds; what no longer fits leaves.
+    pub(super) fn reconfigure(&self, limits: &CacheLimits) {
+        let shards = self.shards.len();
+        let answers = (limits.max_keys / PART).div_ceil(shards);
+        let bytes = limits.max_bytes.as_usize() / PART / shards;
+        for shard in &self.shards {
+            shard.lock().reconfigure(answers, bytes);
+        }
+        self.max_object_bytes.store(limits.max_object_bytes.as_usize(), Ordering::Relaxed);
     }
 
     /// What is kept, fresh or not.
@@ -39,7 +52,7 @@ impl KeptStore {
     /// Keeps an answer unless it is too large; what was kept before is gone either way. `true` when it is kept.
     pub(super) fn keep(&self, key: &CacheKey, kept: Kept) -> bool {
         let mut shard = self.shard(key).lock();
-        if kept.answer.body.len() > self.max_object_bytes {
+        if kept.answer.body.len() > self.max_object_bytes.load(Ordering::Relaxed) {
             shard.forget(key);
             return false;
         }

@@ -326,6 +326,12 @@ impl ForwardPermit {
         self.end(judge_error(error, latency), error.label(), latency);
     }
 
+    /// Takes one retry of the forwarded request out of the core's budget, counted at once; `false` when there is none left.
+    #[must_use]
+    pub fn try_retry(&self) -> bool {
+        self.permit.try_retry()
+    }
+
     fn latency(&self) -> Duration {
         self.clock.elapsed().saturating_sub(self.started)
     }

@@ -294,6 +294,11 @@ impl Drop for Calling<'_> {
 }
 
 impl Permit {
+    /// Takes one retry out of the core's budget.
+    pub(super) fn try_retry(&self) -> bool {
+        self.turnstile.try_retry()
+    }
+
     /// Tells the gate what came of the request.
     pub(super) fn finish(mut self, attempt: Attempt) {
         if let Some(ticket) = self.ticket.take() {

@@ -74,6 +74,12 @@ impl KeptAnswers {
         Self { by_key: HashMap::new(), by_use: BTreeMap::new(), uses: 0, bytes: 0, max_answers, max_bytes }
     }
 
+    /// Changes the bounds; what no longer fits leaves.
+    pub fn reconfigure(&mut self, max_answers: usize, max_bytes: usize) {
+        (self.max_answers, self.max_bytes) = (max_answers, max_bytes);
+        self.shrink(0, 0);
+    }
+
     /// What is kept for `key`, fresh or not.
     pub fn find(&mut self, key: &CacheKey) -> Option<Arc<Kept>> {
         let slot = self.by_key.get_mut(key)?;
@@ -91,10 +97,7 @@ impl KeptAnswers {
         if bytes > self.max_bytes || self.max_answers == 0 {
             return false;
         }
-        while self.by_key.len() >= self.max_answers || self.bytes + bytes > self.max_bytes {
-            let Some((_, oldest)) = self.by_use.pop_first() else { break };
-            self.forget(&oldest);
-        }
+        self.shrink(1, bytes);
         self.uses += 1;
         self.bytes += bytes;
         self.by_use.insert(self.uses, key.clone());
@@ -107,6 +110,14 @@ impl KeptAnswers {
         if let Some(slot) = self.by_key.remove(key) {
             self.by_use.remove(&slot.used);
             self.bytes -= slot.bytes;
+        }
+    }
+
+    /// Makes room for so many more answers and bytes.
+    fn shrink(&mut self, more_answers: usize, more_bytes: usize) {
+        while self.by_key.len() + more_answers > self.max_answers || self.bytes + more_bytes > self.max_bytes {
+            let Some((_, oldest)) = self.by_use.pop_first() else { break };
+            self.forget(&oldest);
         }
     }
 
@@ -187,6 +198,16 @@ pub(super) mod tests {
         answers.keep(key(2), kept(5_000));
         assert!(answers.find(&key(1)).is_some());
         assert!(answers.find(&key(2)).is_none(), "the older answer is no longer the core's");
+    }
+
+    #[test]
+    fn narrower_bounds_hold_at_once() {
+        let mut answers = KeptAnswers::new(10, usize::MAX);
+        (0..10).for_each(|name| assert!(answers.keep(key(name), kept(100))));
+        answers.reconfigure(3, usize::MAX);
+        assert_eq!(answers.len(), 3);
+        answers.reconfigure(3, 0);
+        assert!(answers.is_empty());
     }
 
     #[test]
