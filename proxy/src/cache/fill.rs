@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{ETAG, RETRY_AFTER};
 use weir_config::{Action, CacheRoute, Route};
-use weir_logic::cache::{CachePolicy, FillRequest, Hold, Meaning, Unstorable};
+use weir_logic::cache::{CachePolicy, FillRequest, Hold, Meaning, Unstorable, is_intact};
 use weir_logic::{CacheKey, Refusal, retry};
 
 use super::Shell;
@@ -104,6 +104,9 @@ impl Order {
 
     fn understood(&self, shell: &Shell, policy: CachePolicy<'_>, answer: &OriginAnswer) -> Landing {
         let status = answer.status.as_u16();
+        if !is_intact(status, &answer.headers, &answer.body) {
+            return self.failed(shell, Refusal::CoreBroken, Some(status), None);
+        }
         let meaning = policy.meaning(status, &answer.headers, false);
         let entry = || Arc::new(Entry::new(status, &answer.headers, &answer.body, shell.clock.now(), rand::random()));
         match meaning {

@@ -18,5 +18,5 @@ pub use explain::{Explanation, FillPreview, explain};
 pub use fill::{FillRequest, Validators};
 pub use headers::{Kept, TagFrom, kept, merged};
 pub use hold::{Hold, come_back};
-pub use policy::{CachePolicy, Freshness, Meaning, Unstorable};
+pub use policy::{CachePolicy, Freshness, Meaning, Unstorable, is_intact};
 pub use status::{CACHE_STATUS, CacheStatus, age};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{SET_COOKIE, VARY};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, SET_COOKIE, VARY};
 use weir_config::{CacheRoute, KeyPart};
 
 use super::directives;
@@ -55,6 +55,20 @@ pub enum Meaning {
     Denied,
     /// The core failed: 5xx, 408, 425, 429, or a status that makes no sense here.
     Failed,
+}
+
+/// Whether an answer's body is what its media type says, as far as that is cheap to tell: a 200 or 203 that calls itself JSON
+/// must be one JSON value. A core behind a broken proxy or deployment answers 200 with the half of a page, and that is as much a
+/// failure as a 500. Time: one pass over the body; no memory.
+pub fn is_intact(status: u16, headers: &HeaderMap, body: &[u8]) -> bool {
+    let encoded = headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
+    if encoded || !matches!(status, 200 | 203) {
+        return true;
+    }
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let json = media_type == "application/json" || media_type.ends_with("+json");
+    !json || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
 /// Why a good answer may not be kept.
@@ -259,6 +273,19 @@ mod tests {
         assert_eq!(of(&route, &[("cache-control", "max-age=0, no-cache"), ("vary", "accept")]), None);
         route.key = vec![KeyPart::Agent];
         assert_eq!(of(&route, &[("cache-control", "private")]), None);
+    }
+
+    #[test]
+    fn a_200_that_calls_itself_json_must_be_json() {
+        let of = |media_type, body: &[u8]| is_intact(200, &headers(&[("content-type", media_type)]), body);
+        assert!(of("application/json; charset=utf-8", b"{\"a\":[1]}") && of("application/problem+json", b"1"));
+        for half in [&b"{\"a\":[1"[..], b"", b"<html>", b"{} {}", b"{\"a\": \x00\xff}"] {
+            assert!(!of("Application/JSON", half), "{half:?}");
+        }
+        assert!(of("text/html", b"<html>"));
+        assert!(is_intact(404, &headers(&[("content-type", "application/json")]), b"<html>"));
+        let gzip = headers(&[("content-type", "application/json"), ("content-encoding", "gzip")]);
+        assert!(is_intact(200, &gzip, b"\x1f\x8b"));
     }
 
     #[test]

@@ -3,5 +3,6 @@
 mod answers;
 mod flights;
 mod outage;
+mod real_core;
 pub(super) mod support;
 mod tenants;

@@ -64,7 +64,8 @@ async fn stale_answer_is_served_while_the_core_is_down() {
 async fn nothing_that_goes_wrong_displaces_a_stored_answer_or_reaches_an_agent() {
     let world = World::new(manifest(), |_, _| ok("one"));
     let _filled = world.get().await;
-    let wrongs: [fn() -> Reply; 16] = [
+    let wrongs: [fn() -> Reply; 17] = [
+        || reply(200, &[("content-type", "application/json")], "{\"half\": "),
         || reply(500, &[], "oops"),
         || reply(502, &[], ""),
         || reply(503, &[("retry-after", "1")], ""),

@@ -153,9 +153,8 @@ impl World {
             most_for_one_target: AtomicUsize::new(0),
         });
         let metrics = Metrics::new();
-        let (clock, hand) = Clock::manual(Millis(1_700_000_000_000));
         let origin: Arc<dyn Origin> = Arc::clone(&core) as _;
-        let cache = Arc::new(CacheAction::new(origin, metrics.clone(), clock, &limits));
+        let (cache, clock, hand) = cache_before(origin, &metrics, &limits);
         Self { cache, core, metrics, clock, hand, route: routed(route) }
     }
 
@@ -207,7 +206,7 @@ impl World {
     }
 }
 
-async fn asked(cache: &CacheAction, route: &Arc<Route>, now: Millis, ask: &Ask) -> Answer {
+pub(super) async fn asked(cache: &CacheAction, route: &Arc<Route>, now: Millis, ask: &Ask) -> Answer {
     called(route, now, ask, async |call| cache.answer(call).await).await
 }
 
@@ -233,6 +232,16 @@ async fn called<T>(route: &Arc<Route>, now: Millis, ask: &Ask, then: impl AsyncF
         now,
     };
     then(&call).await
+}
+
+/// A cache on a clock that stands still.
+pub(super) fn cache_before(
+    origin: Arc<dyn Origin>,
+    metrics: &Metrics,
+    limits: &CacheLimits,
+) -> (Arc<CacheAction>, Clock, Hand) {
+    let (clock, hand) = Clock::manual(Millis(1_700_000_000_000));
+    (Arc::new(CacheAction::new(origin, metrics.clone(), clock, limits)), clock, hand)
 }
 
 impl Ask {
@@ -293,7 +302,7 @@ pub(super) fn text<'a>(answer: &'a Answer, name: &str) -> &'a str {
     answer.header(&name).map_or("", |value| value.to_str().unwrap())
 }
 
-fn routed(route: CacheRoute) -> Arc<Route> {
+pub(super) fn routed(route: CacheRoute) -> Arc<Route> {
     Arc::new(Route {
         name: "r".into(),
         methods: vec![Method::Get, Method::Post],
