@@ -31,7 +31,7 @@ struct Arguments {
     #[arg(long, default_value = "up", value_parser = parse_behaviour)]
     behaviour: Behaviour,
     /// A request header that may name the tenant of GET /v1/config; may be given several times.
-    #[arg(long, default_value = "x-tenant-id")]
+    #[arg(long, default_values = ["weir-tenant", "x-tenant-id"])]
     tenant_header: Vec<String>,
     /// The field of a record that names it uniquely; counts how often each is seen.
     #[arg(long)]

@@ -52,7 +52,7 @@ impl Default for CoreOptions {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls: None,
             behaviour: Behaviour::Up,
-            tenant_headers: vec!["x-tenant-id".to_owned()],
+            tenant_headers: vec!["weir-tenant".to_owned(), "x-tenant-id".to_owned()],
             manifest_bytes: 1024,
             config_bytes: 2048,
             config_ttl: None,

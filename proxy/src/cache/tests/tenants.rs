@@ -43,6 +43,23 @@ async fn a_shared_route_tells_the_core_nothing_of_who_asks() {
     assert_eq!(world.ask(&Ask { tenant: "t-2".into(), ..Ask::get() }).await.outcome, Outcome::Hit);
 }
 
+#[tokio::test]
+async fn the_contract_shows_what_a_fill_sends() {
+    let world = World::new(per_tenant(), |_, _| reply(200, &[("etag", "\"v7\"")], "one"));
+    let ask = Ask::get().query("x=1&os=win").with("authorization", "Bearer secret").with("x-ring", "beta");
+    let ask = Ask { path: "/v1/config", ..ask };
+    let _filled = world.ask(&ask).await;
+    world.pass(100);
+    let _confirmed = world.ask(&ask).await;
+    let request = &world.core.requests()[1];
+    let mut text = format!("```http\n{} {} HTTP/1.1\n", request.method, request.target);
+    for (name, value) in &request.headers {
+        text += &format!("{name}: {}\n", value.to_str().unwrap());
+    }
+    let contract = include_str!("../../../CONTRACTS.md");
+    assert!(contract.contains(&(text.clone() + "```\n")), "{text}");
+}
+
 #[derive(Clone, Debug)]
 struct Step {
     ask: Ask,
