@@ -13,12 +13,14 @@ use weir_config::{Change, Config, Parsed};
 
 use crate::accept::{Certificates, certificates};
 use crate::admin::ReloadAnswer;
+use crate::aggregate::Aggregate;
 use crate::app::systemd;
 use crate::cache::CacheAction;
 use crate::clock::Clock;
 use crate::environment;
 use crate::lookup::LookupAction;
 use crate::metrics::Metrics;
+use crate::presence::Presence;
 use crate::snapshot::{ConfigSnapshot, SharedSnapshot};
 use crate::upstream::Upstream;
 
@@ -39,6 +41,10 @@ pub struct Parts {
     pub cache: Arc<CacheAction>,
     /// Lookups.
     pub lookup: Arc<LookupAction>,
+    /// Uploads.
+    pub aggregate: Arc<Aggregate>,
+    /// Who is alive.
+    pub presence: Arc<Presence>,
     /// The listeners' certificates.
     pub certificates: Certificates,
     /// Counts reloads.
@@ -106,18 +112,29 @@ impl Reloader {
         let config = &wanted.config;
 
         self.check_certificates(config)?;
-        self.parts.upstream.reconfigure(config).map_err(|error| error.to_string())?;
+        self.reconfigure(&running.config, config)?;
         self.parts.cache.reconfigure(&config.limits.cache);
         self.parts.lookup.reconfigure(&config.limits.cache);
         let generation = self.parts.snapshot.load().generation + 1;
         self.parts.snapshot.store(Arc::new(ConfigSnapshot::new(config.clone(), generation)));
         self.parts.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.parts.lookup.retain(&config.routes);
+        self.parts.presence.reconfigure(config.presence.clone());
         self.reload_certificates();
 
         let warnings = wanted.warnings.iter().map(ToString::to_string).collect();
         *running = wanted;
         Ok(Applied { generation, changed: changed(live), needs_restart: changed(late), warnings })
+    }
+
+    /// Hands the wanted configuration to those who may refuse it; a refusal by the second takes it back from the first.
+    fn reconfigure(&self, running: &Config, wanted: &Config) -> Result<(), String> {
+        self.parts.upstream.reconfigure(wanted).map_err(|error| error.to_string())?;
+        let Err(refused) = self.parts.aggregate.reconfigure(wanted) else { return Ok(()) };
+        if let Err(error) = self.parts.upstream.reconfigure(running) {
+            tracing::error!(%error, "the cores keep what the refused configuration says of them");
+        }
+        Err(refused.to_string())
     }
 
     /// A pair that cannot serve refuses the reload before anything has changed.

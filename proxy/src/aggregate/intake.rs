@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use weir_batch::{Encoding, Framing, Reason, Upload, UploadError, UploadLimits};
 use weir_config::Action;
 use weir_logic::retry::{agent_hash, retry_after};
-use weir_logic::{Answer, Call, Outcome, Refusal};
+use weir_logic::{Answer, Call, Headers, Outcome, Refusal};
 
 use super::Aggregate;
 use super::pipeline::{Pipeline, Unkept};
@@ -65,12 +65,8 @@ async fn take(pipeline: &Pipeline, call: &Call<'_>, limits: UploadLimits) -> Ans
 
 async fn parse(call: &Call<'_>, limits: UploadLimits) -> Result<Upload, Answer> {
     let headers = call.request.headers;
-    let mut encodings = headers.values("content-encoding");
-    let (first, second) = (encodings.next(), encodings.next());
-    let first = first.map(|value| std::str::from_utf8(value).unwrap_or("?"));
-    let encoding = match (Encoding::from_header(first), second) {
-        (Ok(encoding), None) => encoding,
-        _ => return Err(refuse(call, Refusal::UnsupportedEncoding, "the encoding is none of gzip, zstd, lz4")),
+    let Some(encoding) = encoding(headers) else {
+        return Err(refuse(call, Refusal::UnsupportedEncoding, "the encoding is none of gzip, zstd, lz4"));
     };
     let framing = Framing::from_content_type(headers.text("content-type"));
     let body = call.request.body;
@@ -82,6 +78,13 @@ async fn parse(call: &Call<'_>, limits: UploadLimits) -> Result<Upload, Answer> 
         parsing.await.map_err(|_| refuse(call, Refusal::Overloaded, "the upload could not be read"))?
     };
     parsed.map_err(|error| refuse(call, refusal(&error), &error.to_string()))
+}
+
+/// The one encoding that the headers name; `None` when it is not known or there are several.
+fn encoding(headers: &dyn Headers) -> Option<Encoding> {
+    let mut encodings = headers.values("content-encoding");
+    let first = encodings.next().map(|value| std::str::from_utf8(value).unwrap_or("?"));
+    if encodings.next().is_some() { None } else { Encoding::from_header(first).ok() }
 }
 
 fn refusal(error: &UploadError) -> Refusal {

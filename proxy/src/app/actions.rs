@@ -1,11 +1,13 @@
 //! The actions as the gateway asks them. They do not know the gateway; this is where they meet.
 
 use async_trait::async_trait;
-use weir_logic::{Answer, Call};
+use weir_logic::{Answer, Call, Identity, Millis};
 
+use crate::aggregate::Aggregate;
 use crate::cache::CacheAction;
-use crate::gateway::Action;
+use crate::gateway::{Action, Attendance};
 use crate::lookup::LookupAction;
+use crate::presence::Presence;
 
 #[async_trait]
 impl Action for CacheAction {
@@ -18,5 +20,18 @@ impl Action for CacheAction {
 impl Action for LookupAction {
     async fn answer(&self, call: &Call<'_>) -> Answer {
         Self::answer(self, call).await
+    }
+}
+
+#[async_trait]
+impl Action for Aggregate {
+    async fn answer(&self, call: &Call<'_>) -> Answer {
+        self.handle(call).await
+    }
+}
+
+impl Attendance for Presence {
+    fn seen(&self, identity: &Identity, version: Option<&str>, now: Millis) {
+        Self::seen(self, identity, version, now);
     }
 }

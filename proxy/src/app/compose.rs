@@ -7,14 +7,15 @@ use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use weir_config::Config;
 
-use super::absent::Absent;
 use crate::accept::{AcceptError, Acceptor, Certificates, Drain, Listener};
+use crate::aggregate::{Aggregate, AggregateError, StartError};
 use crate::cache::CacheAction;
 use crate::clock::Clock;
 use crate::exit::{Code, Failure};
 use crate::gateway::{Gateway, Parts};
 use crate::lookup::LookupAction;
 use crate::metrics::Metrics;
+use crate::presence::Presence;
 use crate::reload;
 use crate::snapshot::{ConfigSnapshot, SharedSnapshot};
 use crate::task;
@@ -26,6 +27,8 @@ pub(super) struct Composed {
     pub(super) upstream: Arc<Upstream>,
     pub(super) cache: Arc<CacheAction>,
     pub(super) lookup: Arc<LookupAction>,
+    pub(super) aggregate: Arc<Aggregate>,
+    pub(super) presence: Arc<Presence>,
     pub(super) drain: Arc<Drain>,
 }
 
@@ -53,22 +56,26 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let origin: Arc<dyn Origin> = Arc::clone(&upstream) as _;
     let limits = &config.limits.cache;
     let cache = Arc::new(CacheAction::new(Arc::clone(&origin), metrics.clone(), clock, limits));
-    let lookup = Arc::new(LookupAction::new(origin, metrics.clone(), clock, edge, limits));
+    let lookup = Arc::new(LookupAction::new(Arc::clone(&origin), metrics.clone(), clock, edge, limits));
+    let presence = Presence::new(edge, config.presence.clone(), metrics.clone(), clock);
+    drop(task::spawn("presence", Arc::clone(&presence).report(Arc::clone(&origin))));
+    let aggregate = Aggregate::start(config, edge, origin, metrics.clone(), clock);
+    let aggregate = Arc::new(aggregate.map_err(|error| aggregate_failure(&error))?);
     let listeners = bind(ground)?;
     let drain = Arc::new(Drain::new());
     let gateway = Gateway::new(Parts {
         snapshot: Arc::clone(&snapshot),
         cache: Arc::clone(&cache) as _,
         lookup: Arc::clone(&lookup) as _,
-        aggregate: Arc::new(Absent),
+        aggregate: Arc::clone(&aggregate) as _,
         upstream: Arc::clone(&upstream),
-        attendance: None,
+        attendance: Some(Arc::clone(&presence) as _),
         metrics: metrics.clone(),
         clock,
     });
     let app = gateway.into_app(conf);
     let acceptor = Acceptor::new(listeners, app, Arc::clone(&snapshot), Arc::clone(&drain), metrics.clone(), clock);
-    Ok((Composed { snapshot, upstream, cache, lookup, drain }, acceptor))
+    Ok((Composed { snapshot, upstream, cache, lookup, aggregate, presence, drain }, acceptor))
 }
 
 fn upstream(ground: &Ground<'_>) -> Result<Arc<Upstream>, Failure> {
@@ -97,6 +104,14 @@ fn listener_failure(error: &AcceptError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
+fn aggregate_failure(error: &AggregateError) -> Failure {
+    let code = match &error.cause {
+        StartError::Spool(_) => Code::CannotCreate,
+        StartError::Thread(_) => Code::Unavailable,
+    };
+    Failure::new(code, error.to_string())
+}
+
 impl Composed {
     /// What a reload reaches.
     pub(super) fn reload_parts(&self, certificates: Certificates, metrics: &Metrics, clock: Clock) -> reload::Parts {
@@ -105,12 +120,19 @@ impl Composed {
             upstream: Arc::clone(&self.upstream),
             cache: Arc::clone(&self.cache),
             lookup: Arc::clone(&self.lookup),
+            aggregate: Arc::clone(&self.aggregate),
+            presence: Arc::clone(&self.presence),
             certificates,
             metrics: metrics.clone(),
             clock,
         }
     }
 
-    /// Once no agent is connected.
-    pub(super) async fn flush(&self) {}
+    /// Once no agent is connected: closes what is open and delivers what the core takes in time. What it does not take waits on disk
+    /// for the next start, which is as it should be; `false` says only that something waits.
+    pub(super) async fn flush(&self) -> bool {
+        let within = self.snapshot.load().config.shutdown.timeout;
+        self.presence.stop();
+        self.aggregate.stop(within).await
+    }
 }

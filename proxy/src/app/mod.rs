@@ -3,7 +3,6 @@
 //! A node has three kinds of threads: pingora's for agents' connections, a small runtime for what no agent waits for (health checks,
 //! batches on their way to a core), and the admin listener's own. The second outlives the first, so that a stop can flush.
 
-mod absent;
 mod actions;
 mod beating;
 mod compose;
@@ -103,6 +102,8 @@ impl Started {
             heartbeats: heartbeats.clone(),
             snapshot: Arc::clone(&composed.snapshot),
             upstream: Arc::clone(&composed.upstream),
+            aggregate: Arc::clone(&composed.aggregate),
+            presence: Arc::clone(&composed.presence),
             reloader: Arc::clone(&reloader),
             metrics,
             clock,
@@ -121,9 +122,9 @@ impl Started {
 
 /// What is done after the last connection has ended.
 fn finish(background: &Runtime, composed: &Composed, cut: &AtomicUsize) -> Result<(), Failure> {
-    background.block_on(composed.flush());
+    let delivered = background.block_on(composed.flush());
     let cut = cut.load(Ordering::Relaxed);
-    tracing::info!(connections_cut = cut, "stopped");
+    tracing::info!(connections_cut = cut, all_delivered = delivered, "stopped");
     if cut == 0 {
         return Ok(());
     }

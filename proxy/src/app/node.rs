@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::lifecycle::{Heartbeat, Lifecycle, Phase};
 use crate::admin::{Operations, Readiness, ReloadAnswer};
+use crate::aggregate::Aggregate;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::presence::Presence;
 use crate::reload::Reloader;
 use crate::snapshot::SharedSnapshot;
 use crate::status::{Figures, Status};
@@ -23,6 +25,10 @@ pub(super) struct Node {
     pub(super) snapshot: SharedSnapshot,
     /// The cores.
     pub(super) upstream: Arc<Upstream>,
+    /// Uploads.
+    pub(super) aggregate: Arc<Aggregate>,
+    /// Who is alive.
+    pub(super) presence: Arc<Presence>,
     /// Puts a changed file in force.
     pub(super) reloader: Arc<Reloader>,
     /// Every metric.
@@ -31,8 +37,17 @@ pub(super) struct Node {
     pub(super) clock: Clock,
 }
 
+impl Node {
+    /// Gauges of things that nobody counts as they change.
+    fn refresh(&self) {
+        self.aggregate.refresh_metrics();
+        self.presence.refresh_metrics();
+    }
+}
+
 impl Operations for Node {
     fn metrics(&self) -> String {
+        self.refresh();
         self.metrics.render()
     }
 
@@ -49,6 +64,7 @@ impl Operations for Node {
     }
 
     fn status(&self) -> serde_json::Value {
+        self.refresh();
         let snapshot = self.snapshot.load();
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
