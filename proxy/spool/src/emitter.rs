@@ -95,7 +95,9 @@ impl<F: Files> Emitter<F> {
     /// The time at which a generation ought to be closed though nothing arrives: a window ends, or segments can go.
     pub fn next_due(&self) -> Option<Millis> {
         let window = self.merger.as_ref().and_then(Merger::next_due);
-        let release = self.kept.back().map(|kept| kept.release_at);
+        // A segment that could go but cannot be removed is no reason to hurry.
+        let sealed_at = Millis(self.outbox.mark().map_or(0, |mark| mark.sealed_at));
+        let release = self.kept.back().map(|kept| kept.release_at).filter(|at| *at > sealed_at);
         window.into_iter().chain(release).min()
     }
 

@@ -37,9 +37,31 @@ pub struct Journal<F: Files> {
     plan: Arc<Plan>,
     meters: Arc<Meters>,
     next_generation: u64,
-    last: Millis,
+    time: Time,
     open: Option<Open<F>>,
     pushed: Vec<Entry>,
+}
+
+/// Time that never goes backwards, also when the clock was set back while the node was down. It then runs at half the clock's pace
+/// until the clock has caught up: windows take twice as long, but none stands still.
+#[derive(Debug)]
+pub(crate) struct Time {
+    last: Millis,
+    started: Millis,
+    ahead: Millis,
+}
+
+impl Time {
+    /// `last` is the latest time on disk, `now` the clock's.
+    pub(crate) fn new(last: Millis, now: Millis) -> Self {
+        Self { last: last.max(now), started: now, ahead: last }
+    }
+
+    fn tick(&mut self, now: Millis) -> Millis {
+        let slow = self.ahead.after(now.since(self.started) / 2);
+        self.last = self.last.max(now).max(slow);
+        self.last
+    }
 }
 
 struct Open<F: Files> {
@@ -58,10 +80,10 @@ impl<F: Files> Journal<F> {
         plan: Arc<Plan>,
         meters: Arc<Meters>,
         next_generation: u64,
-        last: Millis,
+        time: Time,
     ) -> Self {
         let durability = Durability::default();
-        Self { files, dir, durability, plan, meters, next_generation, last, open: None, pushed: Vec::new() }
+        Self { files, dir, durability, plan, meters, next_generation, time, open: None, pushed: Vec::new() }
     }
 
     /// Sets what the following commits promise.
@@ -95,13 +117,13 @@ impl<F: Files> Journal<F> {
 
     /// Adds an upload to the next commit.
     pub fn push(&mut self, now: Millis, tenant: Option<String>, agent: Option<String>, records: u32, lines: Bytes) {
-        let time = self.tick(now);
+        let time = self.time(now);
         self.pushed.push(Entry::Upload(Upload { time, tenant, agent, records, lines }));
     }
 
     /// Adds the early flush of a shard's window to the next commit.
     pub fn push_flush(&mut self, now: Millis, which: ShardWindow) {
-        let time = self.tick(now);
+        let time = self.time(now);
         self.pushed.push(Entry::Flush { time, which });
     }
 
@@ -122,7 +144,7 @@ impl<F: Files> Journal<F> {
     /// # Errors
     /// When it cannot be written; what was pushed is then gone and the generation still open.
     pub fn seal(&mut self, now: Millis, reason: EndReason) -> io::Result<Vec<Step>> {
-        let time = self.tick(now);
+        let time = self.time(now);
         self.pushed.push(Entry::End { time, reason });
         let mut steps = self.write(Sync::Now)?;
         let bytes = self.open.take().map_or(0, |open| open.log.length());
@@ -140,7 +162,7 @@ impl<F: Files> Journal<F> {
         }
         let mut steps = Vec::new();
         if plan.merge != self.plan.merge || self.open.is_some() {
-            let time = self.tick(now);
+            let time = self.time(now);
             if plan.merge != self.plan.merge {
                 self.pushed.push(Entry::FlushAll { time });
             }
@@ -150,10 +172,10 @@ impl<F: Files> Journal<F> {
         Ok(steps)
     }
 
-    /// The time to write down: never before the last one, whatever the clock does over a restart.
-    fn tick(&mut self, now: Millis) -> Millis {
-        self.last = self.last.max(now);
-        self.last
+    /// The journal's time, which is what entries and windows go by: the clock's, unless the last run has written times that are still
+    /// to come. It never goes backwards.
+    pub fn time(&mut self, now: Millis) -> Millis {
+        self.time.tick(now)
     }
 
     fn write(&mut self, sync: Sync) -> io::Result<Vec<Step>> {
@@ -195,4 +217,22 @@ fn begin<F: Files>(
     files.sync_dir(dir)?;
     meters.grow(log.length());
     Ok(Open { generation, log, since: Millis::default(), begun: false, bytes: 0, records: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_slows_the_journal_down_and_stops_nothing() {
+        let mut time = Time::new(Millis(10_000), Millis(4_000));
+        let ticks = [4_000, 5_000, 3_000, 8_000, 16_000, 17_000].map(|now| time.tick(Millis(now)).0);
+        assert_eq!(ticks, [10_000, 10_500, 10_500, 12_000, 16_000, 17_000]);
+    }
+
+    #[test]
+    fn a_clock_that_is_right_is_followed() {
+        let mut time = Time::new(Millis(1_000), Millis(4_000));
+        assert_eq!([4_000, 4_100, 4_050].map(|now| time.tick(Millis(now)).0), [4_000, 4_100, 4_100]);
+    }
 }

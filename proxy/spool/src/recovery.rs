@@ -10,7 +10,7 @@ use weir_logic::Millis;
 use crate::emitter::{Emitter, Step};
 use crate::entry::{EndReason, Entry};
 use crate::files::Files;
-use crate::journal::Journal;
+use crate::journal::{Journal, Time};
 use crate::ledger::Meters;
 use crate::log::{Log, Sync};
 use crate::outbox::Outbox;
@@ -112,7 +112,7 @@ pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis)
     // to the core.
     let newest = newest.max(standing.mark.map(|mark| mark.generation));
     let next = newest.map_or(now.0, |newest| newest + 1);
-    let journal = Journal::new(files, journal_dir, plan, meters, next, last);
+    let journal = Journal::new(files, journal_dir, plan, meters, next, Time::new(last, now));
     Ok(Recovered { journal, emitter, outbox, report })
 }
 
