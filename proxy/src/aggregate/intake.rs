@@ -9,8 +9,9 @@ use weir_config::Action;
 use weir_logic::retry::{agent_hash, retry_after};
 use weir_logic::{Answer, Call, Headers, Outcome, Refusal};
 
-use super::Aggregate;
 use super::pipeline::{Pipeline, Unkept};
+use super::room::Room;
+use super::{Aggregate, Streams};
 
 /// Packed bodies past this size are unpacked on a thread for blocking work, so that they do not hold up other agents.
 const INLINE_BYTES: usize = 64 * 1024;
@@ -29,7 +30,7 @@ impl Aggregate {
         let Some(pipeline) = streams.by_name.get(&route.stream) else {
             return refuse(call, Refusal::SpoolUnavailable, "no such stream");
         };
-        let answer = take(pipeline, call, streams.limits).await;
+        let answer = self.take(pipeline, call, &streams).await;
         let result = match answer.outcome {
             Outcome::Accepted => "accepted",
             Outcome::Shed => "unavailable",
@@ -38,32 +39,36 @@ impl Aggregate {
         self.context.metrics.uploads.with_label_values(&[pipeline.name(), result]).inc();
         answer
     }
+
+    async fn take(&self, pipeline: &Pipeline, call: &Call<'_>, streams: &Streams) -> Answer {
+        // Before the work of unpacking: a node that can keep nothing says so cheaply.
+        if let Err(unkept) = pipeline.has_room() {
+            return unavailable(call, unkept);
+        }
+        let mut upload = match parse(call, streams.limits, &self.room).await {
+            Ok(upload) => upload,
+            Err(refusal) => return refusal,
+        };
+        count_refused(pipeline, &upload);
+        let report = Bytes::from(upload.report());
+        if upload.accepted == 0 {
+            let status = if upload.refused.is_empty() { 202 } else { 400 };
+            let outcome = if upload.refused.is_empty() { Outcome::Accepted } else { Outcome::Refused };
+            return answer(status, report, outcome);
+        }
+        let Some(place) = self.room.take(upload.lines.len(), streams.max_buffered_bytes) else {
+            return unavailable(call, Unkept::Queue);
+        };
+        upload.lines.shrink_to_fit();
+        let lines = Bytes::from(upload.lines);
+        match pipeline.keep(call.identity, upload.accepted, lines, place).await {
+            Ok(()) => answer(202, report, Outcome::Accepted),
+            Err(unkept) => unavailable(call, unkept),
+        }
+    }
 }
 
-async fn take(pipeline: &Pipeline, call: &Call<'_>, limits: UploadLimits) -> Answer {
-    // Before the work of unpacking: a node that can keep nothing says so cheaply.
-    if let Err(unkept) = pipeline.has_room() {
-        return unavailable(call, unkept);
-    }
-    let mut upload = match parse(call, limits).await {
-        Ok(upload) => upload,
-        Err(refusal) => return refusal,
-    };
-    count_refused(pipeline, &upload);
-    let report = Bytes::from(upload.report());
-    if upload.accepted == 0 {
-        let status = if upload.refused.is_empty() { 202 } else { 400 };
-        let outcome = if upload.refused.is_empty() { Outcome::Accepted } else { Outcome::Refused };
-        return answer(status, report, outcome);
-    }
-    let lines = Bytes::from(std::mem::take(&mut upload.lines));
-    match pipeline.keep(call.identity, upload.accepted, lines).await {
-        Ok(()) => answer(202, report, Outcome::Accepted),
-        Err(unkept) => unavailable(call, unkept),
-    }
-}
-
-async fn parse(call: &Call<'_>, limits: UploadLimits) -> Result<Upload, Answer> {
+async fn parse(call: &Call<'_>, limits: UploadLimits, room: &Room) -> Result<Upload, Answer> {
     let headers = call.request.headers;
     let Some(encoding) = encoding(headers) else {
         return Err(refuse(call, Refusal::UnsupportedEncoding, "the encoding is none of gzip, zstd, lz4"));
@@ -73,6 +78,7 @@ async fn parse(call: &Call<'_>, limits: UploadLimits) -> Result<Upload, Answer> 
     let parsed = if encoding == Encoding::Identity || body.len() <= INLINE_BYTES {
         Upload::parse(body, encoding, framing, &limits)
     } else {
+        let _one_of_few = room.unpack().await;
         let body = body.to_vec();
         let parsing = tokio::task::spawn_blocking(move || Upload::parse(&body, encoding, framing, &limits));
         parsing.await.map_err(|_| refuse(call, Refusal::Overloaded, "the upload could not be read"))?

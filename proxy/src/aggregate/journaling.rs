@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prometheus::Histogram;
@@ -16,16 +17,15 @@ use weir_logic::merge::ShardWindow;
 use weir_spool::{Disk, EndReason, Journal, Step};
 
 use super::plan::Settings;
+use super::room::Place;
 use crate::clock::Clock;
 
 /// What the journal thread is told.
 pub(super) enum Command {
     /// Keep these records and say when they are kept.
     Keep(Kept),
-    /// Look at [`Wishes`] again.
+    /// Look at [`Wishes`] and the settings again.
     Wake,
-    /// Go on under these settings.
-    Settings(Arc<Settings>),
     /// Close what is open and end.
     Stop,
 }
@@ -36,6 +36,8 @@ pub(super) struct Kept {
     pub(super) agent: Option<String>,
     pub(super) records: u32,
     pub(super) lines: Bytes,
+    /// Held until the records have left the queue.
+    pub(super) _place: Place,
     /// Told once the records are kept; dropped when they cannot be.
     pub(super) done: oneshot::Sender<()>,
 }
@@ -76,9 +78,14 @@ pub(super) struct Journaling {
     pub(super) commands: Receiver<Command>,
     pub(super) merging: SyncSender<Vec<Step>>,
     pub(super) wishes: Arc<Wishes>,
-    pub(super) settings: Arc<Settings>,
+    /// What a reload replaces.
+    pub(super) settings: Arc<ArcSwap<Settings>>,
+    /// What is in force here.
+    pub(super) adopted: Option<Arc<Settings>>,
     pub(super) clock: Clock,
     pub(super) commit_seconds: Histogram,
+    /// When the last generation was closed: windows that had ended by then leave with it, whether the merge thread knows yet or not.
+    pub(super) sealed_at: Millis,
     /// Not before this time is a generation closed that could not be closed just now.
     pub(super) rest_until: Millis,
     pub(super) stream: String,
@@ -96,7 +103,7 @@ const REST: Duration = Duration::from_secs(1);
 impl Journaling {
     /// Runs until it is told to stop, or the merge thread has ended.
     pub(super) fn run(mut self) {
-        let mut going = self.replan(Arc::clone(&self.settings)).map(|()| true);
+        let mut going = self.adopt().map(|()| true);
         while let Ok(true) = going {
             going = self.turn();
         }
@@ -120,10 +127,6 @@ impl Journaling {
                     group.push(kept);
                 }
                 Command::Wake => {}
-                Command::Settings(settings) => {
-                    self.commit(std::mem::take(&mut group))?;
-                    self.replan(settings)?;
-                }
                 Command::Stop => stop = true,
             }
             if stop || bytes >= GROUP_BYTES {
@@ -131,6 +134,8 @@ impl Journaling {
             }
             next = self.commands.try_recv().ok();
         }
+        // First: an upload that came after a reload goes by it.
+        self.adopt()?;
         self.commit(group)?;
         if stop {
             if self.journal.open_since().is_some() {
@@ -142,22 +147,37 @@ impl Journaling {
         Ok(true)
     }
 
-    fn wait(&self) -> Result<Command, RecvTimeoutError> {
+    fn wait(&mut self) -> Result<Command, RecvTimeoutError> {
+        let now = self.now();
         match self.deadline() {
-            Some(deadline) => self.commands.recv_timeout(deadline.since(self.clock.now())),
+            Some(deadline) => self.commands.recv_timeout(deadline.since(now)),
             None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 
+    /// The journal's time.
+    fn now(&mut self) -> Millis {
+        self.journal.time(self.clock.now())
+    }
+
     /// When the open generation must be closed, or one with nothing in it.
     fn deadline(&self) -> Option<Millis> {
-        let age = self.journal.open_since().map(|since| since.after(self.settings.max_age));
-        age.into_iter().chain(self.wishes.due()).min().map(|deadline| deadline.max(self.rest_until))
+        let max_age = self.adopted.as_ref().map_or(Duration::ZERO, |settings| settings.max_age);
+        let age = self.journal.open_since().map(|since| since.after(max_age));
+        let earliest = age.into_iter().chain(self.due()).min().map(|deadline| deadline.max(self.rest_until));
+        let adoption = (!self.is_adopted()).then_some(self.rest_until);
+        earliest.into_iter().chain(adoption).min()
+    }
+
+    /// When the merge thread wants a generation closed; a wish that the last one has granted does not count.
+    fn due(&self) -> Option<Millis> {
+        self.wishes.due().filter(|due| *due > self.sealed_at)
     }
 
     fn commit(&mut self, group: Vec<Kept>) -> Result<(), MergingEnded> {
-        let now = self.clock.now();
-        if let Some(which) = self.wishes.take_flush() {
+        let now = self.now();
+        let flush = self.wishes.take_flush();
+        if let Some(which) = flush {
             self.journal.push_flush(now, which);
         }
         let mut waiters = Vec::with_capacity(group.len());
@@ -175,6 +195,7 @@ impl Journaling {
                 self.hand_on(steps)
             }
             Err(error) => {
+                flush.into_iter().for_each(|which| self.wishes.wish_flush(which));
                 // The waiters are dropped, which tells each agent to come back.
                 tracing::error!(stream = self.stream, %error, uploads = waiters.len(), "the journal cannot be written");
                 Ok(())
@@ -186,44 +207,54 @@ impl Journaling {
         if let Some(reason) = self.journal.is_full() {
             return self.seal(reason);
         }
-        let now = self.clock.now();
+        let now = self.now();
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return Ok(());
         }
-        let due = self.wishes.due().is_some_and(|due| due <= now);
+        let due = self.due().is_some_and(|due| due <= now);
         self.seal(if due { EndReason::Due } else { EndReason::Age })
     }
 
     fn seal(&mut self, reason: EndReason) -> Result<(), MergingEnded> {
-        let now = self.clock.now();
-        // The wish is granted; the merge thread wishes anew once it has seen the end.
-        self.wishes.wish_end(None);
+        let now = self.now();
         match self.journal.seal(now, reason) {
-            Ok(steps) => self.hand_on(steps),
+            Ok(steps) => {
+                self.sealed_at = now;
+                self.hand_on(steps)
+            }
             Err(error) => {
                 tracing::error!(stream = self.stream, %error, "a generation cannot be closed");
                 self.rest_until = now.after(REST);
-                self.wishes.wish_end(Some(self.rest_until));
                 Ok(())
             }
         }
     }
 
-    fn replan(&mut self, settings: Arc<Settings>) -> Result<(), MergingEnded> {
-        let steps = self.adopt(settings);
-        if steps.is_empty() { Ok(()) } else { self.hand_on(steps) }
+    /// Goes on under the settings in force, if they are others than before. A plan that cannot be written down is tried again with the
+    /// next turn; the other settings take effect at once.
+    fn adopt(&mut self) -> Result<(), MergingEnded> {
+        let settings = self.settings.load_full();
+        if self.is_adopted() {
+            return Ok(());
+        }
+        self.journal.set_durability(settings.durability);
+        let now = self.now();
+        let replanned = settings.plan.clone().map_or(Ok(Vec::new()), |plan| self.journal.replan(now, plan));
+        match replanned {
+            Ok(steps) => {
+                self.adopted = Some(settings);
+                if steps.is_empty() { Ok(()) } else { self.hand_on(steps) }
+            }
+            Err(error) => {
+                tracing::error!(stream = self.stream, %error, "the new plan cannot be written down: the old one stays for now");
+                self.rest_until = now.after(REST);
+                Ok(())
+            }
+        }
     }
 
-    /// Goes on under other settings and gives the steps of the change. Settings whose plan cannot be put in force take effect but for
-    /// the plan, with a word in the log.
-    fn adopt(&mut self, settings: Arc<Settings>) -> Vec<Step> {
-        self.settings = settings;
-        self.journal.set_durability(self.settings.durability);
-        let Some(plan) = self.settings.plan.clone() else { return Vec::new() };
-        self.journal.replan(self.clock.now(), plan).unwrap_or_else(|error| {
-            tracing::error!(stream = self.stream, %error, "the new plan cannot be written down: the old one stays");
-            Vec::new()
-        })
+    fn is_adopted(&self) -> bool {
+        self.adopted.as_ref().is_some_and(|adopted| Arc::ptr_eq(adopted, &self.settings.load()))
     }
 
     fn hand_on(&self, steps: Vec<Step>) -> Result<(), MergingEnded> {

@@ -6,7 +6,7 @@
 //!    ^                            | write, one fsync for all
 //!    └──── 202 once it is kept ───┘ that has queued meanwhile
 //! ```
-//! - `intake` reads an agent's request and answers it;
+//! - `intake` reads an agent's request and answers it, `room` bounds what it may hold in memory;
 //! - `journaling` commits in groups and decides when a generation is closed;
 //! - `merging` turns committed entries into batches in the outbox;
 //! - `sender` delivers batches, newest first, and gives none up that the core might take;
@@ -23,6 +23,7 @@ mod ledger;
 mod merging;
 mod pipeline;
 mod plan;
+mod room;
 mod sender;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use weir_spool::SpoolError;
 
 pub use self::ledger::{LedgerStatus, StreamStatus};
 use self::pipeline::Pipeline;
+use self::room::Room;
 pub(crate) use self::sender::headers as batch_headers;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -48,11 +50,13 @@ use crate::upstream::Origin;
 
 /// All streams of the node.
 ///
-/// Memory: for each stream its open windows (`max_keys`), `max_queued_uploads` uploads, a few groups of uploads between the threads, and
-/// `max_in_flight` batches.
+/// Memory: for each stream its open windows (`max_keys`), a few groups of uploads between the threads, and `max_in_flight` batches; for all
+/// together the uploads that wait for a journal, at most `limits.max_buffered_bytes` once unpacked, and those being unpacked, at most twice
+/// `limits.max_inflated_bytes` for each thread that serves agents and four more.
 pub struct Aggregate {
     context: Context,
     streams: ArcSwap<Streams>,
+    room: Room,
     /// Reloads are one at a time.
     reloading: Mutex<()>,
 }
@@ -71,6 +75,14 @@ pub(crate) struct Context {
 struct Streams {
     by_name: BTreeMap<String, Arc<Pipeline>>,
     limits: UploadLimits,
+    max_buffered_bytes: usize,
+}
+
+impl Streams {
+    fn new(by_name: BTreeMap<String, Arc<Pipeline>>, config: &Config) -> Self {
+        let max_buffered_bytes = config.limits.max_buffered_bytes.as_usize();
+        Self { by_name, limits: plan::upload_limits(config), max_buffered_bytes }
+    }
 }
 
 /// Why a stream cannot be started.
@@ -123,8 +135,8 @@ impl Aggregate {
                 Err(error) => tracing::warn!(stream = name, %error, "a spool without a stream is left alone"),
             }
         }
-        let streams = ArcSwap::from_pointee(Streams { by_name, limits: plan::upload_limits(config) });
-        Ok(Self { context, streams, reloading: Mutex::new(()) })
+        let streams = ArcSwap::from_pointee(Streams::new(by_name, config));
+        Ok(Self { context, streams, room: Room::new(), reloading: Mutex::new(()) })
     }
 
     /// Puts another configuration in force: new streams start, changed ones close what they have open and go on under the new plan,
@@ -142,7 +154,7 @@ impl Aggregate {
         for (name, pipeline) in &current.by_name {
             pipeline.reconfigure(config, config.stream(name));
         }
-        self.streams.store(Arc::new(Streams { by_name, limits: plan::upload_limits(config) }));
+        self.streams.store(Arc::new(Streams::new(by_name, config)));
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use super::journaling::{Command, Journaling, Kept, Wishes};
 use super::ledger::{LedgerStatus, StreamStatus};
 use super::merging::{MergeState, Merging, Recall};
 use super::plan::Settings;
+use super::room::Place;
 use super::sender::{self, Sender};
 use super::{AggregateError, Context, StartError};
 use crate::metrics::Metrics;
@@ -85,15 +86,17 @@ impl Pipeline {
         let merge = Arc::new(MergeState::default());
         let recall = Arc::new(Recall::default());
         let arrived = Arc::new(Notify::new());
-        let settings = Arc::new(settings);
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
         let journaling = Journaling {
             journal,
             commands: received,
             merging: steps,
             wishes: Arc::clone(&wishes),
             settings: Arc::clone(&settings),
+            adopted: None,
             clock: context.clock,
             commit_seconds: context.metrics.journal_commit.with_label_values(&[name]),
+            sealed_at: Millis::default(),
             rest_until: Millis::default(),
             stream: name.to_owned(),
         };
@@ -110,7 +113,6 @@ impl Pipeline {
             flushing: None,
         };
         start_threads(name, journaling, merging)?;
-        let settings = Arc::new(ArcSwap::new(settings));
         let (sender, delivery) = Sender::new(context, name, &settings, &outbox, &merge, &arrived);
         let (sending, stopped) = start_sender(context, sender);
         Ok(Arc::new(Self {
@@ -160,7 +162,13 @@ impl Pipeline {
 
     /// Keeps the records of one upload; returns once they are as durable as the stream promises. Should the caller go away meanwhile,
     /// they are kept all the same.
-    pub(super) async fn keep(&self, identity: &Identity, records: usize, lines: Bytes) -> Result<(), Unkept> {
+    pub(super) async fn keep(
+        &self,
+        identity: &Identity,
+        records: usize,
+        lines: Bytes,
+        place: Place,
+    ) -> Result<(), Unkept> {
         self.has_room()?;
         let (done, kept) = oneshot::channel();
         let command = Command::Keep(Kept {
@@ -168,6 +176,7 @@ impl Pipeline {
             agent: identity.agent.as_ref().map(|agent| agent.as_str().to_owned()),
             records: u32::try_from(records).unwrap_or(u32::MAX),
             lines,
+            _place: place,
             done,
         });
         match self.commands.try_send(command) {
@@ -177,16 +186,15 @@ impl Pipeline {
         }
     }
 
-    /// Goes on under another configuration; `None` when the stream is gone from it. Waits while the journal's queue is full.
+    /// Goes on under another configuration; `None` when the stream is gone from it.
     pub(super) fn reconfigure(&self, config: &Config, stream: Option<&Stream>) {
         let settings = match stream {
             Some(stream) => Settings::new(config, stream, &self.context.edge),
             None => Settings::abandoned(config),
         };
-        let settings = Arc::new(settings);
-        self.settings.store(Arc::clone(&settings));
-        // A journal thread that has ended takes no settings; `is_broken` tells of it.
-        self.commands.send(Command::Settings(settings)).unwrap_or(());
+        self.settings.store(Arc::new(settings));
+        // A full queue needs no waking: the journal thread looks after each commit.
+        self.commands.try_send(Command::Wake).unwrap_or(());
         self.arrived.notify_one();
     }
 
