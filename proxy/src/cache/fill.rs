@@ -152,13 +152,21 @@ impl Order {
     }
 
     fn unanswered(&self, shell: &Shell, error: OriginError) -> Landing {
-        let (refusal, hint) = match error {
-            OriginError::Resting(rest) => (Refusal::CoreUnavailable, Some(rest)),
-            OriginError::Full | OriginError::Connect => (Refusal::CoreUnavailable, None),
-            OriginError::Timeout => (Refusal::CoreTimeout, None),
-            OriginError::Broken | OriginError::TooLarge(_) => (Refusal::CoreBroken, None),
+        let refusal = match error {
+            OriginError::Resting(rest) => return self.turned_away(shell, Some(rest)),
+            OriginError::Full => return self.turned_away(shell, None),
+            OriginError::Connect => Refusal::CoreUnavailable,
+            OriginError::Timeout => Refusal::CoreTimeout,
+            OriginError::Broken | OriginError::TooLarge(_) => Refusal::CoreBroken,
         };
-        self.failed(shell, refusal, None, hint)
+        self.failed(shell, refusal, None, None)
+    }
+
+    /// The gate let nothing through.
+    fn turned_away(&self, shell: &Shell, hint: Option<Duration>) -> Landing {
+        let now = shell.clock.now();
+        let hold = shell.holds.note(&self.key, |_| Hold::turned_away(hint, now, rand::random()));
+        Landing::Failed(Failure { refusal: Refusal::CoreUnavailable, status: None, hold })
     }
 
     /// The core finds fault with a request that it once answered, and agents are served what is stored: ask it less often.

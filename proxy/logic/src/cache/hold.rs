@@ -15,14 +15,21 @@ pub struct Hold {
 
 impl Hold {
     /// The hold after one more failure. It lasts a second, doubled with each failure in a row up to 16 seconds, less up to half
-    /// of it by `draw` (from 0 to 1), so that keys that failed together do not ask together. A `hint` of the core or its breaker
-    /// that is longer counts instead, up to a minute.
+    /// of it by `draw` (from 0 to 1), so that keys that failed together do not ask together. A `hint` of the core that is longer
+    /// counts instead, up to a minute, and up to a quarter more by `draw`.
     pub fn after(previous: Option<Self>, hint: Option<Duration>, now: Millis, draw: f64) -> Self {
         let failures = previous.map_or(0, |hold| hold.failures).saturating_add(1);
         let doublings = (failures - 1).min(MAX_DOUBLINGS);
-        let own = (FIRST * 2_u32.pow(doublings)).mul_f64(1.0 - draw.clamp(0.0, 1.0) / 2.0);
-        let rest = own.max(hint.unwrap_or_default().min(MAX_HINT));
-        Self { until: now.after(rest), failures }
+        let draw = draw.clamp(0.0, 1.0);
+        let own = (FIRST * 2_u32.pow(doublings)).mul_f64(1.0 - draw / 2.0);
+        let asked = hint.unwrap_or_default().min(MAX_HINT).mul_f64(1.0 + draw / 4.0);
+        Self { until: now.after(own.max(asked)), failures }
+    }
+
+    /// The hold after the gate turned a fill away: as after a first failure, however often it happens. That the gate is shut says
+    /// nothing about the key, and when it opens the key shall not rest longer than others.
+    pub fn turned_away(hint: Option<Duration>, now: Millis, draw: f64) -> Self {
+        Self::after(None, hint, now, draw)
     }
 
     /// Whether the core is not to be asked yet.
@@ -70,10 +77,10 @@ mod tests {
 
     #[test]
     fn a_longer_hint_counts_up_to_a_minute() {
-        let hinted = |seconds| length(Hold::after(None, Some(Duration::from_secs(seconds)), Millis(0), 0.5));
-        assert_eq!(hinted(20), Duration::from_secs(20));
-        assert_eq!(hinted(3600), Duration::from_secs(60));
-        assert_eq!(hinted(0), Duration::from_millis(750));
+        let hinted = |seconds, draw| length(Hold::after(None, Some(Duration::from_secs(seconds)), Millis(0), draw));
+        assert_eq!((hinted(20, 0.0), hinted(20, 1.0)), (Duration::from_secs(20), Duration::from_secs(25)));
+        assert_eq!(hinted(3600, 0.0), Duration::from_secs(60));
+        assert_eq!(hinted(0, 0.5), Duration::from_millis(750));
     }
 
     #[test]
