@@ -100,14 +100,15 @@ async fn next_head<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) 
 }
 
 /// Waits for the first byte of a request: `None` when it has waited long enough or the connection's turn to end has
-/// come. What has already arrived comes first.
+/// come. What has already arrived comes first, and what arrives while a busy node is late to notice as well.
 async fn idle<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) -> Option<usize> {
     tokio::select! {
         biased;
-        filled = wire.fill() => filled.ok(),
-        () = host.drain.turn(connection.number) => None,
-        () = tokio::time::sleep(connection.listener.idle_timeout) => None,
+        filled = wire.fill() => return filled.ok(),
+        () = host.drain.turn(connection.number) => {}
+        () = tokio::time::sleep(connection.listener.idle_timeout) => {}
     }
+    timeout(LAST_CALL, wire.fill()).await.ok()?.ok()
 }
 
 /// Empty lines before a request are what some clients send behind a body (RFC 9112, section 2.2).
@@ -166,6 +167,9 @@ async fn close(mut wire: Box<Wire>) {
     // However it went, the connection is over.
     drop(timeout(LINGER_TIME, lingering).await);
 }
+
+/// The time that a request has to arrive when its connection is about to be closed.
+const LAST_CALL: Duration = Duration::from_millis(50);
 
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;

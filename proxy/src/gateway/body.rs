@@ -38,8 +38,17 @@ pub(super) enum BodyError {
     Gone,
 }
 
-/// Reads the whole body. An agent that waits to be told so is told to go on.
+/// Reads the whole body. An agent that waits to be told so is told to go on. Where the end of the body is not certain
+/// any more, the connection ends with the answer.
 pub(super) async fn read(session: &mut ServerSession, bounds: Bounds, budget: &Budget) -> Result<Body, BodyError> {
+    let body = gather(session, bounds, budget).await;
+    if matches!(body, Err(BodyError::Gone | BodyError::Refused(Refusal::BadBody | Refusal::BodyTimeout))) {
+        session.set_keepalive(None);
+    }
+    body
+}
+
+async fn gather(session: &mut ServerSession, bounds: Bounds, budget: &Budget) -> Result<Body, BodyError> {
     const OVERLOADED: BodyError = BodyError::Refused(Refusal::Overloaded);
     const TOO_LARGE: BodyError = BodyError::Refused(Refusal::BodyTooLarge);
     let declared = declared_length(session);

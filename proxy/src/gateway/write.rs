@@ -5,6 +5,7 @@ use http::Method;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, SERVER, TRANSFER_ENCODING};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v1::server::HttpSession;
 use weir_logic::Answer;
 
 use super::body;
@@ -15,8 +16,8 @@ use super::body;
 /// # Errors
 /// The agent has left.
 pub(super) async fn answer(session: &mut ServerSession, answer: Answer, last: bool) -> pingora::Result<u64> {
-    let unread = !session.is_http2() && !body::discard(session).await;
-    if last || unread {
+    let keeps = session.as_http1().is_some_and(HttpSession::will_keepalive);
+    if last || (keeps && !body::discard(session).await) {
         session.set_keepalive(None);
     }
     let without_body = matches!(answer.status, 204 | 304) || session.req_header().method == Method::HEAD;

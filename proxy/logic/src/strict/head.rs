@@ -3,6 +3,7 @@
 //! Any fault found here leaves open where the next request begins, so the connection closes after the refusal.
 
 use super::Fault;
+use super::target::may_stand_in_target;
 use crate::Refusal;
 
 /// How long a header section may be.
@@ -109,7 +110,7 @@ fn request_line(line: &[u8], bounds: Bounds) -> Result<Version, Fault> {
     if target.len() > bounds.target {
         return Err(Fault { refusal: Refusal::TargetTooLong, detail: "request target too long" });
     }
-    if target.is_empty() || !target.iter().all(|byte| (0x21..0x7f).contains(byte)) {
+    if target.is_empty() || !target.iter().all(|byte| may_stand_in_target(*byte)) {
         return Err(Fault::malformed("forbidden byte in the request target"));
     }
     match version {

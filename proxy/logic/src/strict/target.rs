@@ -57,10 +57,15 @@ impl<'a> Target<'a> {
 /// The target as text, when every byte may stand in one (RFC 3986) and none is read differently by others.
 fn plain(target: &[u8]) -> Result<&str, Fault> {
     const FORBIDDEN: Fault = Fault::malformed("forbidden byte in the request target");
-    if target.iter().any(|byte| !(0x21..0x7f).contains(byte) || matches!(byte, b'#' | b'\\')) {
+    if !target.iter().all(|byte| may_stand_in_target(*byte)) {
         return Err(FORBIDDEN);
     }
     std::str::from_utf8(target).map_err(|_| FORBIDDEN)
+}
+
+/// Printable ASCII, without the fragment that no agent may send and the backslash that some read as a slash.
+pub(super) const fn may_stand_in_target(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\')
 }
 
 /// What follows `http://authority` in an absolute form.

@@ -100,6 +100,8 @@ fn request_lines_are_not_repaired() {
         "GET /\u{0} HTTP/1.1",
         "GET /caf\u{e9} HTTP/1.1",
         "GET /\u{7f} HTTP/1.1",
+        "GET /a#b HTTP/1.1",
+        "GET /a\\b HTTP/1.1",
         "",
     ] {
         assert!(outcome(&format!("{line}\r\nHost: a\r\n\r\n")).is_err(), "{line:?}");

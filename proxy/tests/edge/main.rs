@@ -1,0 +1,15 @@
+//! The side that faces agents, end to end: real sockets, real TLS, a scripted core; actions that say what they were
+//! asked.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod bodies;
+mod client;
+mod connections;
+mod drain;
+mod forward;
+mod http2;
+mod node;
+mod requests;
+mod strict;
+mod tls;
