@@ -20,6 +20,7 @@ pub(crate) fn judge(read: &Read, findings: &mut Findings) {
     addresses_meet(read, findings);
     routes_meet(&read.routes, findings);
     keys_are_filled(read, findings);
+    parameters_are_in_keys(read, findings);
     records_fit(read, findings);
     // Doubts are worth saying only about what is otherwise right: a wrong route may be what leads to a stream.
     if !findings.has_errors() {
@@ -155,6 +156,28 @@ fn key_and_shared(action: &Action) -> Option<(&[KeyPart], bool)> {
         Action::Cache(route) => Some((&route.key, route.shared)),
         Action::Lookup(route) => Some((&route.key, route.shared)),
         Action::Aggregate(_) | Action::Forward(_) => None,
+    }
+}
+
+/// A fill sends the whole path, so a parameter that the key leaves out would let the first agent's path answer for all others.
+fn parameters_are_in_keys(read: &Read, findings: &mut Findings) {
+    let Some(identity) = &read.identity else { return };
+    for (route, node) in &read.routes {
+        let Action::Cache(cache) = &route.action else { continue };
+        let names =
+            |sources: &[IdentitySource], name: &str| matches!(sources, [IdentitySource::Path(known)] if known == name);
+        let is_told_apart = |name: &str| {
+            cache.key.iter().any(|part| matches!(part, KeyPart::Path(known) if known == name))
+                || (names(&identity.tenant, name) && (!cache.shared || cache.key.contains(&KeyPart::Tenant)))
+                || (names(&identity.agent, name) && cache.key.contains(&KeyPart::Agent))
+        };
+        for name in route.path.parameters().filter(|name| !is_told_apart(name)) {
+            let at = node.table().and_then(|table| table.node("key")).map_or_else(|| place(node, "name"), |key| key.at);
+            findings
+                .error(at, format!("the key of route {} leaves out the path's `{name}`", quoted(&route.name)))
+                .note("requests with other values would get the answer that the first one has fetched")
+                .help(format!("add \"path.{name}\" to `key`"));
+        }
     }
 }
 

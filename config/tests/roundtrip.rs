@@ -102,6 +102,7 @@ fn action() -> impl Strategy<Value = Action> {
             let key = vec![
                 KeyPart::Body("/a~1b/c".to_owned()),
                 KeyPart::Query("platform x".to_owned()),
+                KeyPart::Path("tenant".to_owned()),
                 KeyPart::Path("rest".to_owned()),
             ];
             Action::Cache(CacheRoute {
