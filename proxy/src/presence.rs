@@ -17,7 +17,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use weir_batch::row::{Origin as RowOrigin, write_presence};
 use weir_batch::{BatchEncoder, BatchId, BatchMeta, Compression};
 use weir_config::Class;
@@ -39,6 +39,8 @@ pub struct Presence {
     shards: Vec<Mutex<HashMap<Identity, Seen>>>,
     agents: AtomicUsize,
     stopping: AtomicBool,
+    /// Whether there is a reporter.
+    reporting: watch::Sender<bool>,
     /// Wakes the reporter: the table is half full, the settings have changed, or the node stops.
     wake: Notify,
     metrics: Metrics,
@@ -73,6 +75,7 @@ impl Presence {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             agents: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            reporting: watch::Sender::new(false),
             wake: Notify::new(),
             metrics,
             clock,
@@ -113,10 +116,15 @@ impl Presence {
         self.wake.notify_one();
     }
 
-    /// Lets the reporter send what the table holds and end.
-    pub fn stop(&self) {
+    /// Lets the reporter send what the table holds, once, and end; waits for that for at most `within`.
+    pub async fn stop(&self, within: Duration) {
         self.stopping.store(true, Ordering::Release);
         self.wake.notify_one();
+        let mut reporting = self.reporting.subscribe();
+        let ended = tokio::time::timeout(within, reporting.wait_for(|reporting| !reporting)).await;
+        if ended.is_err() {
+            tracing::warn!("the last presence report was given up");
+        }
     }
 
     /// Brings the gauge up to date: to be called before metrics are rendered.
@@ -127,6 +135,12 @@ impl Presence {
 
     /// Reports until [`Self::stop`], and then once more. To be spawned by whoever starts the node.
     pub async fn report(self: Arc<Self>, origin: Arc<dyn Origin>) {
+        self.reporting.send_replace(true);
+        self.report_until_stopped(&*origin).await;
+        self.reporting.send_replace(false);
+    }
+
+    async fn report_until_stopped(&self, origin: &dyn Origin) {
         let mut generation = 0;
         loop {
             let interval = self.settings.load().as_ref().map(|settings| settings.interval);
@@ -142,7 +156,7 @@ impl Presence {
                 let batches = self.pack(&settings, generation);
                 self.hold(&batches);
                 for (meta, payload) in batches {
-                    self.deliver(&*origin, &meta, payload).await;
+                    self.deliver(origin, &meta, payload).await;
                 }
             }
             if stopping {

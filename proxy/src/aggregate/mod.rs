@@ -158,8 +158,9 @@ impl Aggregate {
         Ok(())
     }
 
-    /// Takes no more uploads, closes what is open, and delivers for at most `within`; what the core has not taken by then waits in the
-    /// outboxes for the next start. Gives whether everything was closed in time and the outboxes are empty.
+    /// Takes no more uploads, closes what is open, and delivers for at most `within`, or until the core fails; what it has not taken by
+    /// then waits in the outboxes for the next start. Open windows wait in the journal. Gives whether everything was closed in time and
+    /// the outboxes are empty.
     pub async fn stop(&self, within: Duration) -> bool {
         let streams = self.streams.load_full();
         let all = streams.by_name.values().map(|pipeline| pipeline.stop());

@@ -198,7 +198,7 @@ impl Pipeline {
         self.arrived.notify_one();
     }
 
-    /// Takes no more uploads, closes what is open and waits until the outbox is empty. Gives whether it came to that.
+    /// Takes no more uploads, closes what is open and waits until the outbox is empty or the core fails. Gives whether it is empty.
     pub(super) async fn stop(&self) -> bool {
         self.stopping.store(true, Ordering::Release);
         let commands = self.commands.clone();
@@ -246,14 +246,14 @@ fn start_threads(stream: &str, journaling: Journaling, merging: Merging) -> Resu
     Ok(())
 }
 
-/// Starts the sender; the receiver hears when it has ended because nothing was left.
+/// Starts the sender; the receiver hears when it has ended, and whether nothing was left.
 fn start_sender(context: &Context, sender: Sender) -> (AbortHandle, oneshot::Receiver<bool>) {
     let (stopped, has_stopped) = oneshot::channel();
     let _runtime = context.runtime.enter();
     let sending = task::spawn("batch-sender", async move {
-        sender.run().await;
+        let emptied = sender.run().await;
         // Nobody waits for it when the node does not stop.
-        stopped.send(true).unwrap_or(());
+        stopped.send(emptied).unwrap_or(());
     });
     (sending.abort_handle(), has_stopped)
 }

@@ -123,17 +123,17 @@ impl Sender {
         (sender, report)
     }
 
-    /// Runs until it may leave and nothing waits.
-    pub(super) async fn run(mut self) {
+    /// Runs until it may leave and nothing waits, or what waits has no prospect now. Gives whether nothing waits.
+    pub(super) async fn run(mut self) -> bool {
         let mut attempts = FuturesUnordered::new();
         loop {
+            if attempts.is_empty() && self.may_leave() {
+                return self.courier.outbox.newest(|_| false).is_none();
+            }
             let now = self.clock.now();
             let places = self.settings.load().max_in_flight;
             while let Some(waiting) = self.queue.next(&self.courier.outbox, places, now) {
                 attempts.push(Arc::clone(&self.courier).attempt(waiting));
-            }
-            if attempts.is_empty() && self.may_leave() {
-                return;
             }
             let pause = self.queue.pause(now);
             tokio::select! {
@@ -146,7 +146,9 @@ impl Sender {
 
     fn may_leave(&self) -> bool {
         let over = self.merge.ended.load(Ordering::Acquire) || self.merge.broken.load(Ordering::Acquire);
-        over && self.report.leaving.load(Ordering::Acquire) && self.courier.outbox.newest(|_| false).is_none()
+        // A core that fails is not waited for: what it has not taken is on disk.
+        let hopeless = self.queue.failures > 0 || self.courier.outbox.newest(|_| false).is_none();
+        over && hopeless && self.report.leaving.load(Ordering::Acquire)
     }
 
     fn finish(&mut self, attempt: Attempt) {

@@ -233,7 +233,7 @@ async fn a_restart_goes_on_where_the_last_run_ended() {
     for _ in 0..5 {
         assert_eq!(post(&aggregate, &config, r#"[{"image":"x"},{"image":"y"}]"#).await.0, 202);
     }
-    assert!(!aggregate.stop(Duration::from_millis(200)).await, "the core acknowledges nothing");
+    assert!(!aggregate.stop(LONG).await, "the core acknowledges nothing, and is not waited for");
     drop(aggregate);
     core.play(Script::Status(200));
     let aggregate = start(&config, &core);

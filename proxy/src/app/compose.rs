@@ -132,7 +132,7 @@ impl Composed {
     /// for the next start, which is as it should be; `false` says only that something waits.
     pub(super) async fn flush(&self) -> bool {
         let within = self.snapshot.load().config.shutdown.timeout;
-        self.presence.stop();
-        self.aggregate.stop(within).await
+        let ((), delivered) = tokio::join!(self.presence.stop(within), self.aggregate.stop(within));
+        delivered
     }
 }

@@ -73,7 +73,7 @@ async fn an_agents_last_sign_of_life_is_reported_once_an_interval() {
     rows.wait_for(|rows| !rows.is_empty()).await.unwrap();
     let expected = serde_json::json!([{"kind":"presence","tenant":"t-1","agent":"a-1","last_seen":9,"version":"1.2"}]);
     assert_eq!(serde_json::Value::from(rows.borrow().clone()), expected);
-    presence.stop();
+    presence.stop(HOUR).await;
     reporting.await.unwrap();
     assert_eq!(core.ids.lock().len(), 1, "an empty table makes no report");
 }
@@ -85,7 +85,7 @@ async fn a_report_is_tried_under_one_id_until_the_core_has_it() {
     presence.seen(&identity(1), None, Millis(5));
     let reporting = report(&presence, &core);
     core.rows.subscribe().wait_for(|rows| rows.len() == 1).await.unwrap();
-    presence.stop();
+    presence.stop(HOUR).await;
     reporting.await.unwrap();
     let ids = core.ids.lock().clone();
     let metrics = &presence.metrics;
@@ -106,7 +106,7 @@ async fn a_half_full_table_is_reported_early_and_a_full_one_takes_no_more() {
     let reporting = report(&presence, &core);
     core.rows.subscribe().wait_for(|rows| rows.len() == 10).await.unwrap();
     assert!(started.elapsed() < HOUR);
-    presence.stop();
+    presence.stop(HOUR).await;
     reporting.await.unwrap();
 }
 
@@ -116,7 +116,7 @@ async fn what_the_table_holds_leaves_when_the_node_stops() {
     let presence = Presence::new("edge-1", Some(settings(HOUR, 10)), Metrics::new(), Clock::start());
     let reporting = report(&presence, &core);
     presence.seen(&identity(1), None, Millis(5));
-    presence.stop();
+    presence.stop(HOUR).await;
     reporting.await.unwrap();
     assert_eq!(core.rows.borrow().len(), 1);
 }
