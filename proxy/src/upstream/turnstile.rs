@@ -112,9 +112,9 @@ impl Turnstile {
         let (max_wait, turn) = match self.stand(class) {
             Stand::Go(ticket) => return Ok(self.permit(ticket)),
             Stand::Away(error) => return Err(error),
-            Stand::InLine { max_wait, turn, call } => {
-                if call {
-                    task::spawn("gate", Arc::clone(self).call_those_who_wait());
+            Stand::InLine { max_wait, turn, calling } => {
+                if let Some(calling) = calling {
+                    task::spawn("gate", calling.call_those_who_wait());
                 }
                 (max_wait, turn)
             }
@@ -143,7 +143,7 @@ impl Turnstile {
         }
     }
 
-    fn stand(&self, class: Class) -> Stand {
+    fn stand(self: &Arc<Self>, class: Class) -> Stand {
         let mut line = self.line.lock();
         let now = self.clock.now();
         if line.waiting[..=class as usize].iter().all(VecDeque::is_empty) {
@@ -165,36 +165,13 @@ impl Turnstile {
         };
         let (waiter, turn) = oneshot::channel();
         line.waiting[class as usize].push_back(waiter);
-        let call = !std::mem::replace(&mut line.calling, true);
+        let is_first = !std::mem::replace(&mut line.calling, true);
         let max_wait = line.max_wait;
         drop(line);
         if let Some(waiter) = pushed_out {
             tell(waiter, Err(OriginError::Full));
         }
-        Stand::InLine { max_wait, turn, call }
-    }
-
-    async fn call_those_who_wait(self: Arc<Self>) {
-        let calling = Calling(&self);
-        loop {
-            let (calls, next) = self.next_calls();
-            for (waiter, result) in calls {
-                tell(waiter, result.map(|ticket| self.permit(ticket)));
-            }
-            match next {
-                Next::Nobody => break,
-                Next::WhenFreed => self.freed.notified().await,
-                Next::At(time) => {
-                    let wait = tokio::time::sleep(time.since(self.clock.now()));
-                    tokio::select! {
-                        () = wait => {}
-                        () = self.freed.notified() => {}
-                    }
-                }
-            }
-        }
-        // The flag was lowered in the same breath in which the line was seen empty.
-        std::mem::forget(calling);
+        Stand::InLine { max_wait, turn, calling: is_first.then(|| Calling(Some(Arc::clone(self)))) }
     }
 
     /// Everyone whose turn it is now, and when to look again.
@@ -253,7 +230,7 @@ impl Turnstile {
 enum Stand {
     Go(Ticket),
     Away(OriginError),
-    InLine { max_wait: Duration, turn: oneshot::Receiver<Result<Permit, OriginError>>, call: bool },
+    InLine { max_wait: Duration, turn: oneshot::Receiver<Result<Permit, OriginError>>, calling: Option<Calling> },
 }
 
 impl Line {
@@ -284,12 +261,42 @@ impl Line {
     }
 }
 
-/// Lowers the flag when the calling task ends before its time (its runtime stops), so that the next to wait starts another.
-struct Calling<'a>(&'a Turnstile);
+/// The one task that calls those who wait. When it ends before its time, as with a runtime that stops (perhaps before the task
+/// has run at all), the flag is lowered, and the next to wait starts another.
+struct Calling(Option<Arc<Turnstile>>);
 
-impl Drop for Calling<'_> {
+impl Calling {
+    async fn call_those_who_wait(mut self) {
+        let Some(turnstile) = self.0.clone() else { return };
+        loop {
+            let (calls, next) = turnstile.next_calls();
+            if matches!(next, Next::Nobody) {
+                // The flag was lowered in the same breath in which the line was seen empty; by now it may be another's.
+                self.0 = None;
+            }
+            for (waiter, result) in calls {
+                tell(waiter, result.map(|ticket| turnstile.permit(ticket)));
+            }
+            match next {
+                Next::Nobody => return,
+                Next::WhenFreed => turnstile.freed.notified().await,
+                Next::At(time) => {
+                    let wait = tokio::time::sleep(time.since(turnstile.clock.now()));
+                    tokio::select! {
+                        () = wait => {}
+                        () = turnstile.freed.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Calling {
     fn drop(&mut self) {
-        self.0.line.lock().calling = false;
+        if let Some(turnstile) = &self.0 {
+            turnstile.line.lock().calling = false;
+        }
     }
 }
 

@@ -111,3 +111,27 @@ async fn a_caller_who_leaves_gives_the_place_back() {
     sim.script(Behaviour::Up).unwrap();
     assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::OK);
 }
+
+/// The services of a node stop one after the other, and the last batches leave when the others' runtimes are gone.
+#[test]
+fn a_line_outlives_the_runtime_that_called_it() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (upstream, _) = upstream("[core]\npeers = [\"127.0.0.1:1\"]\nmax_in_flight = 1\nmax_wait = \"1m\"\n");
+    let upstream = std::sync::Arc::new(upstream);
+    let label = std::sync::Arc::from("test");
+    let (first, second) = (runtime(), runtime());
+    let held = first.block_on(upstream.forward_permit(CoreId(0), Class::Tasking, &label)).unwrap();
+    let (waiter, waits) = (upstream.clone(), label.clone());
+    let lost = first.spawn(async move { waiter.forward_permit(CoreId(0), Class::Tasking, &waits).await.map(drop) });
+    while upstream.status()[0].waiting < 1 {
+        std::thread::yield_now();
+    }
+    drop(first);
+    drop(lost);
+    second.block_on(async {
+        let next = upstream.forward_permit(CoreId(0), Class::Tasking, &label);
+        let free = async { held.succeeded(Duration::from_millis(1)) };
+        let (next, ()) = tokio::join!(biased; next, free);
+        drop(next.unwrap());
+    });
+}
