@@ -44,6 +44,6 @@ fn filter() -> (EnvFilter, Option<String>) {
 
 const VARIABLE: &str = "WEIR_LOG";
 
-/// pingora logs each failed request and each failed handshake at error level, its start and stop at info.
-const QUIET: &str =
-    "pingora_proxy=off,pingora_core=error,pingora_load_balancing=error,pingora_pool=error,h2=error,hyper=error";
+/// pingora logs each failed request and each failed handshake at error level, its start and stop at info. Its connectors call it an
+/// error when two tasks reach for one pooled connection and the second makes a new one.
+const QUIET: &str = "pingora_proxy=off,pingora_core=error,pingora_core::connectors=off,pingora_load_balancing=error,pingora_pool=error,h2=error,hyper=error";
