@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::Method;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::Digest;
 use pingora::protocols::http::ServerSession;
@@ -78,6 +79,10 @@ fn spawn<A>(host: &Arc<Host<A>>, connection: &Arc<Connection>, session: HttpSess
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
+    if session.req_header().method == Method::CONNECT {
+        // Pingora refuses tunnels before the gateway could count them.
+        drop(host.refuse(Refusal::WrongMethod, ""));
+    }
     let (host, connection) = (Arc::clone(host), Arc::clone(connection));
     task::spawn("http2-request", async move {
         let _open = open;

@@ -327,10 +327,11 @@ async fn serve<A>(
         None if connection.listener.http2 => has_http2_preface(site, &connection, &mut wire).await,
         None => false,
     };
+    // Boxed apart, so that a connection of the one version does not carry the state of the other.
     if is_http2 {
-        http2::serve(&site.host, &connection, wire).await;
+        Box::pin(http2::serve(&site.host, &connection, wire)).await;
     } else {
-        http1::serve(&site.host, &connection, wire).await;
+        Box::pin(http1::serve(&site.host, &connection, wire)).await;
     }
 }
 
@@ -354,3 +355,27 @@ async fn has_http2_preface<A>(site: &Site<A>, connection: &Connection, wire: &mu
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_accept_loop_in_trouble_waits_longer_each_time_and_begins_anew_when_it_is_over() {
+        let (mut trouble, no_file_left) = (Trouble::default(), io::Error::from_raw_os_error(libc::EMFILE));
+        let begun = Instant::now();
+        for _ in 0..20 {
+            trouble.wait("agents", &no_file_left).await;
+        }
+        assert!(begun.elapsed() > Duration::from_secs(10), "it does not spin");
+        assert_eq!(trouble.wait, Trouble::MAX);
+        trouble.over();
+        let begun = Instant::now();
+        trouble.wait("agents", &no_file_left).await;
+        assert!(begun.elapsed() < Duration::from_millis(20));
+        trouble.wait("agents", &io::ErrorKind::ConnectionAborted.into()).await;
+        assert!(begun.elapsed() < Duration::from_millis(20), "an agent that left is no trouble");
+    }
+}

@@ -69,6 +69,15 @@ async fn requests_without_one_host_are_refused_and_closed() {
 }
 
 #[tokio::test]
+async fn tunnels_are_refused_and_closed() {
+    let node = Node::plain().await;
+    let mut agent = Raw::connect(node.address).await;
+    let answer = agent.ask("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n").await;
+    assert_eq!((answer.status, answer.header("connection")), (405, "close"));
+    assert_eq!(node.count("none", "refused"), 1);
+}
+
+#[tokio::test]
 async fn targets_that_name_another_host_are_refused() {
     let node = Node::plain().await;
     for (target, host) in [

@@ -52,7 +52,7 @@ pub enum Framing {
 /// Costs one pass over the bytes. An incomplete section within its bounds is only searched for its end.
 ///
 /// # Errors
-/// The first [`Fault`] in the section: 431 or 414 past the bounds, else 400.
+/// The first [`Fault`] in the section: 431 or 414 past the bounds, 405 for `CONNECT`, else 400.
 pub fn scan(bytes: &[u8], searched: usize, bounds: Bounds) -> Result<Scan, Fault> {
     let Some(length) = end_of_section(bytes, searched) else {
         return if bytes.len() > bounds.head { Err(too_large(bytes, bounds)) } else { Ok(Scan::Incomplete) };
@@ -106,6 +106,9 @@ fn request_line(line: &[u8], bounds: Bounds) -> Result<Version, Fault> {
     };
     if method.is_empty() || method.len() > MAX_METHOD || !method.iter().all(|byte| is_token(*byte)) {
         return Err(Fault::malformed("bad method"));
+    }
+    if method == b"CONNECT" {
+        return Err(Fault { refusal: Refusal::WrongMethod, detail: "no tunnels here" });
     }
     if target.len() > bounds.target {
         return Err(Fault { refusal: Refusal::TargetTooLong, detail: "request target too long" });

@@ -109,6 +109,12 @@ fn request_lines_are_not_repaired() {
 }
 
 #[test]
+fn tunnels_are_refused() {
+    let fault = scan(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 0, BOUNDS).unwrap_err();
+    assert_eq!(fault.refusal, Refusal::WrongMethod);
+}
+
+#[test]
 fn bounds_are_told_apart() {
     let refusal = |text: String| scan(text.as_bytes(), 0, BOUNDS).unwrap_err().refusal;
     assert_eq!(refusal(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(64))), Refusal::TargetTooLong);
