@@ -33,10 +33,7 @@ pub fn to_core(request: &mut RequestHeader, forwarding: &Forwarding, connection:
     set_or_remove(request, WEIR_AGENT, forwarding.identity.agent.as_ref().map(weir_logic::AgentId::as_str))?;
     set_or_remove(request, WEIR_TENANT, forwarding.identity.tenant.as_ref().map(weir_logic::TenantId::as_str))?;
     request.append_header(VIA, HeaderValue::from_static("1.1 weir"))?;
-    if let Some(host) = &forwarding.host {
-        request.insert_header(HOST, host)?;
-    }
-    Ok(())
+    request.insert_header(HOST, &forwarding.host)
 }
 
 /// Where a request came from.

@@ -7,6 +7,7 @@ mod failure;
 pub mod headers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
@@ -27,6 +28,8 @@ pub struct Forwarding {
     /// Told once; gone afterwards.
     permit: Option<ForwardPermit>,
     websocket: bool,
+    /// The time for which the core may be silent on an upgraded connection.
+    silence: Option<Duration>,
     max_body_bytes: u64,
     /// Bytes of the body that have gone by.
     body_bytes: u64,
@@ -37,8 +40,8 @@ pub struct Forwarding {
     identity: Identity,
     /// The headers that name an identity on listeners that trust them.
     identity_headers: Vec<String>,
-    /// The `Host` that the core wants to see.
-    host: Option<String>,
+    /// The `Host` that the machine wants to see.
+    host: String,
     /// The host that the agent asked for.
     authority: String,
     /// The path and query.
@@ -64,16 +67,23 @@ impl Forwarding {
             core: route.core,
             permit: Some(permit),
             websocket,
+            silence: None,
             max_body_bytes,
             body_bytes: 0,
             tried: 0,
             peers: config.core(route.core).peers.len().clamp(1, MAX_TRIES),
             identity,
             identity_headers: identity_headers(&config.identity),
-            host: upstream.forced_host(route.core),
+            host: String::new(),
             authority: target.authority.to_owned(),
             target: target.query.map_or_else(|| target.path.to_owned(), |query| format!("{}?{query}", target.path)),
         })
+    }
+
+    /// Lets an upgraded connection be silent for as long as a kept-alive one. Says whether the route takes upgrades.
+    pub fn upgrade(&mut self, silence: Duration) -> bool {
+        self.silence = self.websocket.then_some(silence);
+        self.websocket
     }
 
     /// The core's header section has come.
@@ -110,9 +120,13 @@ pub async fn peer(upstream: &Upstream, forwarding: Option<&mut Forwarding>) -> p
     let forwarding = forwarding.ok_or_else(|| Error::explain(ErrorType::InternalError, "nothing is forwarded"))?;
     forwarding.tried += 1;
     let peer = upstream.peer(forwarding.core).await;
-    let mut peer = peer.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no machine's address is known"))?;
+    let (mut peer, host) =
+        peer.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no machine's address is known"))?;
+    forwarding.host = host;
     if !forwarding.websocket {
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    } else if let Some(silence) = forwarding.silence {
+        peer.options.read_timeout = Some(silence);
     }
     Ok(Box::new(peer))
 }

@@ -160,4 +160,5 @@ fn waits_for_continue(session: &ServerSession) -> bool {
 
 /// A new TLS connection costs the node more than reading this much.
 const DISCARD_BYTES: u64 = 1024 * 1024;
-const DISCARD_TIME: Duration = Duration::from_secs(2);
+/// The time that the rest of a body may take.
+pub(super) const DISCARD_TIME: Duration = Duration::from_secs(2);

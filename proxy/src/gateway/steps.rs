@@ -78,9 +78,7 @@ async fn walk(gateway: &Gateway, session: &mut ServerSession, ctx: &mut RequestC
     let parts = &gateway.parts;
     let snapshot = parts.snapshot.load_full();
     let config = &snapshot.config;
-    session.set_write_timeout(Some(ctx.connection.listener.body_timeout));
-    session.set_read_timeout(Some(ctx.connection.listener.body_timeout));
-
+    prepare(session, &ctx.connection);
     let (raw, authority) = raw_target(session.req_header());
     let target = match &authority {
         Some(authority) => Target::parse(&raw, authority),
@@ -99,31 +97,15 @@ async fn walk(gateway: &Gateway, session: &mut ServerSession, ctx: &mut RequestC
     ctx.tally.routed(route);
     admit(gateway, config, route, ctx)?;
     let identity = identify(parts, config, session, ctx, &parameters);
-
+    let known = Known { config, route, identity, target };
     if let Action::Forward(action) = &route.action {
-        if body::declared_length(session).is_some_and(|length| length > action.max_body_bytes.bytes()) {
-            return Err(Stop::refused(Refusal::BodyTooLarge, ""));
-        }
-        let forwarding = Forwarding::begin(&parts.upstream, config, route, identity.clone(), &target).await;
-        return forwarding.map(|forwarding| Next::Forward(Box::new(forwarding))).map_err(|error| Stop::Refused {
-            refusal: error.refusal(),
-            detail: "the core cannot be asked now",
-            wait: error.rest().unwrap_or_default().max(patience(Some(&identity), &ctx.connection)),
-        });
+        return pass_through(parts, session, ctx, &known, action.max_body_bytes.bytes()).await;
     }
     let body = match body_bound(config, route, method) {
         None => None,
-        Some(bytes) => {
-            let all_bytes = config.limits.max_buffered_bytes.as_usize();
-            let bounds = body::Bounds { bytes, all_bytes, time: ctx.connection.listener.body_timeout };
-            Some(body::read(session, bounds, &gateway.budget).await.map_err(|error| match error {
-                BodyError::Gone => Stop::Gone,
-                BodyError::Refused(refusal) => {
-                    Stop::Refused { refusal, detail: "", wait: patience(Some(&identity), &ctx.connection) }
-                }
-            })?)
-        }
+        Some(bytes) => Some(read_body(gateway, session, ctx, &known, bytes).await?),
     };
+    let Known { identity, target, .. } = &known;
     let request = RequestView {
         method,
         path: target.path,
@@ -132,8 +114,67 @@ async fn walk(gateway: &Gateway, session: &mut ServerSession, ctx: &mut RequestC
         headers: &session.req_header().headers,
         body: body.as_ref().map_or(&[], |body| &body.bytes),
     };
-    let call = Call { request, route, parameters: &parameters, identity: &identity, now: parts.clock.now() };
+    let call = Call { request, route, parameters: &parameters, identity, now: parts.clock.now() };
     Ok(Next::Answer(answer(parts, &call).await))
+}
+
+/// Sets what pingora leaves open: timeouts, and that an answer, `100 Continue` among them, before the end of a body
+/// does not cost the connection. The rest of the body is read before the next request.
+fn prepare(session: &mut ServerSession, connection: &Connection) {
+    session.set_write_timeout(Some(connection.listener.body_timeout));
+    session.set_read_timeout(Some(connection.listener.body_timeout));
+    session.set_total_drain_timeout(Some(body::DISCARD_TIME));
+    session.set_close_on_response_before_downstream_finish(false);
+}
+
+/// A request that has been routed and identified.
+struct Known<'a> {
+    config: &'a Config,
+    route: &'a Arc<Route>,
+    identity: Identity,
+    target: Target<'a>,
+}
+
+async fn pass_through(
+    parts: &Parts,
+    session: &mut ServerSession,
+    ctx: &RequestContext,
+    known: &Known<'_>,
+    max_body_bytes: u64,
+) -> Result<Next, Stop> {
+    if body::declared_length(session).is_some_and(|length| length > max_body_bytes) {
+        return Err(Stop::refused(Refusal::BodyTooLarge, ""));
+    }
+    let Known { config, route, identity, target } = known;
+    let forwarding = Forwarding::begin(&parts.upstream, config, route, identity.clone(), target).await;
+    let mut forwarding = forwarding.map_err(|error| Stop::Refused {
+        refusal: error.refusal(),
+        detail: "the core cannot be asked now",
+        wait: error.rest().unwrap_or_default().max(patience(Some(identity), &ctx.connection)),
+    })?;
+    let silence = ctx.connection.listener.idle_timeout;
+    if session.is_upgrade_req() && forwarding.upgrade(silence) {
+        session.set_read_timeout(Some(silence));
+    }
+    Ok(Next::Forward(Box::new(forwarding)))
+}
+
+async fn read_body(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    ctx: &RequestContext,
+    known: &Known<'_>,
+    bytes: usize,
+) -> Result<body::Body, Stop> {
+    let all_bytes = known.config.limits.max_buffered_bytes.as_usize();
+    let bounds = body::Bounds { bytes, all_bytes, time: ctx.connection.listener.body_timeout };
+    body::read(session, bounds, &gateway.budget).await.map_err(|error| match error {
+        BodyError::Gone => Stop::Gone,
+        BodyError::Refused(refusal) => {
+            let wait = patience(Some(&known.identity), &ctx.connection);
+            Stop::Refused { refusal, detail: "", wait }
+        }
+    })
 }
 
 /// The bytes of the target and the authority; they outlive the borrow of the session.

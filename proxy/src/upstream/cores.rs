@@ -166,18 +166,14 @@ impl Upstream {
         })
     }
 
-    /// A machine for a request that is forwarded, with timeouts, protocol and TLS set: the healthy ones in turn. `None` when no
-    /// address is known for any of them. Waits for the name's resolution where it is not known yet.
-    pub async fn peer(&self, core: CoreId) -> Option<HttpPeer> {
+    /// A machine for a request that is forwarded, with timeouts, protocol and TLS set, and the `Host` that it wants to
+    /// see: the healthy ones in turn. `None` when no address is known for any of them. Waits for the name's resolution
+    /// where it is not known yet.
+    pub async fn peer(&self, core: CoreId) -> Option<(HttpPeer, String)> {
         let core = self.core(core).ok()?;
         let settings = core.settings();
         let target = core.peers.targets(settings.core.connect_timeout).await.into_iter().next()?;
-        Some(settings.dialer.forward_peer(&settings.core, &target))
-    }
-
-    /// The `Host` that the core wants to see on forwarded requests; `None` when it wants the agent's.
-    pub fn forced_host(&self, core: CoreId) -> Option<String> {
-        self.core(core).ok()?.settings().core.host.clone()
+        Some((settings.dialer.forward_peer(&settings.core, &target), host(&settings.core, &target)))
     }
 
     fn core(&self, id: CoreId) -> Result<Arc<Core>, OriginError> {

@@ -23,7 +23,9 @@ async fn an_agent_that_waits_for_continue_is_told_to_go_on() {
     let mut agent = Raw::connect(node.address).await;
     agent.write("POST /v1/uploads HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
     assert_eq!(agent.answer().await.status, 100);
-    assert!(agent.ask("hello").await.body.ends_with("body=hello"));
+    let answer = agent.ask("hello").await;
+    assert!(answer.body.ends_with("body=hello"));
+    assert_eq!(answer.header("connection"), "keep-alive");
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ async fn the_core_sees_the_request_and_who_asks() {
     assert_eq!(seen["x-forwarded-proto"][0], "http");
     assert_eq!(seen["x-forwarded-host"][0], "edge.example:8443");
     assert_eq!(seen["via"][0], "1.1 weir");
+    assert_eq!(seen["host"][0], node.core.address().to_string(), "the core's own name, as configured");
     assert!(seen["forwarded"][0].as_str().unwrap().starts_with("for=127.0.0.1;host=\"edge.example:8443\""), "{seen}");
     for gone in ["x-hop", "keep-alive", "te", "proxy-authorization"] {
         assert!(seen[gone].is_null(), "{gone}: {seen}");
@@ -77,6 +78,17 @@ async fn bodies_stream_both_ways() {
     let answer = agent.get("/v1/stream?bytes=3000000&chunk=10000", &[]).await.unwrap();
     assert_eq!(answer.body.len(), 3_000_000);
     assert!(node.metrics.answer_bytes.with_label_values(&["forward"]).get() >= 3_000_000);
+}
+
+#[tokio::test]
+async fn an_agent_that_waits_for_continue_hears_the_cores_word() {
+    let node = Node::plain().await;
+    let mut agent = Raw::connect(node.address).await;
+    agent.write("POST /v1/echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    assert_eq!(agent.answer().await.status, 100);
+    let answer = agent.ask("hello").await;
+    assert_eq!((answer.status, answer.header("connection")), (200, "keep-alive"));
+    assert!(answer.body.contains(r#""body_bytes":5"#));
 }
 
 #[tokio::test]
