@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 use serde::Serialize;
+use weir_config::{Action, Route};
 use weir_logic::Outcome;
 
+use crate::aggregate::StreamStatus;
 use crate::metrics::Metrics;
 use crate::upstream::CoreStatus;
 
@@ -30,6 +32,8 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The cores: breaker, gate, machines.
     pub cores: Vec<CoreStatus>,
+    /// Streams by name: ledger, journal, outbox.
+    pub streams: BTreeMap<String, StreamFigures>,
     /// What the metrics say.
     #[serde(flatten)]
     pub figures: Figures,
@@ -50,8 +54,6 @@ pub struct Figures {
     pub cache: CacheFigures,
     /// Lookups.
     pub lookups: LookupFigures,
-    /// Streams by name.
-    pub streams: BTreeMap<String, StreamFigures>,
 }
 
 /// The cache in figures.
@@ -65,7 +67,7 @@ pub struct CacheFigures {
     pub evictions: u64,
     /// Fills by result.
     pub fills: BTreeMap<String, u64>,
-    /// The part of the requests for stored or looked up answers that cost the core no request of its own; `null` before the first.
+    /// The part of the requests on cached routes that cost the core no request; `null` before the first.
     pub hit_ratio: Option<f64>,
 }
 
@@ -80,9 +82,11 @@ pub struct LookupFigures {
     pub waiting: u64,
 }
 
-/// A stream in figures. `accepted` = `forwarded` + `merged` + `discarded` + `held`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// A stream in figures, across restarts. `accepted` = `forwarded` + `merged` + `discarded` + `held` + `difference`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StreamFigures {
+    /// Whether it takes no uploads until a restart.
+    pub broken: bool,
     /// Records acknowledged to agents.
     pub accepted: u64,
     /// Records that the core has as rows of their own.
@@ -93,21 +97,46 @@ pub struct StreamFigures {
     pub discarded: u64,
     /// Records in journal or outbox.
     pub held: u64,
+    /// Records that are nowhere; always zero.
+    pub difference: i64,
     /// Bytes of journal.
     pub journal_bytes: u64,
+    /// Keys in open merge windows.
+    pub merge_keys: u64,
     /// Batches to deliver.
     pub outbox_batches: u64,
     /// Their bytes.
     pub outbox_bytes: u64,
     /// The age of the oldest of them.
     pub outbox_oldest_seconds: u64,
-    /// Keys in open merge windows.
-    pub merge_keys: u64,
+    /// What the last attempt to deliver gave; empty before the first.
+    pub last_delivery: String,
+}
+
+impl From<StreamStatus> for StreamFigures {
+    fn from(status: StreamStatus) -> Self {
+        let ledger = status.ledger;
+        Self {
+            broken: status.broken,
+            accepted: ledger.accepted,
+            forwarded: ledger.forwarded,
+            merged: ledger.merged,
+            discarded: ledger.dead_lettered + ledger.expired,
+            held: ledger.in_journal + ledger.in_outbox,
+            difference: ledger.difference,
+            journal_bytes: status.journal_bytes,
+            merge_keys: status.merge_keys,
+            outbox_batches: status.outbox_batches,
+            outbox_bytes: status.outbox_bytes,
+            outbox_oldest_seconds: status.outbox_oldest_seconds,
+            last_delivery: status.last_delivery,
+        }
+    }
 }
 
 impl Figures {
-    /// Reads the metrics.
-    pub fn of(metrics: &Metrics) -> Self {
+    /// Reads the metrics of a node with these routes.
+    pub fn of(metrics: &Metrics, routes: &[Route]) -> Self {
         let families = Families(metrics.registry().gather());
         let requests = families.by("weir_requests_total", "outcome");
         Self {
@@ -119,20 +148,19 @@ impl Figures {
                 bytes: families.total("weir_cache_bytes"),
                 evictions: families.total("weir_cache_evictions_total"),
                 fills: families.by("weir_cache_fills_total", "result"),
-                hit_ratio: hit_ratio(&requests),
+                hit_ratio: hit_ratio(&families.cached(routes)),
             },
             lookups: LookupFigures {
                 keys: families.by("weir_lookup_keys_total", "result"),
                 bulk_requests: families.by("weir_lookup_bulk_requests_total", "result"),
                 waiting: families.total("weir_lookup_waiters"),
             },
-            streams: families.streams(),
             requests,
         }
     }
 }
 
-/// The outcomes of routes that answer from what is stored or shared, and those among them that cost no origin request.
+/// The outcomes that cost the core no request over these and those that did.
 fn hit_ratio(requests: &BTreeMap<String, u64>) -> Option<f64> {
     const SPARED: [Outcome; 4] = [Outcome::Hit, Outcome::Stale, Outcome::Coalesced, Outcome::Calm];
     const SPENT: [Outcome; 4] = [Outcome::Miss, Outcome::Revalidated, Outcome::Bypass, Outcome::Failed];
@@ -151,57 +179,51 @@ impl Families {
     /// Sums by the values of one label.
     fn by(&self, name: &str, label: &str) -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();
-        for (value, count) in self.series(name, label) {
+        for (value, count) in self.series(name, label, |_| true) {
             *sums.entry(value).or_default() += count;
+        }
+        sums
+    }
+
+    /// Requests on cached routes, by outcome.
+    fn cached(&self, routes: &[Route]) -> BTreeMap<String, u64> {
+        let cached = |name: &str| {
+            let mut named = routes.iter().filter(|route| route.name == name);
+            named.any(|route| matches!(route.action, Action::Cache(_)))
+        };
+        let on_cached = |metric: &Metric| cached(label_of(metric, "route"));
+        let mut sums = BTreeMap::new();
+        for (outcome, count) in self.series("weir_requests_total", "outcome", on_cached) {
+            *sums.entry(outcome).or_default() += count;
         }
         sums
     }
 
     /// The sum over all series.
     fn total(&self, name: &str) -> u64 {
-        self.series(name, "").map(|(_, count)| count).sum()
+        self.series(name, "", |_| true).map(|(_, count)| count).sum()
     }
 
-    fn series<'a>(&'a self, name: &str, label: &'a str) -> impl Iterator<Item = (String, u64)> + 'a {
+    /// The wanted series of a metric, each by the value of one label.
+    fn series<'a>(
+        &'a self,
+        name: &str,
+        label: &'a str,
+        wanted: impl Fn(&Metric) -> bool + 'a,
+    ) -> impl Iterator<Item = (String, u64)> + 'a {
         let family = self.0.iter().find(|family| family.name() == name);
-        let kind = family.map(MetricFamily::get_field_type);
-        family.into_iter().flat_map(|family| family.get_metric()).map(move |metric| {
-            let pairs = metric.get_label();
-            let value = pairs.iter().find(|pair| pair.name() == label).map_or("", |pair| pair.value());
-            let count = if kind == Some(MetricType::COUNTER) {
-                metric.get_counter().get_value()
-            } else {
-                metric.get_gauge().get_value()
-            };
-            (value.to_owned(), whole(count))
+        let counts = family.is_some_and(|family| family.get_field_type() == MetricType::COUNTER);
+        let metrics = family.into_iter().flat_map(|family| family.get_metric());
+        metrics.filter(move |metric| wanted(metric)).map(move |metric| {
+            let value = if counts { metric.get_counter().get_value() } else { metric.get_gauge().get_value() };
+            (label_of(metric, label).to_owned(), whole(value))
         })
-    }
-
-    fn streams(&self) -> BTreeMap<String, StreamFigures> {
-        let mut streams: BTreeMap<String, StreamFigures> = BTreeMap::new();
-        for (name, field) in STREAM_METRICS {
-            for (stream, count) in self.series(name, "stream") {
-                *field(streams.entry(stream).or_default()) += count;
-            }
-        }
-        streams
     }
 }
 
-type Field = fn(&mut StreamFigures) -> &mut u64;
-
-const STREAM_METRICS: &[(&str, Field)] = &[
-    ("weir_records_accepted_total", |stream| &mut stream.accepted),
-    ("weir_records_forwarded_total", |stream| &mut stream.forwarded),
-    ("weir_records_merged_total", |stream| &mut stream.merged),
-    ("weir_records_discarded_total", |stream| &mut stream.discarded),
-    ("weir_records_held", |stream| &mut stream.held),
-    ("weir_journal_bytes", |stream| &mut stream.journal_bytes),
-    ("weir_outbox_batches", |stream| &mut stream.outbox_batches),
-    ("weir_outbox_bytes", |stream| &mut stream.outbox_bytes),
-    ("weir_outbox_oldest_seconds", |stream| &mut stream.outbox_oldest_seconds),
-    ("weir_merge_keys", |stream| &mut stream.merge_keys),
-];
+fn label_of<'a>(metric: &'a Metric, name: &str) -> &'a str {
+    metric.get_label().iter().find(|pair| pair.name() == name).map_or("", |pair| pair.value())
+}
 
 /// The registry holds whole numbers as floats; none is negative.
 #[expect(
@@ -215,6 +237,10 @@ fn whole(value: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use weir_config::{EXAMPLE, MemoryEnvironment, parse};
+
     use super::*;
 
     #[test]
@@ -224,42 +250,23 @@ mod tests {
         metrics.requests.with_label_values(&["b", "hit"]).inc();
         metrics.requests.with_label_values(&["b", "miss"]).inc();
         metrics.connections.with_label_values(&["agents"]).set(7);
-        metrics.records_accepted.with_label_values(&["process"]).inc_by(10);
-        metrics.records_discarded.with_label_values(&["process", "poison"]).inc();
-        metrics.records_discarded.with_label_values(&["process", "expired"]).inc();
-        let figures = Figures::of(&metrics);
+        let figures = Figures::of(&metrics, &[]);
         assert_eq!(figures.requests, BTreeMap::from([("hit".to_owned(), 3), ("miss".to_owned(), 1)]));
-        assert_eq!(figures.cache.hit_ratio, Some(0.75));
         assert_eq!(figures.connections["agents"], 7);
-        assert_eq!((figures.streams["process"].accepted, figures.streams["process"].discarded), (10, 2));
+        assert_eq!(figures.cache.hit_ratio, None);
     }
 
     #[test]
-    fn a_stream_shows_its_ledger_and_its_spool() {
+    fn the_hit_ratio_is_of_cached_routes_alone() {
+        let environment = MemoryEnvironment::new().file("weir.toml", EXAMPLE);
+        let routes = parse(&environment, Path::new("weir.toml")).unwrap().config.routes;
+        let named = |wanted: fn(&Action) -> bool| &routes.iter().find(|route| wanted(&route.action)).unwrap().name;
+        let (cached, other) =
+            (named(|action| matches!(action, Action::Cache(_))), named(|action| !matches!(action, Action::Cache(_))));
         let metrics = Metrics::new();
-        let stream = &["process"];
-        metrics.records_accepted.with_label_values(stream).inc_by(1);
-        metrics.records_forwarded.with_label_values(stream).inc_by(2);
-        metrics.records_merged.with_label_values(stream).inc_by(3);
-        metrics.records_discarded.with_label_values(&["process", "poison"]).inc_by(4);
-        metrics.records_held.with_label_values(stream).set(5);
-        metrics.journal_bytes.with_label_values(stream).set(6);
-        metrics.outbox_batches.with_label_values(stream).set(7);
-        metrics.outbox_bytes.with_label_values(stream).set(8);
-        metrics.outbox_oldest.with_label_values(stream).set(9);
-        metrics.merge_keys.with_label_values(stream).set(10);
-        let expected = StreamFigures {
-            accepted: 1,
-            forwarded: 2,
-            merged: 3,
-            discarded: 4,
-            held: 5,
-            journal_bytes: 6,
-            outbox_batches: 7,
-            outbox_bytes: 8,
-            outbox_oldest_seconds: 9,
-            merge_keys: 10,
-        };
-        assert_eq!(Figures::of(&metrics).streams["process"], expected);
+        metrics.requests.with_label_values(&[cached, "hit"]).inc_by(3);
+        metrics.requests.with_label_values(&[cached, "miss"]).inc();
+        metrics.requests.with_label_values(&[other, "miss"]).inc_by(100);
+        assert_eq!(Figures::of(&metrics, &routes).cache.hit_ratio, Some(0.75));
     }
 }

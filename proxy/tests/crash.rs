@@ -181,4 +181,5 @@ window = "2s""#,
     let ledger = &node.status().await["streams"]["process"];
     let of = |name: &str| ledger[name].as_u64().unwrap();
     assert_eq!(of("accepted"), of("forwarded") + of("merged") + of("discarded") + of("held"), "{ledger}");
+    assert_eq!(ledger["difference"], 0);
 }

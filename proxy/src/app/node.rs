@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use weir_config::{Action, Config};
+
 use super::lifecycle::{Heartbeat, Lifecycle, Phase};
 use crate::admin::{Operations, Readiness, ReloadAnswer};
 use crate::aggregate::Aggregate;
@@ -57,10 +59,17 @@ impl Operations for Node {
     }
 
     /// A node helps agents from its start to its stop. A core that is down does not change that, or one incident would take every
-    /// region out of service; neither does a spool that refuses uploads, since polls, updates and configurations are answered.
+    /// region out of service. Neither does a spool that is full, which empties again; nor a stream that takes no uploads until a
+    /// restart, as long as there are routes that need no stream.
     fn readiness(&self) -> Readiness {
         let phase = self.lifecycle.phase();
-        Readiness { ready: phase == Phase::Serving, reason: phase.label() }
+        if phase != Phase::Serving {
+            return Readiness { ready: false, reason: phase.label() };
+        }
+        if self.aggregate.is_broken() && takes_uploads_only(&self.snapshot.load().config) {
+            return Readiness { ready: false, reason: "a stream takes no uploads until a restart" };
+        }
+        Readiness { ready: true, reason: phase.label() }
     }
 
     fn status(&self) -> serde_json::Value {
@@ -75,7 +84,8 @@ impl Operations for Node {
             generation: snapshot.generation,
             uptime_seconds: self.clock.elapsed().as_secs(),
             cores: self.upstream.status(),
-            figures: Figures::of(&self.metrics),
+            streams: self.aggregate.status().into_iter().map(|status| (status.stream.clone(), status.into())).collect(),
+            figures: Figures::of(&self.metrics, &snapshot.config.routes),
         };
         serde_json::json!(status)
     }
@@ -83,4 +93,8 @@ impl Operations for Node {
     fn reload(&self) -> ReloadAnswer {
         self.reloader.reload()
     }
+}
+
+fn takes_uploads_only(config: &Config) -> bool {
+    config.routes.iter().all(|route| matches!(route.action, Action::Aggregate(_)))
 }
