@@ -1,0 +1,136 @@
+//! What the node keeps on disk, as operators meet it: flushed at a stop, kept while the core is down, readable with `weir batch cat`.
+
+#![expect(clippy::unwrap_used, reason = "a test has no better use for an error")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use weir_core_sim::{Behaviour, CoreOptions, CoreSim};
+use weir_testkit::{Node, http};
+
+const WEIR: &str = env!("CARGO_BIN_EXE_weir");
+
+struct Scene {
+    directory: TempDir,
+    core: CoreSim,
+    max_age: &'static str,
+}
+
+impl Scene {
+    async fn new(max_age: &'static str) -> Self {
+        let core = CoreSim::start(CoreOptions::default()).await.unwrap();
+        Self { directory: tempfile::tempdir().unwrap(), core, max_age }
+    }
+
+    async fn life(&self) -> Node {
+        let config = format!(
+            r#"
+[edge]
+name = "edge-1"
+data_dir = "data"
+log_format = "json"
+
+[[listener]]
+name = "agents"
+address = "127.0.0.1:0"
+trusted_headers = true
+
+[admin]
+address = "127.0.0.1:0"
+
+[core]
+peers = ["{core}"]
+connect_timeout = "1s"
+
+[identity]
+agent = "header.x-agent-id"
+tenant = "header.x-tenant-id"
+
+[shutdown]
+drain = "1ms"
+timeout = "2s"
+
+[[route]]
+name = "events"
+match = {{ method = "POST", path = "/v1/events" }}
+class = "telemetry"
+action = "aggregate"
+stream = "events"
+
+[[stream]]
+name = "events"
+mode = "raw"
+batch = {{ max_age = "{max_age}" }}
+"#,
+            core = self.core.address(),
+            max_age = self.max_age,
+        );
+        Node::start(Path::new(WEIR), self.directory.path(), &config).await
+    }
+
+    fn delivered(&self) -> u64 {
+        self.core.snapshot().streams.get("events").map_or(0, |stream| stream.records)
+    }
+
+    fn outbox(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.directory.path().join("data/spool/events/outbox")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+async fn upload(node: &Node, body: &'static str) {
+    let who = [("x-agent-id", "a-1"), ("x-tenant-id", "t-1")];
+    let answer = http::send(node.listener("agents"), "POST", "/v1/events", &who, body).await;
+    assert_eq!(answer.status.as_u16(), 202, "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_delivers_what_half_full_batches_hold() {
+    let scene = Scene::new("1m").await;
+    let node = scene.life().await;
+    upload(&node, r#"[{"pid":1},{"pid":2}]"#).await;
+    assert_eq!(scene.delivered(), 0);
+    node.terminate();
+    let exit = node.wait().await;
+    assert_eq!(exit.code, Some(0), "{}", exit.log);
+    assert!(exit.log.contains("\"all_delivered\":true"), "{}", exit.log);
+    assert_eq!(scene.delivered(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_core_does_not_take_at_a_stop_is_delivered_after_the_next_start() {
+    let scene = Scene::new("100ms").await;
+    scene.core.script(Behaviour::Down).unwrap();
+    let node = scene.life().await;
+    upload(&node, r#"[{"pid":1},{"pid":2}]"#).await;
+    node.terminate();
+    let exit = node.wait().await;
+    assert_eq!(exit.code, Some(0), "{}", exit.log);
+    assert!(exit.log.contains("\"all_delivered\":false"), "{}", exit.log);
+    scene.core.script(Behaviour::Up).unwrap();
+    let node = scene.life().await;
+    node.metric_until("weir_records_forwarded_total", &[("stream", "events")], |records| records >= 2.0).await;
+    assert_eq!(scene.delivered(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_in_the_outbox_reads_as_json_lines() {
+    let scene = Scene::new("100ms").await;
+    scene.core.script(Behaviour::Down).unwrap();
+    let node = scene.life().await;
+    upload(&node, r#"[{"pid":1},{"cmdline":"a \"b\""}]"#).await;
+    node.metric_until("weir_outbox_batches", &[("stream", "events")], |batches| batches >= 1.0).await;
+    let [batch] = &scene.outbox()[..] else { panic!("{:?}", scene.outbox()) };
+    let output = Command::new(WEIR).args(["batch", "cat"]).arg(batch).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let rows: Vec<Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(
+        (&rows[0]["kind"], &rows[0]["tenant"], &rows[0]["agent"]),
+        (&"event".into(), &"t-1".into(), &"a-1".into())
+    );
+    assert_eq!(rows[1]["record"]["cmdline"], "a \"b\"");
+}
