@@ -25,22 +25,22 @@ section! { Listener, "[[listener]]", "An address that agents connect to.", liste
     proxy_sources: Vec<IpNet> = Key::default(
         "[\"10.0.0.0/8\", \"172.16.0.0/12\", \"192.168.0.0/16\", \"127.0.0.0/8\", \"fc00::/7\", \"::1/128\"]",
         "The networks whose PROXY protocol header is believed; a connection from elsewhere is closed when \
-         proxy_protocol is on.");
+         proxy_protocol is on.").restart();
     trusted_headers: bool = Key::default("false",
         "Whether identity headers are believed here. Only for networks that nobody but a trusted proxy can reach: \
-         whoever reaches such a listener is whoever the header says.");
+         whoever reaches such a listener is whoever the header says.").restart();
     http2: bool = Key::default("true",
         "Whether HTTP/2 is spoken besides HTTP/1.1: by ALPN over TLS, with prior knowledge in plaintext.").restart();
     max_http2_streams: u32 = Key::default("128",
         "Streams that one HTTP/2 connection may have open at once.").between("1", "65535").restart();
     max_connections: usize = Key::default("100000",
-        "Connections open at once, at most; one more is closed as soon as it is accepted.").between("1", "10000000");
+        "Connections open at once, at most; one more is closed as soon as it is accepted.").between("1", "10000000").restart();
     idle_timeout: Duration = Key::default("5m",
-        "The time a kept-alive connection may stay without a request.").between("1s", "1d");
+        "The time a kept-alive connection may stay without a request.").between("1s", "1d").restart();
     header_timeout: Duration = Key::default("10s",
-        "The time from the first byte of a request to the end of its headers.").between("100ms", "10m");
+        "The time from the first byte of a request to the end of its headers.").between("100ms", "10m").restart();
     body_timeout: Duration = Key::default("30s",
-        "The time from the end of a request's headers to the end of its body.").between("100ms", "1h");
+        "The time from the end of a request's headers to the end of its body.").between("100ms", "1h").restart();
 }}
 
 section! { ListenerTls, "listener.tls", "How agents' TLS connections are terminated.", tls_agrees, {
