@@ -118,6 +118,49 @@ async fn a_broken_certificate_refuses_the_reload_and_the_old_one_goes_on_serving
     assert_eq!(answer(&mut connection).await, "one");
 }
 
+/// A route and a stream more.
+const STREAM: &str = r#"
+[[route]]
+name = "events"
+match = { method = "POST", path = "/v1/events" }
+class = "telemetry"
+action = "aggregate"
+stream = "events"
+
+[[stream]]
+name = "events"
+mode = "raw"
+"#;
+
+#[tokio::test]
+async fn a_stream_comes_with_a_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node, mut connection) = start(directory.path(), BASE).await;
+    let upload = async |connection: &mut Connection| {
+        connection.send("POST", "/v1/events", &[], "{\"pid\":1}").await.unwrap().status.as_u16()
+    };
+    assert_eq!(upload(&mut connection).await, 404);
+    let report = node.reload(&format!("{BASE}{STREAM}")).await;
+    assert_eq!(report.status.as_u16(), 200, "{}", report.text());
+    assert_eq!(upload(&mut connection).await, 202);
+    assert_eq!(node.status().await["streams"]["events"]["accepted"], 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_opened_refuses_the_whole_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node, mut connection) = start(directory.path(), BASE).await;
+    std::fs::create_dir_all(directory.path().join("data/spool")).unwrap();
+    std::fs::write(directory.path().join("data/spool/events"), "a file in the directory's place").unwrap();
+    let wanted = BASE.replace("\"one\"", "\"two\"").replace("[core]", "[core]\nmax_in_flight = 7");
+    let report = node.reload(&format!("{wanted}{STREAM}")).await;
+    assert_eq!(report.status.as_u16(), 422, "{}", report.text());
+    assert!(report.text().contains("events"), "{}", report.text());
+    assert_eq!(answer(&mut connection).await, "one");
+    let status = node.status().await;
+    assert_eq!((&status["generation"], &status["cores"][0]["limit"]), (&1.into(), &256.into()));
+}
+
 #[tokio::test]
 async fn requests_during_many_reloads_all_succeed() {
     let directory = tempfile::tempdir().unwrap();
