@@ -324,7 +324,10 @@ async fn serve<A>(
     });
     let is_http2 = match by_alpn {
         Some(is_http2) => is_http2,
-        None if connection.listener.http2 => has_http2_preface(site, &connection, &mut wire).await,
+        None if connection.listener.http2 => match has_http2_preface(site, &connection, &mut wire).await {
+            Some(is_http2) => is_http2,
+            None => return,
+        },
         None => false,
     };
     // Boxed apart, so that a connection of the one version does not carry the state of the other.
@@ -335,14 +338,14 @@ async fn serve<A>(
     }
 }
 
-/// Whether the agent speaks HTTP/2 with prior knowledge (RFC 9113, section 3.3). Reads no more than it takes to tell.
-async fn has_http2_preface<A>(site: &Site<A>, connection: &Connection, wire: &mut Wire) -> bool {
+/// Whether the agent speaks HTTP/2 with prior knowledge (RFC 9113, section 3.3). Reads no more than it takes to tell;
+/// `None` when the agent has said nothing for as long as it may.
+async fn has_http2_preface<A>(site: &Site<A>, connection: &Connection, wire: &mut Wire) -> Option<bool> {
     let telling = async {
         while wire.ahead().len() < PREFACE.len() && PREFACE.starts_with(wire.ahead()) {
-            if wire.fill().await.is_ok_and(|count| count > 0) {
-                continue;
+            if !wire.fill().await.is_ok_and(|count| count > 0) {
+                return;
             }
-            return;
         }
     };
     tokio::select! {
@@ -351,7 +354,7 @@ async fn has_http2_preface<A>(site: &Site<A>, connection: &Connection, wire: &mu
         () = site.host.drain.turn(connection.number) => {}
         () = tokio::time::sleep(connection.listener.idle_timeout) => {}
     }
-    wire.ahead().starts_with(PREFACE)
+    (!wire.ahead().is_empty()).then(|| wire.ahead().starts_with(PREFACE))
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -110,6 +110,22 @@ impl Wire {
         Poll::Pending
     }
 
+    /// Writes what has been gathered, as far as the peer takes it now: whoever waits for the peer has no more to say
+    /// for the moment. Pingora does not flush the pieces of a forwarded answer that has a length.
+    fn push(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        match self.poll_gathered(cx) {
+            Poll::Ready(Ok(())) => match Pin::new(&mut self.transport).poll_flush(cx) {
+                Poll::Ready(flushed) => flushed,
+                Poll::Pending => Ok(()),
+            },
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(()),
+        }
+    }
+
     fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.gathered.is_empty() {
             match Pin::new(&mut self.transport).poll_write(cx, &self.gathered) {
@@ -157,6 +173,7 @@ impl Stall {
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.push(cx)?;
         let allowed = match this.allowance {
             Allowance::Exactly(0) => return this.poll_end(cx),
             Allowance::Exactly(left) => usize::try_from(left).unwrap_or(usize::MAX),
@@ -301,6 +318,18 @@ mod tests {
         let mut answer = [0; 9];
         peer.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"head body");
+    }
+
+    #[tokio::test]
+    async fn what_was_gathered_leaves_when_the_peer_is_waited_for() {
+        let (mut wire, mut peer) = pair().await;
+        wire.write_all(b"piece").await.unwrap();
+        let (mut answer, mut request) = ([0; 5], [0; 8]);
+        tokio::select! {
+            _ = wire.read(&mut request) => panic!("the peer says nothing"),
+            read = peer.read_exact(&mut answer) => { read.unwrap(); }
+        }
+        assert_eq!(&answer, b"piece");
     }
 
     #[tokio::test]
