@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::client::Raw;
 use crate::node::Node;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kept_alive_connections_end_spread_over_the_window_and_lose_no_request() {
     const AGENTS: usize = 100;
     const WINDOW: Duration = Duration::from_secs(2);

@@ -150,3 +150,28 @@ async fn every_request_ends_in_one_outcome_even_when_the_agent_leaves() {
     node.until("it is counted", |node| node.count("hold", "hit") + node.count("hold", "abandoned") == 1).await;
     node.until("it is gone", |node| node.metrics.requests_in_flight.get() == 0 && node.drain.open() == 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_connections_on_many_threads_get_their_own_answers() {
+    let node = Node::plain().await;
+    let agents: Vec<_> = (0..50)
+        .map(|number| {
+            let address = node.address;
+            weir::task::spawn("agent", async move {
+                let mut agent = Raw::connect(address).await;
+                for round in 0..20 {
+                    let request =
+                        format!("GET /v1/things/{round} HTTP/1.1\r\nHost: a\r\nX-Agent-Id: a-{number}\r\n\r\n");
+                    let answer = agent.ask(request).await;
+                    assert!(answer.body.contains(&format!("/v1/things/{round} ")), "{}", answer.body);
+                    assert!(answer.body.contains(&format!("agent=\"a-{number}\"")), "{}", answer.body);
+                }
+            })
+        })
+        .collect();
+    for agent in agents {
+        agent.await.unwrap().expect("every answer was the agent's own");
+    }
+    assert_eq!(node.count("things", "hit"), 50 * 20);
+    node.until("none is open", |node| node.metrics.requests_in_flight.get() == 0).await;
+}
