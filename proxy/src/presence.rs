@@ -1,10 +1,12 @@
 //! Who is alive, reported to the core: the edge answers the polls that used to say so.
 //!
-//! A table remembers when each agent was last seen, and its version. Once an interval, or when the table is half full, what it holds
-//! becomes one report: a batch of the stream `presence`, tried until the core has it, under the same id each time. While one report is
-//! on its way the table goes on collecting, so an outage costs no sign of life: an agent's later one replaces its earlier.
+//! A table remembers when each agent was last seen, and its version. Once an interval, or when the table is half full,
+//! what it holds becomes one report: a batch of the stream `presence`, tried until the core has it, under the same id
+//! each time. While one report is on its way the table goes on collecting, so an outage costs no sign of life: an
+//! agent's later one replaces its earlier.
 //!
-//! A report is not kept on disk. What a crash takes with it is at most an interval old, and the agents themselves repeat it by coming back.
+//! A report is not kept on disk. What a crash takes with it is at most an interval old, and the agents themselves
+//! repeat it by coming back.
 //!
 //! Not here: who counts as gone. That is for the core to say.
 
@@ -87,8 +89,8 @@ impl Presence {
         self.settings.load().as_ref().map(|settings| settings.version_header.clone())
     }
 
-    /// Notes a sign of life. One without an agent's name is none. Past `max_agents`, agents that are not in the table are counted as
-    /// discarded until the next report.
+    /// Notes a sign of life. One without an agent's name is none. Past `max_agents`, agents that are not in the table
+    /// are counted as discarded until the next report.
     pub fn seen(&self, identity: &Identity, version: Option<&str>, now: Millis) {
         let settings = self.settings.load();
         let (Some(settings), Some(_)) = (settings.as_ref(), &identity.agent) else { return };
@@ -239,7 +241,8 @@ impl Presence {
     }
 }
 
-/// The ledger of signs of life: those that made it into a report are accepted, then held, and end as forwarded or discarded.
+/// The ledger of signs of life: those that made it into a report are accepted, then held, and end as forwarded or
+/// discarded.
 impl Presence {
     fn hold(&self, batches: &[(BatchMeta, Bytes)]) {
         let records = batches.iter().map(|(meta, _)| meta.counts.records).sum();
@@ -294,8 +297,8 @@ fn shard_of(identity: &Identity) -> usize {
     usize::try_from(xxhash_rust::xxh3::xxh3_64(name.as_bytes()) % SHARDS as u64).unwrap_or_default()
 }
 
-/// Packs rows into batches of bounded size. Compression fails only for want of memory; the rows are then gone, and the agents' next signs
-/// of life take their place.
+/// Packs rows into batches of bounded size. Compression fails only for want of memory; the rows are then gone, and the
+/// agents' next signs of life take their place.
 struct Packer {
     encoder: Option<BatchEncoder>,
     row: Vec<u8>,

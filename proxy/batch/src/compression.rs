@@ -1,8 +1,8 @@
 //! Compression of uploads and batches: gzip (RFC 1952), Zstandard (RFC 8878) and LZ4 frames.
 //!
-//! Inflation is bounded by the bytes it may yield, whatever the input claims. Memory beside the output: 8 MiB of window for
-//! Zstandard, 4 MiB blocks twice for LZ4, 32 KiB for gzip. Several members or frames in a row are one body; a body that is cut short
-//! or goes on after its end is an error, never a shorter body.
+//! Inflation is bounded by the bytes it may yield, whatever the input claims. Memory beside the output: 8 MiB of window
+//! for Zstandard, 4 MiB blocks twice for LZ4, 32 KiB for gzip. Several members or frames in a row are one body; a body
+//! that is cut short or goes on after its end is an error, never a shorter body.
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -119,8 +119,8 @@ fn copy_inflated(compression: Compression, body: &[u8], output: &mut Bounded) ->
 /// Windows of up to 8 MiB, as RFC 8878 section 3.1.1.1.2 asks every decoder to support.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// The frame decoder takes the end of the input for the end of the frame. It asks past the input's end only when it still expects
-/// something, which is how a frame that was cut between two blocks is told from a whole one.
+/// The frame decoder takes the end of the input for the end of the frame. It asks past the input's end only when it
+/// still expects something, which is how a frame that was cut between two blocks is told from a whole one.
 fn copy_lz4(body: &[u8], output: &mut Bounded) -> io::Result<()> {
     let mut input = Watched { rest: body, ran_out: false };
     loop {
@@ -146,7 +146,8 @@ impl Read for &mut Watched<'_> {
     }
 }
 
-/// Hides what else the frame decoder is but a reader: it must not be asked again once it has said that a frame has ended.
+/// Hides what else the frame decoder is but a reader: it must not be asked again once it has said that a frame has
+/// ended.
 struct Plain<R>(R);
 
 impl<R: Read> Read for Plain<R> {

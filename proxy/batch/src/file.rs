@@ -1,9 +1,10 @@
 //! A batch as it waits on disk, and reading it back.
 //!
-//! Layout of version 1, integers little-endian: the magic `WEIRBAT` and a zero byte; the version as two bytes; two bytes of features
-//! that a reader must know, none so far; the length of the meta as four bytes; the meta as JSON; the CRC-32 of all before it; the
-//! length of the payload as eight bytes; the payload; the CRC-32 of the payload. A reader refuses versions and features that it does
-//! not know and leaves the file alone. Members of the meta that it does not know are ignored.
+//! Layout of version 1, integers little-endian: the magic `WEIRBAT` and a zero byte; the version as two bytes; two
+//! bytes of features that a reader must know, none so far; the length of the meta as four bytes; the meta as JSON; the
+//! CRC-32 of all before it; the length of the payload as eight bytes; the payload; the CRC-32 of the payload. A reader
+//! refuses versions and features that it does not know and leaves the file alone. Members of the meta that it does not
+//! know are ignored.
 
 use memchr::memchr;
 
@@ -89,8 +90,8 @@ impl<'a> BatchFile<'a> {
         bytes
     }
 
-    /// Reads the meta from a file's first [`Self::MAX_META_BYTES`] bytes, or from all of it when it is shorter, and says how long
-    /// the whole file must be. The payload's bytes are neither needed nor checked.
+    /// Reads the meta from a file's first [`Self::MAX_META_BYTES`] bytes, or from all of it when it is shorter, and
+    /// says how long the whole file must be. The payload's bytes are neither needed nor checked.
     ///
     /// # Errors
     /// When the bytes begin no batch file, or a later version's, or are damaged.

@@ -1,7 +1,8 @@
 //! Where a JSON value ends and how deep it goes, without building it.
 //!
-//! The scanner follows RFC 8259 to the letter but for one thing: it does not check that strings are UTF-8, which whoever cuts a
-//! record out does for that record alone. It never recurses; its stack is one byte for each open bracket of the input.
+//! The scanner follows RFC 8259 to the letter but for one thing: it does not check that strings are UTF-8, which
+//! whoever cuts a record out does for that record alone. It never recurses; its stack is one byte for each open bracket
+//! of the input.
 
 /// What a scan has learned of one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

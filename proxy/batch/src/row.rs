@@ -1,7 +1,7 @@
 //! Rows of a batch: one JSON object and a line feed each.
 //!
-//! Each function appends one row to `output` and cannot fail. Raw JSON that comes in must be one valid value without line feeds, as
-//! [`crate::Upload`] leaves it.
+//! Each function appends one row to `output` and cannot fail. Raw JSON that comes in must be one valid value without
+//! line feeds, as [`crate::Upload`] leaves it.
 
 /// Who sent a record; `None` where the request did not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,7 +23,8 @@ pub struct Repeat<'a> {
     pub last_seen: u64,
     /// How many records this row stands for; the first sight is not among them.
     pub count: u64,
-    /// What makes them the same: names as configured, and each value's JSON text. Fields that the records lack are not here.
+    /// What makes them the same: names as configured, and each value's JSON text. Fields that the records lack are not
+    /// here.
     pub key: &'a [(&'a str, &'a [u8])],
     /// Examples of what differs, each the JSON text of an object.
     pub exemplars: &'a [Box<[u8]>],

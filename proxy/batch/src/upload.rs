@@ -1,8 +1,9 @@
 //! An agent's upload, cut into records and checked one by one.
 //!
-//! A record is a JSON object. What is wrong with one record refuses that record by its index and harms no other; what makes it
-//! impossible to say where records begin and end refuses the upload. Records keep their bytes: numbers, escapes, order and
-//! duplicates of members stay as the agent wrote them. Only line breaks between tokens go, so that a record is one line.
+//! A record is a JSON object. What is wrong with one record refuses that record by its index and harms no other; what
+//! makes it impossible to say where records begin and end refuses the upload. Records keep their bytes: numbers,
+//! escapes, order and duplicates of members stay as the agent wrote them. Only line breaks between tokens go, so that a
+//! record is one line.
 
 use std::fmt;
 
@@ -11,7 +12,8 @@ use memchr::{memchr, memchr2_iter};
 use crate::compression::{Encoding, InflateError};
 use crate::json::{scan_value, skip_space};
 
-/// The bounds of one upload. An upload costs at most `max_inflated_bytes` for its body and as much again for its records.
+/// The bounds of one upload. An upload costs at most `max_inflated_bytes` for its body and as much again for its
+/// records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadLimits {
     /// Bytes of the body once unpacked, at most.
@@ -256,8 +258,8 @@ impl Cutter<'_> {
     }
 }
 
-/// Appends a valid record as one line. A line break in valid JSON stands between tokens, and no two tokens of JSON need space
-/// between them, so leaving it out changes nothing but the layout.
+/// Appends a valid record as one line. A line break in valid JSON stands between tokens, and no two tokens of JSON need
+/// space between them, so leaving it out changes nothing but the layout.
 fn push_line(lines: &mut Vec<u8>, record: &[u8]) {
     let mut kept = 0;
     for at in memchr2_iter(b'\n', b'\r', record) {

@@ -15,9 +15,9 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    /// The one table from status to fate. Only a status that blames the content gives a batch up. A status that blames the path, the
-    /// credentials or the moment says more about the configuration or the core than about the batch: it waits until that is mended,
-    /// however long this takes.
+    /// The one table from status to fate. Only a status that blames the content gives a batch up. A status that blames
+    /// the path, the credentials or the moment says more about the configuration or the core than about the batch: it
+    /// waits until that is mended, however long this takes.
     pub const fn of(status: u16) -> Self {
         match status {
             200..=299 => Self::Accepted,

@@ -50,8 +50,8 @@ pub struct Settled {
     pub reason: EndReason,
 }
 
-/// Merges entries and packs rows. Each step is applied, then settled; only settling touches files, and it may be tried again until it
-/// succeeds. Holds one batch in the making, the finished ones of the last step, and the open windows.
+/// Merges entries and packs rows. Each step is applied, then settled; only settling touches files, and it may be tried
+/// again until it succeeds. Holds one batch in the making, the finished ones of the last step, and the open windows.
 pub struct Emitter<F: Files> {
     files: F,
     journal_dir: PathBuf,
@@ -136,8 +136,8 @@ impl<F: Files> Emitter<F> {
         }
     }
 
-    /// Writes finished batches to the outbox and, at the end of a generation, announces them and drops segments that nobody needs any
-    /// more. Gives the generation when there was one to announce.
+    /// Writes finished batches to the outbox and, at the end of a generation, announces them and drops segments that
+    /// nobody needs any more. Gives the generation when there was one to announce.
     ///
     /// # Errors
     /// When a file cannot be written; to be tried again.
@@ -248,8 +248,8 @@ impl<F: Files> Emitter<F> {
         self.meters.misbalance(in_.cast_signed().wrapping_sub(out.cast_signed()));
     }
 
-    /// Removes segments all of whose windows have been emitted. One that cannot be removed now is tried again after the next
-    /// generation; it still counts as journal.
+    /// Removes segments all of whose windows have been emitted. One that cannot be removed now is tried again after the
+    /// next generation; it still counts as journal.
     fn release(&mut self) {
         let Some(mark) = self.outbox.mark() else { return };
         while let Some(kept) = self.kept.front() {

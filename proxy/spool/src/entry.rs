@@ -1,7 +1,8 @@
 //! What a journal holds, and its bytes.
 //!
-//! An entry: the body's length as four bytes, the kind as one, three zero bytes, the CRC-32 of those eight, the CRC-32 of the body, and
-//! the body. Integers are little-endian. The head has a checksum of its own so that an entry whose body is damaged can be stepped over.
+//! An entry: the body's length as four bytes, the kind as one, three zero bytes, the CRC-32 of those eight, the CRC-32
+//! of the body, and the body. Integers are little-endian. The head has a checksum of its own so that an entry whose
+//! body is damaged can be stepped over.
 
 use bytes::Bytes;
 use weir_logic::Millis;

@@ -28,8 +28,9 @@ pub enum Durability {
 
 /// The open end of a stream's journal.
 ///
-/// Entries are pushed, then committed together. A commit that fails has written nothing: its entries are gone, and the caller says so to
-/// whoever sent them. Once a commit has succeeded, its steps must be handed to the [`crate::Emitter`] in order.
+/// Entries are pushed, then committed together. A commit that fails has written nothing: its entries are gone, and the
+/// caller says so to whoever sent them. Once a commit has succeeded, its steps must be handed to the [`crate::Emitter`]
+/// in order.
 pub struct Journal<F: Files> {
     files: F,
     dir: PathBuf,
@@ -42,8 +43,8 @@ pub struct Journal<F: Files> {
     pushed: Vec<Entry>,
 }
 
-/// Time that never goes backwards, also when the clock was set back while the node was down. It then runs at half the clock's pace
-/// until the clock has caught up: windows take twice as long, but none stands still.
+/// Time that never goes backwards, also when the clock was set back while the node was down. It then runs at half the
+/// clock's pace until the clock has caught up: windows take twice as long, but none stands still.
 #[derive(Debug)]
 pub(crate) struct Time {
     last: Millis,
@@ -139,7 +140,8 @@ impl<F: Files> Journal<F> {
         self.write(sync)
     }
 
-    /// Closes the open generation, or a new and empty one, so that the windows ended by now leave. Commits what was pushed as well.
+    /// Closes the open generation, or a new and empty one, so that the windows ended by now leave. Commits what was
+    /// pushed as well.
     ///
     /// # Errors
     /// When it cannot be written; what was pushed is then gone and the generation still open.
@@ -152,7 +154,8 @@ impl<F: Files> Journal<F> {
         Ok(steps)
     }
 
-    /// Puts another plan in force: all windows leave early under the old one, if merging changes. Nothing when it is the same plan.
+    /// Puts another plan in force: all windows leave early under the old one, if merging changes. Nothing when it is
+    /// the same plan.
     ///
     /// # Errors
     /// When it cannot be written; the old plan is then still in force.
@@ -172,8 +175,8 @@ impl<F: Files> Journal<F> {
         Ok(steps)
     }
 
-    /// The journal's time, which is what entries and windows go by: the clock's, unless the last run has written times that are still
-    /// to come. It never goes backwards.
+    /// The journal's time, which is what entries and windows go by: the clock's, unless the last run has written times
+    /// that are still to come. It never goes backwards.
     pub fn time(&mut self, now: Millis) -> Millis {
         self.time.tick(now)
     }

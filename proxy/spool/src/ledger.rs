@@ -7,8 +7,8 @@ use weir_batch::Counts;
 
 /// The balance of a stream since its spool was made, across restarts.
 ///
-/// Records accepted = delivered + buried + waiting in the outbox + waiting in the journal. The first two and what has been emitted are
-/// kept in `progress`; the outbox is counted by its files.
+/// Records accepted = delivered + buried + waiting in the outbox + waiting in the journal. The first two and what has
+/// been emitted are kept in `progress`; the outbox is counted by its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Records accepted in generations that have been emitted.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::files::{Append, Files};
 
-/// A file that grows by whole appends. An append that fails leaves nothing behind: what it wrote is cut off again, now or, when even that
-/// fails, before the next append, which fails until it succeeds.
+/// A file that grows by whole appends. An append that fails leaves nothing behind: what it wrote is cut off again, now
+/// or, when even that fails, before the next append, which fails until it succeeds.
 pub(crate) struct Log<F: Files> {
     file: F::File,
     length: u64,

@@ -13,8 +13,8 @@ use crate::progress::{Fate, Note, Progress, Standing};
 
 /// The outbox of one stream. Calls that return an [`io::Result`] read or write files.
 ///
-/// A batch leaves it by exactly one of [`Self::deliver`], [`Self::bury`] and [`Self::halve`], each of which is noted durably before the
-/// file goes. A call that fails has changed nothing that counts and may be made again.
+/// A batch leaves it by exactly one of [`Self::deliver`], [`Self::bury`] and [`Self::halve`], each of which is noted
+/// durably before the file goes. A call that fails has changed nothing that counts and may be made again.
 pub struct Outbox<F: Files> {
     files: F,
     dir: PathBuf,
@@ -141,8 +141,8 @@ impl<F: Files> Outbox<F> {
         self.leave(&batch, &note, &[], Leftover::Bury)
     }
 
-    /// Puts a batch's two halves in its place; `None` for a batch of one row. Only for a batch that the core has refused under its
-    /// id: one that it may have accepted would count twice.
+    /// Puts a batch's two halves in its place; `None` for a batch of one row. Only for a batch that the core has
+    /// refused under its id: one that it may have accepted would count twice.
     ///
     /// # Errors
     /// When the batch cannot be read, or the halves or the note not written.
@@ -227,7 +227,8 @@ impl<F: Files> Outbox<F> {
         Ok(())
     }
 
-    /// Does away with files that no longer count; what fails is tried again with the next note. Called with the progress locked.
+    /// Does away with files that no longer count; what fails is tried again with the next note. Called with the
+    /// progress locked.
     fn sweep(&self) -> bool {
         let leftovers: Vec<(String, Leftover)> = self.state.lock().leftovers.clone().into_iter().collect();
         for (batch, leftover) in leftovers {

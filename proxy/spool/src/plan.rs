@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use weir_batch::Compression;
 use weir_logic::merge::MergePlan;
 
-/// The plan in force for a generation, kept in its segment so that replay under another configuration makes the same batches.
+/// The plan in force for a generation, kept in its segment so that replay under another configuration makes the same
+/// batches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The edge's name; part of every batch id.

@@ -1,7 +1,8 @@
 //! The file `progress`: what has left the journal and the outbox.
 //!
-//! One note a line: the CRC-32 of the JSON text in eight hexadecimal digits, a space, the JSON text. Every note is durable before what
-//! it speaks of is removed. The file is written anew, as one note, on start and whenever it has grown past [`MAX_BYTES`].
+//! One note a line: the CRC-32 of the JSON text in eight hexadecimal digits, a space, the JSON text. Every note is
+//! durable before what it speaks of is removed. The file is written anew, as one note, on start and whenever it has
+//! grown past [`MAX_BYTES`].
 
 use std::collections::HashMap;
 use std::io;
@@ -116,7 +117,8 @@ impl<F: Files> Progress<F> {
         self.log.length() > MAX_BYTES
     }
 
-    /// Writes the file anew. The outbox directory must be durable before: the notes on single batches are gone afterwards.
+    /// Writes the file anew. The outbox directory must be durable before: the notes on single batches are gone
+    /// afterwards.
     pub(crate) fn restart(&mut self, mark: Option<Mark>, ledger: Ledger) -> io::Result<()> {
         self.log = rewrite(&self.files, &self.dir, mark, ledger)?;
         Ok(())

@@ -74,9 +74,10 @@ pub enum SpoolError {
     },
 }
 
-/// Opens the spool in `root`, or makes it. Replays the journal, closes the generation that the last run left open, and emits what had not
-/// been emitted. `plan` is in force when there is nothing on disk; without one, an empty spool is an error. Time: one pass over the
-/// journal. Memory: one segment, which is at most a batch and an upload long, and the open windows.
+/// Opens the spool in `root`, or makes it. Replays the journal, closes the generation that the last run left open, and
+/// emits what had not been emitted. `plan` is in force when there is nothing on disk; without one, an empty spool is an
+/// error. Time: one pass over the journal. Memory: one segment, which is at most a batch and an upload long, and the
+/// open windows.
 ///
 /// # Errors
 /// When a file cannot be read or written, or was written by a later version.
@@ -108,8 +109,8 @@ pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis)
     let Some(plan) = recorded.or(plan.map(Arc::new)) else {
         return Err(SpoolError::NoPlan { path: root.to_owned() });
     };
-    // A new spool counts its generations from the time on: should an edge lose its disk and keep its name, its ids are still new
-    // to the core.
+    // A new spool counts its generations from the time on: should an edge lose its disk and keep its name, its ids are
+    // still new to the core.
     let newest = newest.max(standing.mark.map(|mark| mark.generation));
     let next = newest.map_or(now.0, |newest| newest + 1);
     let journal = Journal::new(files, journal_dir, plan, meters, next, Time::new(last, now));

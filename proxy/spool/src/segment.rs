@@ -1,8 +1,9 @@
 //! A segment: the file of one generation.
 //!
-//! Layout of version 1, integers little-endian: the magic `WEIRSEG` and a zero byte; the version as two bytes; two bytes of features
-//! that a reader must know, none so far; the generation as eight bytes; the length of the plan as four bytes; the [`Plan`] as JSON; the
-//! CRC-32 of all before it; then entries. A whole segment ends with an `End` entry.
+//! Layout of version 1, integers little-endian: the magic `WEIRSEG` and a zero byte; the version as two bytes; two
+//! bytes of features that a reader must know, none so far; the generation as eight bytes; the length of the plan as
+//! four bytes; the [`Plan`] as JSON; the CRC-32 of all before it; then entries. A whole segment ends with an `End`
+//! entry.
 
 use bytes::Bytes;
 
@@ -109,8 +110,8 @@ pub(crate) fn holds_entries(bytes: &Bytes) -> bool {
     resume(bytes, 0).is_some()
 }
 
-/// The next place at or after `at` where a whole entry stands. A record cannot pretend to be one: a head has zero bytes in it, and
-/// JSON has none.
+/// The next place at or after `at` where a whole entry stands. A record cannot pretend to be one: a head has zero bytes
+/// in it, and JSON has none.
 fn resume(bytes: &Bytes, at: usize) -> Option<usize> {
     (at..bytes.len()).find(|at| matches!(scan(bytes, *at), Scanned::Entry { .. }))
 }

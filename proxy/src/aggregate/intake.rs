@@ -20,8 +20,8 @@ const INLINE_BYTES: usize = 64 * 1024;
 const REST: Duration = Duration::from_secs(5);
 
 impl Aggregate {
-    /// Answers an upload on a route whose action is `aggregate`: 202 once its records are kept, with those refused by index; 400, 413 or
-    /// 415 when there is nothing to keep; 503 when they cannot be kept.
+    /// Answers an upload on a route whose action is `aggregate`: 202 once its records are kept, with those refused by
+    /// index; 400, 413 or 415 when there is nothing to keep; 503 when they cannot be kept.
     pub async fn handle(&self, call: &Call<'_>) -> Answer {
         let streams = self.streams.load_full();
         let Action::Aggregate(route) = &call.route.action else {

@@ -1,6 +1,7 @@
 //! The journal thread: commits uploads in groups and decides when a generation is closed.
 //!
-//! While one group is written, the next one queues: that is all the batching there is, and an idle node answers after one `fsync`.
+//! While one group is written, the next one queues: that is all the batching there is, and an idle node answers after
+//! one `fsync`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,7 +85,8 @@ pub(super) struct Journaling {
     pub(super) adopted: Option<Arc<Settings>>,
     pub(super) clock: Clock,
     pub(super) commit_seconds: Histogram,
-    /// When the last generation was closed: windows that had ended by then leave with it, whether the merge thread knows yet or not.
+    /// When the last generation was closed: windows that had ended by then leave with it, whether the merge thread
+    /// knows yet or not.
     pub(super) sealed_at: Millis,
     /// Not before this time is a generation closed that could not be closed just now.
     pub(super) rest_until: Millis,
@@ -230,8 +232,8 @@ impl Journaling {
         }
     }
 
-    /// Goes on under the settings in force, if they are others than before. A plan that cannot be written down is tried again with the
-    /// next turn; the other settings take effect at once.
+    /// Goes on under the settings in force, if they are others than before. A plan that cannot be written down is tried
+    /// again with the next turn; the other settings take effect at once.
     fn adopt(&mut self) -> Result<(), MergingEnded> {
         let settings = self.settings.load_full();
         if self.is_adopted() {

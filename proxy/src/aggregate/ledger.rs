@@ -46,8 +46,8 @@ pub struct LedgerStatus {
     pub dead_lettered: u64,
     /// Records given up for their age. None are, as yet.
     pub expired: u64,
-    /// Records that are in none of these, by two countings that share nothing: of each generation, what went in against what came
-    /// out; of the outbox, what was written against what is there.
+    /// Records that are in none of these, by two countings that share nothing: of each generation, what went in against
+    /// what came out; of the outbox, what was written against what is there.
     pub difference: i64,
 }
 
@@ -75,8 +75,8 @@ impl StreamStatus {
         oldest.map_or(0, |oldest| now.since(Millis(oldest)).as_secs())
     }
 
-    /// Writes the gauges, and raises the ledger's counters to what they must show. The counters start at the ledger's values, not at
-    /// zero, so that their balance holds across restarts.
+    /// Writes the gauges, and raises the ledger's counters to what they must show. The counters start at the ledger's
+    /// values, not at zero, so that their balance holds across restarts.
     pub(super) fn export(&self, metrics: &Metrics) {
         let stream = [self.stream.as_str()];
         let ledger = &self.ledger;

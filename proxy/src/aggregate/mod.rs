@@ -1,6 +1,7 @@
 //! Uploads: taken in, kept, merged, packed, delivered.
 //!
-//! One pipeline for each stream, and nothing shared between them but the machine: a stream whose disk or core fails leaves the others alone.
+//! One pipeline for each stream, and nothing shared between them but the machine: a stream whose disk or core fails
+//! leaves the others alone.
 //! ```text
 //!  handle ── bounded queue ──> journal thread ── bounded queue ──> merge thread ──> outbox ──> sender task ──> core
 //!    ^                            | write, one fsync for all
@@ -12,8 +13,8 @@
 //! - `sender` delivers batches, newest first, and gives none up that the core might take;
 //! - `pipeline` puts the four together for one stream, `plan` reads the configuration for them, `ledger` adds up.
 //!
-//! What is on disk and why it survives a crash is told in [`weir_spool`]. A stage that cannot go on makes the one before it wait, until the
-//! first queue is full and agents are told to come back: nothing is dropped on the way.
+//! What is on disk and why it survives a crash is told in [`weir_spool`]. A stage that cannot go on makes the one
+//! before it wait, until the first queue is full and agents are told to come back: nothing is dropped on the way.
 //!
 //! Not here: who the agent is, admission, the core's gate.
 
@@ -50,9 +51,10 @@ use crate::upstream::Origin;
 
 /// All streams of the node.
 ///
-/// Memory: for each stream its open windows (`max_keys`), a few groups of uploads between the threads, and `max_in_flight` batches; for all
-/// together the uploads that wait for a journal, at most `limits.max_buffered_bytes` once unpacked, and those being unpacked, at most twice
-/// `limits.max_inflated_bytes` for each thread that serves agents and four more.
+/// Memory: for each stream its open windows (`max_keys`), a few groups of uploads between the threads, and
+/// `max_in_flight` batches; for all together the uploads that wait for a journal, at most `limits.max_buffered_bytes`
+/// once unpacked, and those being unpacked, at most twice `limits.max_inflated_bytes` for each thread that serves
+/// agents and four more.
 pub struct Aggregate {
     context: Context,
     streams: ArcSwap<Streams>,
@@ -107,9 +109,9 @@ pub enum StartError {
 }
 
 impl Aggregate {
-    /// Opens every stream's spool below `config.edge.data_dir`, replays it, and starts delivering what waits. A spool whose stream is no
-    /// longer configured is emptied under the plan it was written with. Must be called on a runtime, which carries the senders. Takes as
-    /// long as reading the journals does.
+    /// Opens every stream's spool below `config.edge.data_dir`, replays it, and starts delivering what waits. A spool
+    /// whose stream is no longer configured is emptied under the plan it was written with. Must be called on a runtime,
+    /// which carries the senders. Takes as long as reading the journals does.
     ///
     /// # Errors
     /// When a spool cannot be opened.
@@ -139,8 +141,9 @@ impl Aggregate {
         Ok(Self { context, streams, room: Room::new(), reloading: Mutex::new(()) })
     }
 
-    /// Puts another configuration in force: new streams start, changed ones close what they have open and go on under the new plan,
-    /// streams that are gone go on delivering what they hold. Fails whole, before anything has changed. Blocks while spools are opened.
+    /// Puts another configuration in force: new streams start, changed ones close what they have open and go on under
+    /// the new plan, streams that are gone go on delivering what they hold. Fails whole, before anything has changed.
+    /// Blocks while spools are opened.
     ///
     /// # Errors
     /// When the spool of a new stream cannot be opened.
@@ -158,9 +161,9 @@ impl Aggregate {
         Ok(())
     }
 
-    /// Takes no more uploads, closes what is open, and delivers for at most `within`, or until the core fails; what it has not taken by
-    /// then waits in the outboxes for the next start. Open windows wait in the journal. Gives whether everything was closed in time and
-    /// the outboxes are empty.
+    /// Takes no more uploads, closes what is open, and delivers for at most `within`, or until the core fails; what it
+    /// has not taken by then waits in the outboxes for the next start. Open windows wait in the journal. Gives whether
+    /// everything was closed in time and the outboxes are empty.
     pub async fn stop(&self, within: Duration) -> bool {
         let streams = self.streams.load_full();
         let all = streams.by_name.values().map(|pipeline| pipeline.stop());
@@ -174,8 +177,8 @@ impl Aggregate {
         self.streams.load().by_name.values().map(|pipeline| pipeline.status()).collect()
     }
 
-    /// Brings the streams' gauges and ledger counters up to date: to be called before metrics are rendered. All ledger metrics of a
-    /// stream are from one moment, so that they add up in every scrape.
+    /// Brings the streams' gauges and ledger counters up to date: to be called before metrics are rendered. All ledger
+    /// metrics of a stream are from one moment, so that they add up in every scrape.
     pub fn refresh_metrics(&self) {
         for status in self.status() {
             status.export(&self.context.metrics);

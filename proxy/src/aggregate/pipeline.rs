@@ -160,8 +160,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Keeps the records of one upload; returns once they are as durable as the stream promises. Should the caller go away meanwhile,
-    /// they are kept all the same.
+    /// Keeps the records of one upload; returns once they are as durable as the stream promises. Should the caller go
+    /// away meanwhile, they are kept all the same.
     pub(super) async fn keep(
         &self,
         identity: &Identity,
@@ -198,7 +198,8 @@ impl Pipeline {
         self.arrived.notify_one();
     }
 
-    /// Takes no more uploads, closes what is open and waits until the outbox is empty or the core fails. Gives whether it is empty.
+    /// Takes no more uploads, closes what is open and waits until the outbox is empty or the core fails. Gives whether
+    /// it is empty.
     pub(super) async fn stop(&self) -> bool {
         self.stopping.store(true, Ordering::Release);
         let commands = self.commands.clone();

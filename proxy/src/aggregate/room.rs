@@ -20,8 +20,8 @@ pub(super) struct Place {
     bytes: usize,
 }
 
-/// Large uploads unpacked at once. Each takes at most twice `limits.max_inflated_bytes` while it is; the rest wait with what they
-/// brought along.
+/// Large uploads unpacked at once. Each takes at most twice `limits.max_inflated_bytes` while it is; the rest wait with
+/// what they brought along.
 const UNPACKING: usize = 4;
 
 impl Room {

@@ -1,8 +1,9 @@
 //! The sender: delivers batches, newest first, and gives none up that the core might take.
 //!
-//! One task for each stream with up to `max_in_flight` batches on their way. The newest go first, so that after an outage live data is not
-//! held up by the backlog, which takes the room that is left. A batch that failed goes behind those that have not been tried. While the
-//! core fails, one batch at a time is its probe, after a pause with full jitter; the first success opens all places again.
+//! One task for each stream with up to `max_in_flight` batches on their way. The newest go first, so that after an
+//! outage live data is not held up by the backlog, which takes the room that is left. A batch that failed goes behind
+//! those that have not been tried. While the core fails, one batch at a time is its probe, after a pause with full
+//! jitter; the first success opens all places again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -172,7 +173,8 @@ fn result_of(attempt: &Attempt) -> &'static str {
 }
 
 impl Queue {
-    /// The batch to try now, from then on in flight: the newest that has not failed, else the one whose failure is longest ago.
+    /// The batch to try now, from then on in flight: the newest that has not failed, else the one whose failure is
+    /// longest ago.
     fn next(&mut self, outbox: &Outbox<Disk>, places: usize, now: Millis) -> Option<Waiting> {
         let places = if self.failures > 0 { 1 } else { places };
         if self.in_flight.len() >= places || now < self.pause_until {

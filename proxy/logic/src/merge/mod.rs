@@ -1,20 +1,22 @@
 //! Repeats of one agent's records, counted over a window.
 //!
-//! The first sight of a key leaves at once, unchanged. Records with the same key that follow within the window are counted, and one
-//! [`Repeat`] with the count leaves when the window ends. A key is the tenant, the agent and the JSON text of every `same` field,
-//! compared in full: one byte changed anywhere is a new key, the number 1 is not the string "1", and an absent field is not a null.
-//! Records of two agents never meet. A record that has none of the `same` fields, or one of them twice, is never counted into
-//! another: it always leaves unchanged.
+//! The first sight of a key leaves at once, unchanged. Records with the same key that follow within the window are
+//! counted, and one [`Repeat`] with the count leaves when the window ends. A key is the tenant, the agent and the JSON
+//! text of every `same` field, compared in full: one byte changed anywhere is a new key, the number 1 is not the string
+//! "1", and an absent field is not a null. Records of two agents never meet. A record that has none of the `same`
+//! fields, or one of them twice, is never counted into another: it always leaves unchanged.
 //!
 //! # Windows
-//! Windows lie at fixed places on the clock, so that what is open at any moment follows from the records of the windows still open
-//! and from nothing older: a journal of those records is all it takes to rebuild a merger. Agents are spread over [`SHARDS`] shards
-//! by a hash of their names; each shard's windows are shifted by another fraction of the window, so that not all end at once.
+//! Windows lie at fixed places on the clock, so that what is open at any moment follows from the records of the windows
+//! still open and from nothing older: a journal of those records is all it takes to rebuild a merger. Agents are spread
+//! over [`SHARDS`] shards by a hash of their names; each shard's windows are shifted by another fraction of the window,
+//! so that not all end at once.
 //!
 //! # Bounds
-//! A merger holds no more than `max_keys` keys for long: past that, [`Merger::overfull`] names the fullest shard, which the
-//! caller sends off early with [`Merger::flush`]. The decision is the caller's because it must be written to the journal before it
-//! takes effect. In the worst case a key costs `max_record_bytes` for its fields and as much for its exemplars.
+//! A merger holds no more than `max_keys` keys for long: past that, [`Merger::overfull`] names the fullest shard, which
+//! the caller sends off early with [`Merger::flush`]. The decision is the caller's because it must be written to the
+//! journal before it takes effect. In the worst case a key costs `max_record_bytes` for its fields and as much for its
+//! exemplars.
 //!
 //! Not here: where records come from, where repeats go, and the time.
 
@@ -36,7 +38,8 @@ pub const SHARDS: usize = 64;
 /// How records merge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergePlan {
-    /// The fields that make two records the same: each a top-level name, or a JSON pointer (RFC 6901) when it begins with a slash.
+    /// The fields that make two records the same: each a top-level name, or a JSON pointer (RFC 6901) when it begins
+    /// with a slash.
     pub same: Vec<String>,
     /// The fields of which a repeat keeps examples.
     pub exemplars: Vec<String>,
@@ -157,8 +160,8 @@ impl Merger {
         self.counted
     }
 
-    /// Moves the time on to `now` and gives the repeats of the windows that have ended, in the order of their ends. A `now` before
-    /// the last one changes nothing.
+    /// Moves the time on to `now` and gives the repeats of the windows that have ended, in the order of their ends. A
+    /// `now` before the last one changes nothing.
     pub fn advance(&mut self, now: Millis) -> Vec<Repeat> {
         self.now = self.now.max(now);
         let mut ended: Vec<(Millis, usize)> = self
@@ -216,7 +219,8 @@ impl Merger {
         Some(ShardWindow { shard: u8::try_from(index).ok()?, window: shard.window })
     }
 
-    /// Forgets a shard's keys and gives back its repeats, marked early; nothing when the shard's window is another one by now.
+    /// Forgets a shard's keys and gives back its repeats, marked early; nothing when the shard's window is another one
+    /// by now.
     pub fn flush(&mut self, which: ShardWindow) -> Vec<Repeat> {
         let index = usize::from(which.shard) % SHARDS;
         if self.shards[index].window == which.window { self.close(index, true) } else { Vec::new() }
