@@ -1,7 +1,7 @@
 //! Between pingora and the actions: each request is checked, identified, routed and admitted, then answered by its
 //! action or passed through.
 //!
-//! The callbacks of [`ProxyHttp`] are thin; what they do is in [`steps`], [`body`], [`write`](mod@write) and, for
+//! The callbacks of [`ProxyHttp`] are thin; what they do is in `steps`, `body`, `write` and, for
 //! requests passed through, [`crate::forward`]. The actions know nothing of pingora: another way in, for the plain
 //! cases of HTTP/1.1, shares all of it but this folder.
 
