@@ -20,13 +20,13 @@ pub struct Status {
     pub version: &'static str,
     /// The node's name.
     pub edge: String,
-    /// The region.
-    pub region: String,
+    /// The region; `null` while the node is being started.
+    pub region: Option<String>,
     /// Where in its life the node is.
     pub phase: &'static str,
     /// Whether agents should be sent here, and why not.
     pub readiness: crate::admin::Readiness,
-    /// The generation of the configuration in force.
+    /// The generation of the configuration in force; 0 while the node is being started.
     pub generation: u64,
     /// Seconds since the start.
     pub uptime_seconds: u64,

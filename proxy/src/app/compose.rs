@@ -7,6 +7,7 @@ use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use weir_config::Config;
 
+use super::node;
 use crate::accept::{AcceptError, Acceptor, Certificates, Drain, Listener};
 use crate::aggregate::{Aggregate, AggregateError, StartError};
 use crate::cache::CacheAction;
@@ -16,7 +17,7 @@ use crate::gateway::{Gateway, Parts};
 use crate::lookup::LookupAction;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
-use crate::reload;
+use crate::reload::{self, Reloader};
 use crate::snapshot::{ConfigSnapshot, SharedSnapshot};
 use crate::task;
 use crate::upstream::{Origin, Upstream};
@@ -125,6 +126,17 @@ impl Composed {
             certificates,
             metrics: metrics.clone(),
             clock,
+        }
+    }
+
+    /// What operators see.
+    pub(super) fn node_parts(&self, reloader: &Arc<Reloader>) -> node::Parts {
+        node::Parts {
+            snapshot: Arc::clone(&self.snapshot),
+            upstream: Arc::clone(&self.upstream),
+            aggregate: Arc::clone(&self.aggregate),
+            presence: Arc::clone(&self.presence),
+            reloader: Arc::clone(reloader),
         }
     }
 

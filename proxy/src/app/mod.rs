@@ -35,6 +35,7 @@ use beating::Beating;
 use compose::{Composed, Ground};
 use data_dir::{DataDir, DataDirError};
 use lifecycle::{Heartbeat, Lifecycle, Phase};
+use node::Node;
 use stop::Stop;
 
 /// Runs a node with the configuration `parsed` from the file at `path`, until a signal stops it.
@@ -56,7 +57,7 @@ pub fn run(parsed: Parsed, path: &Path) -> Result<(), Failure> {
     let background = background().map_err(|error| unavailable("the system gives no threads", &error))?;
     let inside = background.enter();
     let hang_up = signal(SignalKind::hangup()).map_err(|error| unavailable("SIGHUP cannot be handled", &error))?;
-    let started = Started::start(parsed, path, &edge, metrics, clock)?;
+    let started = Started::start(parsed, path, &edge, &metrics, clock)?;
     drop(task::spawn("hang-up", reload_on(hang_up, Arc::clone(&started.reloader))));
     drop(inside);
 
@@ -82,42 +83,35 @@ struct Started {
 }
 
 impl Started {
-    fn start(parsed: Parsed, path: &Path, edge: &str, metrics: Metrics, clock: Clock) -> Result<Self, Failure> {
+    fn start(parsed: Parsed, path: &Path, edge: &str, metrics: &Metrics, clock: Clock) -> Result<Self, Failure> {
         let config = parsed.config.clone();
         let lifecycle = Lifecycle::default();
-        let heartbeats = vec![Heartbeat::new(clock), Heartbeat::new(clock)];
-        let bound = BoundAdmin::bind(config.admin.address)
-            .map_err(|error| unavailable(&format!("admin: cannot listen on {}", config.admin.address), &error))?;
-        tracing::info!(listener = "admin", address = %bound.address(), "listening");
+        let (agents, background) = (Heartbeat::new(clock), Heartbeat::new(clock));
+        drop(task::spawn("heartbeat", background.clone().beat()));
+        let heartbeats = vec![agents.clone(), background];
+        let node = Arc::new(Node::new(edge, lifecycle.clone(), heartbeats, metrics.clone(), clock));
+        let admin = admin(&config, Arc::clone(&node))?;
 
         let mut server = server(&config);
-        let ground = Ground { config: &config, edge, metrics: &metrics, clock };
+        let ground = Ground { config: &config, edge, metrics, clock };
         let (composed, acceptor) = compose::compose(&ground, &server.configuration)?;
-        let certificates = acceptor.certificates();
-        let reloader =
-            Arc::new(Reloader::new(path.to_owned(), parsed, composed.reload_parts(certificates, &metrics, clock)));
-        let node = node::Node {
-            edge: edge.to_owned(),
-            lifecycle: lifecycle.clone(),
-            heartbeats: heartbeats.clone(),
-            snapshot: Arc::clone(&composed.snapshot),
-            upstream: Arc::clone(&composed.upstream),
-            aggregate: Arc::clone(&composed.aggregate),
-            presence: Arc::clone(&composed.presence),
-            reloader: Arc::clone(&reloader),
-            metrics,
-            clock,
-        };
-        let admin = AdminServer::start(bound, Arc::new(node))
-            .map_err(|error| unavailable("admin: the system gives no thread", &error))?;
+        let reached = composed.reload_parts(acceptor.certificates(), metrics, clock);
+        let reloader = Arc::new(Reloader::new(path.to_owned(), parsed, reached));
+        node.composed(composed.node_parts(&reloader));
         let stop = Stop::new(lifecycle.clone(), Arc::clone(&composed.drain), Arc::clone(&composed.snapshot))
             .map_err(|error| unavailable("SIGTERM cannot be handled", &error))?;
-
-        let [agents, background] = &heartbeats[..] else { unreachable!("two were made") };
-        drop(task::spawn("heartbeat", background.clone().beat()));
-        server.add_service(Beating::new(acceptor, agents.clone()));
+        server.add_service(Beating::new(acceptor, agents));
         Ok(Self { server, stop, composed, lifecycle, reloader, admin })
     }
+}
+
+/// Operators see the node from before the spools are replayed, which may take its time.
+fn admin(config: &Config, node: Arc<Node>) -> Result<AdminServer, Failure> {
+    let address = config.admin.address;
+    let bound = BoundAdmin::bind(address)
+        .map_err(|error| unavailable(&format!("admin: cannot listen on {address}"), &error))?;
+    tracing::info!(listener = "admin", address = %bound.address(), "listening");
+    AdminServer::start(bound, node).map_err(|error| unavailable("admin: the system gives no thread", &error))
 }
 
 /// What is done after the last connection has ended.

@@ -1,6 +1,6 @@
 //! The running node as its operators see it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use weir_config::{Action, Config};
 
@@ -15,14 +15,18 @@ use crate::snapshot::SharedSnapshot;
 use crate::status::{Figures, Status};
 use crate::upstream::Upstream;
 
-/// Answers the admin listener.
+/// Answers the admin listener, from before the spools are replayed to the end.
 pub(super) struct Node {
-    /// The node's name.
-    pub(super) edge: String,
-    /// Where in its life it is.
-    pub(super) lifecycle: Lifecycle,
-    /// The loops that must turn while it serves.
-    pub(super) heartbeats: Vec<Heartbeat>,
+    edge: String,
+    lifecycle: Lifecycle,
+    heartbeats: Vec<Heartbeat>,
+    metrics: Metrics,
+    clock: Clock,
+    parts: OnceLock<Parts>,
+}
+
+/// What there is once the node has been composed.
+pub(super) struct Parts {
     /// The configuration in force.
     pub(super) snapshot: SharedSnapshot,
     /// The cores.
@@ -33,17 +37,33 @@ pub(super) struct Node {
     pub(super) presence: Arc<Presence>,
     /// Puts a changed file in force.
     pub(super) reloader: Arc<Reloader>,
-    /// Every metric.
-    pub(super) metrics: Metrics,
-    /// The time since the start.
-    pub(super) clock: Clock,
 }
 
 impl Node {
+    /// A node that is being started. `heartbeats` are of the loops that must turn while it serves.
+    pub(super) fn new(
+        edge: &str,
+        lifecycle: Lifecycle,
+        heartbeats: Vec<Heartbeat>,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Self {
+        Self { edge: edge.to_owned(), lifecycle, heartbeats, metrics, clock, parts: OnceLock::new() }
+    }
+
+    /// Shows the parts; a second time has no effect.
+    pub(super) fn composed(&self, parts: Parts) {
+        if self.parts.set(parts).is_err() {
+            tracing::debug!("the node was composed before");
+        }
+    }
+
     /// Gauges of things that nobody counts as they change.
     fn refresh(&self) {
-        self.aggregate.refresh_metrics();
-        self.presence.refresh_metrics();
+        if let Some(parts) = self.parts.get() {
+            parts.aggregate.refresh_metrics();
+            parts.presence.refresh_metrics();
+        }
     }
 }
 
@@ -63,10 +83,10 @@ impl Operations for Node {
     /// restart, as long as there are routes that need no stream.
     fn readiness(&self) -> Readiness {
         let phase = self.lifecycle.phase();
-        if phase != Phase::Serving {
+        let Some(parts) = self.parts.get().filter(|_| phase == Phase::Serving) else {
             return Readiness { ready: false, reason: phase.label() };
-        }
-        if self.aggregate.is_broken() && takes_uploads_only(&self.snapshot.load().config) {
+        };
+        if parts.aggregate.is_broken() && takes_uploads_only(&parts.snapshot.load().config) {
             return Readiness { ready: false, reason: "a stream takes no uploads until a restart" };
         }
         Readiness { ready: true, reason: phase.label() }
@@ -74,27 +94,46 @@ impl Operations for Node {
 
     fn status(&self) -> serde_json::Value {
         self.refresh();
-        let snapshot = self.snapshot.load();
+        let snapshot = self.parts.get().map(|parts| parts.snapshot.load());
+        let streams = self.parts.get().map(|parts| parts.aggregate.status()).unwrap_or_default();
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
             edge: self.edge.clone(),
-            region: snapshot.config.edge.region.clone(),
+            region: snapshot.as_ref().map(|snapshot| snapshot.config.edge.region.clone()),
             phase: self.lifecycle.phase().label(),
             readiness: self.readiness(),
-            generation: snapshot.generation,
+            generation: snapshot.as_ref().map_or(0, |snapshot| snapshot.generation),
             uptime_seconds: self.clock.elapsed().as_secs(),
-            cores: self.upstream.status(),
-            streams: self.aggregate.status().into_iter().map(|status| (status.stream.clone(), status.into())).collect(),
-            figures: Figures::of(&self.metrics, &snapshot.config.routes),
+            cores: self.parts.get().map(|parts| parts.upstream.status()).unwrap_or_default(),
+            streams: streams.into_iter().map(|status| (status.stream.clone(), status.into())).collect(),
+            figures: Figures::of(&self.metrics, snapshot.as_ref().map_or(&[], |snapshot| &snapshot.config.routes)),
         };
         serde_json::json!(status)
     }
 
     fn reload(&self) -> ReloadAnswer {
-        self.reloader.reload()
+        match self.parts.get() {
+            Some(parts) => parts.reloader.reload(),
+            None => ReloadAnswer::Refused("the node is still starting".to_owned()),
+        }
     }
 }
 
 fn takes_uploads_only(config: &Config) -> bool {
     config.routes.iter().all(|route| matches!(route.action, Action::Aggregate(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_still_starting_is_alive_but_not_ready() {
+        let clock = Clock::start();
+        let node = Node::new("edge-1", Lifecycle::default(), vec![Heartbeat::new(clock)], Metrics::new(), clock);
+        assert!(node.is_alive());
+        assert_eq!(node.readiness(), Readiness { ready: false, reason: "starting" });
+        assert_eq!(node.status()["phase"], "starting");
+        assert!(matches!(node.reload(), ReloadAnswer::Refused(_)));
+    }
 }
