@@ -10,7 +10,7 @@ const ORIGIN: Origin<'_> = Origin { tenant: Some("t-1"), agent: Some("a-1") };
 const IMAGE: &[u8] = br#""C:\\Windows\\System32\\cmd.exe""#;
 
 fn assert_documented(row: &[u8]) {
-    let row = std::str::from_utf8(row).unwrap().trim_end();
+    let row = std::str::from_utf8(row).expect("rows are UTF-8").trim_end();
     assert!(DOCUMENT.lines().any(|line| line == row), "{row}");
 }
 
