@@ -53,11 +53,12 @@ pub(super) struct Wishes {
 }
 
 impl Wishes {
-    /// Sets when a generation ought to be closed; gives whether that is earlier than was wished before.
+    /// Sets when a generation ought to be closed; gives whether the journal thread must hear of it. A later time than
+    /// before is news too: the thread that has granted the earlier one waits without a deadline.
     pub(super) fn wish_end(&self, due: Option<Millis>) -> bool {
         let due = due.map_or(0, |due| due.0.max(1));
         let before = self.due.swap(due, Ordering::AcqRel);
-        due != 0 && (before == 0 || due < before)
+        due != 0 && due != before
     }
 
     pub(super) fn wish_flush(&self, which: ShardWindow) {

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_batch::Batch;
 use weir_config::{Config, MemoryEnvironment, Method, Route, parse};
-use weir_logic::{AgentId, Answer, Call, Identity, RequestView, TenantId};
+use weir_logic::{AgentId, Answer, Call, Identity, Millis, RequestView, TenantId};
 
 use super::*;
 use crate::upstream::{OriginAnswer, OriginError, OriginRequest};
@@ -358,4 +358,15 @@ async fn the_ledger_in_the_metrics_adds_up_across_a_restart() {
         assert!(text.contains(line), "{line} in\n{text}");
     }
     assert!(aggregate.stop(LONG).await);
+}
+
+/// The journal thread that has granted a wish waits without a deadline until it hears of the next one.
+#[test]
+fn a_later_wish_is_news_to_the_journal_thread() {
+    let wishes = super::journaling::Wishes::default();
+    assert!(wishes.wish_end(Some(Millis(2_000))));
+    assert!(!wishes.wish_end(Some(Millis(2_000))));
+    assert!(wishes.wish_end(Some(Millis(4_000))));
+    assert!(wishes.wish_end(Some(Millis(3_000))));
+    assert!(!wishes.wish_end(None));
 }
