@@ -326,7 +326,8 @@ async fn the_spool_of_a_stream_that_is_gone_is_emptied() {
     let (before, core) = (config(dir.path(), EVENTS), Core::new(Script::Down));
     let aggregate = start(&before, &core);
     assert_eq!(post(&aggregate, &before, r#"[{"image":"x"},{"image":"x"}]"#).await.0, 202);
-    aggregate.stop(Duration::ZERO).await;
+    // Waits until its threads have ended: two lives on one spool would be the test's fault.
+    assert!(!aggregate.stop(LONG).await);
     drop(aggregate);
     core.play(Script::Status(200));
     let mut after = before.clone();
