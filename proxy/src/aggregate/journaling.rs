@@ -165,16 +165,22 @@ impl Journaling {
 
     /// When the open generation must be closed, or one with nothing in it.
     fn deadline(&self) -> Option<Millis> {
-        let max_age = self.adopted.as_ref().map_or(Duration::ZERO, |settings| settings.max_age);
-        let age = self.journal.open_since().map(|since| since.after(max_age));
+        let age = self.journal.open_since().map(|since| since.after(self.max_age()));
         let earliest = age.into_iter().chain(self.due()).min().map(|deadline| deadline.max(self.rest_until));
         let adoption = (!self.is_adopted()).then_some(self.rest_until);
         earliest.into_iter().chain(adoption).min()
     }
 
-    /// When the merge thread wants a generation closed; a wish that the last one has granted does not count.
+    /// When a generation must be closed for the merge thread's sake; a wish that the last one has granted does not count. A repeat
+    /// waits for its batch as long as a record may: windows that end shortly after one another share one, and under traffic
+    /// that is the one which its age closes.
     fn due(&self) -> Option<Millis> {
-        self.wishes.due().filter(|due| *due > self.sealed_at)
+        self.wishes.due().filter(|due| *due > self.sealed_at).map(|due| due.after(self.max_age()))
+    }
+
+    /// The age at which a batch leaves.
+    fn max_age(&self) -> Duration {
+        self.adopted.as_ref().map_or(Duration::ZERO, |settings| settings.max_age)
     }
 
     fn commit(&mut self, group: Vec<Kept>) -> Result<(), MergingEnded> {
