@@ -90,10 +90,6 @@ impl Report {
         if !explanation.dropped_query.is_empty() {
             self.line("not sent", format!("query {}: not in the key", explanation.dropped_query.join(", ")));
         }
-        if !explanation.loose_parameters.is_empty() {
-            let names = explanation.loose_parameters.join(", ");
-            self.line("mind", format!("path parameter {names}: not in the key, so the first agent's is sent for all"));
-        }
     }
 
     fn lookup(&mut self, call: &Call<'_>, route: &LookupRoute) {

@@ -34,8 +34,6 @@ pub struct Explanation {
     pub fill: FillPreview,
     /// Query parameters of the request that are not in the key: they are dropped.
     pub dropped_query: Vec<String>,
-    /// Parameters of the path that are not in the key: whoever asks first says what the core is asked for all.
-    pub loose_parameters: Vec<String>,
 }
 
 /// What the core would be asked.
@@ -73,7 +71,6 @@ pub fn explain(call: &Call<'_>, route: &CacheRoute) -> Result<Explanation, KeyEr
             body_bytes: fill.body.len(),
         },
         dropped_query: dropped_query(call, route),
-        loose_parameters: loose_parameters(call, route),
     })
 }
 
@@ -88,9 +85,4 @@ fn dropped_query(call: &Call<'_>, route: &CacheRoute) -> Vec<String> {
     names.retain(|name| !declared(name));
     names.dedup();
     names.into_iter().map(str::to_owned).collect()
-}
-
-fn loose_parameters(call: &Call<'_>, route: &CacheRoute) -> Vec<String> {
-    let declared = |name: &str| route.key.iter().any(|part| matches!(part, KeyPart::Path(known) if known == name));
-    call.parameters.iter().filter(|(name, _)| !declared(name)).map(|(name, _)| (*name).to_owned()).collect()
 }
