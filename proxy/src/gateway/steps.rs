@@ -198,23 +198,11 @@ fn method(method: &http::Method) -> Option<Method> {
 }
 
 fn allow_header(allowed: &[Method]) -> HeaderValue {
-    let mut names: Vec<_> = allowed.iter().map(|method| method_name(*method)).collect();
+    let mut names: Vec<_> = allowed.iter().map(|method| method.as_str()).collect();
     if allowed.contains(&Method::Get) && !allowed.contains(&Method::Head) {
         names.push("HEAD");
     }
     HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
-}
-
-const fn method_name(method: Method) -> &'static str {
-    match method {
-        Method::Get => "GET",
-        Method::Head => "HEAD",
-        Method::Post => "POST",
-        Method::Put => "PUT",
-        Method::Patch => "PATCH",
-        Method::Delete => "DELETE",
-        Method::Options => "OPTIONS",
-    }
 }
 
 fn admit(gateway: &Gateway, config: &Config, route: &Arc<Route>, ctx: &mut RequestContext) -> Result<(), Stop> {
@@ -223,7 +211,7 @@ fn admit(gateway: &Gateway, config: &Config, route: &Arc<Route>, ctx: &mut Reque
     if ctx.admitted.is_some() {
         return Ok(());
     }
-    gateway.parts.metrics.shed.with_label_values(&[class_label(route.class), "requests"]).inc();
+    gateway.parts.metrics.shed.with_label_values(&[route.class.as_str(), "requests"]).inc();
     let wait = patience(None, &ctx.connection);
     Err(Stop::Refused { refusal: Refusal::Overloaded, detail: "the node is busy", wait })
 }
@@ -264,18 +252,5 @@ async fn answer(parts: &Parts, call: &Call<'_>) -> Answer {
         Action::Aggregate(_) => parts.aggregate.answer(call).await,
         // Forwarded requests have left before.
         Action::Cache(_) | Action::Forward(_) => parts.cache.answer(call).await,
-    }
-}
-
-const fn class_label(class: weir_config::Class) -> &'static str {
-    use weir_config::Class;
-    match class {
-        Class::Probe => "probe",
-        Class::Tasking => "tasking",
-        Class::Checkin => "checkin",
-        Class::Config => "config",
-        Class::Update => "update",
-        Class::Download => "download",
-        Class::Telemetry => "telemetry",
     }
 }
