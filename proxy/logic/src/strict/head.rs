@@ -140,7 +140,7 @@ impl<'a> Fields<'a> {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
             return Err(Fault::malformed("header line without a colon"));
         };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], without_space(&line[colon + 1..]));
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(Fault::malformed("bad header name"));
         }
@@ -180,6 +180,15 @@ impl<'a> Fields<'a> {
             framing => Ok(framing),
         }
     }
+}
+
+/// A value without the white space around it, which is spaces and tabs and nothing else (RFC 9110, section 5.6.3): a
+/// carriage return or a form feed there is a fault of the value.
+fn without_space(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 fn once<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8], twice: &'static str) -> Result<(), Fault> {

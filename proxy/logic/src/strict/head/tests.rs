@@ -72,6 +72,11 @@ fn header_lines_that_parsers_read_differently_are_refused() {
         "A(: 1\r\n",
         "\u{e9}: 1\r\n",
         "A: \u{7f}\r\n",
+        "A: \r1\r\n",
+        "A: 1\r\r\n",
+        "A: \u{c}1\r\n",
+        "Transfer-Encoding: \u{c}chunked\r\n",
+        "Content-Length: 3 \r\r\n",
     ] {
         assert!(get(fields).is_err(), "{fields:?}");
     }
