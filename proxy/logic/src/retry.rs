@@ -107,13 +107,23 @@ pub fn agent_hash(identity: &Identity, random: u64) -> u64 {
 /// The wait that a `Retry-After` header asks for (RFC 9110, section 10.2.3): seconds, or a date, which may have passed. `None`
 /// when it is neither.
 pub fn asked_wait(header: &[u8], now: Millis) -> Option<Duration> {
-    let text = std::str::from_utf8(header).ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+    if let Some(seconds) = delta_seconds(header) {
+        return Some(seconds);
     }
-    let date = httpdate::parse_http_date(text).ok()?;
+    let date = httpdate::parse_http_date(std::str::from_utf8(header).ok()?.trim()).ok()?;
     let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(since_epoch.saturating_sub(Duration::from_millis(now.0)))
+}
+
+/// A field's number of seconds: digits alone, without a sign. What is greater than any time counts as the greatest (RFC 9111,
+/// section 1.2.2).
+pub(crate) fn delta_seconds(value: &[u8]) -> Option<Duration> {
+    let digits = value.trim_ascii();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let append = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    Some(Duration::from_secs(digits.iter().fold(0, append)))
 }
 
 /// Any number, brought into the range that randomness must have.
@@ -165,6 +175,8 @@ mod tests {
         assert_eq!(asked_wait(b"Sat, 05 Nov 1994 08:49:37 GMT", now), Some(Duration::ZERO));
         assert_eq!(asked_wait(b"soon", now), None);
         assert_eq!(asked_wait(b"-5", now), None);
+        assert_eq!(asked_wait(b"+5", now), None);
+        assert_eq!(asked_wait(b"99999999999999999999", now), Some(Duration::from_secs(u64::MAX)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use http::header::{self, HeaderName, HeaderValue};
 
 use super::conditional::is_entity_tag;
 use super::fill::Validators;
+use crate::retry::delta_seconds;
 
 /// The part of a core's answer that is kept beside its body. Every value is a copy: none holds on to the buffer that the answer
 /// was read into.
@@ -106,8 +107,8 @@ fn copied(value: &HeaderValue) -> HeaderValue {
 }
 
 fn age_on_arrival(headers: &HeaderMap) -> Duration {
-    let seconds = headers.get(header::AGE).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    Duration::from_secs(seconds.unwrap_or(0).min(MAX_AGE_SECONDS))
+    let age = headers.get(header::AGE).and_then(|value| delta_seconds(value.as_bytes()));
+    age.unwrap_or_default().min(MAX_AGE)
 }
 
 fn listed_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -124,7 +125,7 @@ fn is_in_not_modified(name: &HeaderName) -> bool {
 }
 
 /// RFC 9111, section 1.2.2: greater ages count as this one.
-const MAX_AGE_SECONDS: u64 = 1 << 31;
+const MAX_AGE: Duration = Duration::from_secs(1 << 31);
 
 const LEFT_OUT: [HeaderName; 13] = [
     header::AGE,
@@ -188,6 +189,13 @@ mod tests {
         let kept = kept(&all, TagFrom::Nowhere);
         assert_eq!(names(&kept), ["content-type", "x-custom"]);
         assert_eq!(kept.age, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn an_age_past_any_number_is_the_greatest_and_one_that_is_no_number_is_none() {
+        let age = |text: &'static str| kept(&headers(&[("age", text)]), TagFrom::Nowhere).age;
+        assert_eq!(age("99999999999999999999"), MAX_AGE);
+        assert_eq!([age("+7"), age("soon"), age("")], [Duration::ZERO; 3]);
     }
 
     #[test]
