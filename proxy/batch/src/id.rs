@@ -67,13 +67,15 @@ impl FromStr for BatchId {
         let mut numbers = last.split('.');
         let ordinal = numbers.next().unwrap_or_default().parse().map_err(|_| InvalidBatchId)?;
         let halves = numbers.map(|half| half.parse().ok().filter(|half| *half < 2).ok_or(InvalidBatchId));
-        Ok(Self {
+        let id = Self {
             edge: edge.to_owned(),
             stream: stream.to_owned(),
             generation: generation.parse().map_err(|_| InvalidBatchId)?,
             ordinal,
             halves: halves.collect::<Result<_, _>>()?,
-        })
+        };
+        // One text names one batch: no signs, no leading zeros.
+        if id.to_string() == text { Ok(id) } else { Err(InvalidBatchId) }
     }
 }
 
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_no_id_is_refused() {
-        for text in ["", "e/s/1", "e/s/x/0", "e/s/1/0.2", "e/s/1/", "/s/1/0", "e//1/0"] {
+        for text in ["", "e/s/1", "e/s/x/0", "e/s/1/0.2", "e/s/1/", "/s/1/0", "e//1/0", "e/s/+1/0", "e/s/1/00"] {
             assert_eq!(text.parse::<BatchId>(), Err(InvalidBatchId), "{text}");
         }
     }
