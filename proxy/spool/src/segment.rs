@@ -57,9 +57,10 @@ pub(crate) fn file_name(generation: u64) -> String {
     format!("{generation:020}.segment")
 }
 
-/// The generation that a file name says.
+/// The generation that a file name says. Another spelling of the same number is no segment's name.
 pub(crate) fn generation_of(name: &str) -> Option<u64> {
-    name.strip_suffix(".segment").and_then(|stem| stem.parse().ok())
+    let generation = name.strip_suffix(".segment")?.parse().ok()?;
+    (file_name(generation) == name).then_some(generation)
 }
 
 impl Segment {
@@ -136,4 +137,18 @@ fn decode_head(bytes: &[u8]) -> Result<(u64, Plan, usize), Unreadable> {
     }
     let plan = serde_json::from_slice(plan).map_err(|_| Unreadable::Damaged)?;
     Ok((generation, plan, FIXED + length + 4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_goes_by_one_name_alone() {
+        assert_eq!(generation_of(&file_name(7)), Some(7));
+        // Read under any other name, the generation would be looked for in a file that is not there.
+        for name in ["7.segment", "+0000000000000000007.segment", "00000000000000000007.segment.damaged", ".segment"] {
+            assert_eq!(generation_of(name), None, "{name}");
+        }
+    }
 }
