@@ -289,12 +289,13 @@ impl<F: Files> Outbox<F> {
         for batch in settle_names(&files, &dir, &dead, standing)? {
             let path = dir.join(file_name(&batch));
             match read_meta(&files, &path)? {
-                Ok((meta, bytes)) => state.add(Waiting { meta, bytes }),
+                // A copy under another name would wait twice, or under a name at which nothing is found.
+                Ok((meta, bytes)) if meta.id.file_stem() == batch => state.add(Waiting { meta, bytes }),
                 Err(FileError::Newer { version, .. }) => {
                     let text = format!("{} was written by a later version ({version})", path.display());
                     return Err(io::Error::other(text));
                 }
-                Err(_) => {
+                Ok(_) | Err(_) => {
                     found.damaged += 1;
                     files.rename(&path, &dead.join(format!("{batch}.damaged")))?;
                 }

@@ -371,6 +371,19 @@ fn a_buried_batch_waits_among_the_dead_letters() {
 }
 
 #[test]
+fn a_copy_of_a_batch_under_another_name_is_put_aside() {
+    let mut node = node_with(&[&[1, 2]]);
+    node.seal().unwrap();
+    let [waiting] = node.spool.outbox.waiting().try_into().unwrap();
+    let bytes = node.spool.outbox.load(&waiting).unwrap();
+    node.files.create(&Path::new(ROOT).join("outbox/copy.batch")).unwrap().append(&bytes).unwrap();
+    node.spool = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now)).unwrap();
+    assert_eq!(node.spool.outbox.bytes(), waiting.bytes);
+    assert_eq!(node.spool.outbox.waiting(), [waiting]);
+    assert_eq!(node.spool.report.damaged_files, 1);
+}
+
+#[test]
 fn a_new_spool_never_reuses_the_generations_of_a_lost_one() {
     let mut before = node_with(&[&[1]]);
     before.seal().unwrap();
