@@ -183,7 +183,7 @@ impl Presence {
         let name = |(ordinal, payload): (u32, weir_batch::Payload)| {
             let id = BatchId::new(&self.edge, STREAM, generation, ordinal);
             let (core, path, compression) = (String::new(), settings.path.clone(), payload.compression);
-            let meta = BatchMeta { id, core, path, compression, counts: payload.counts, sealed_at };
+            let meta = BatchMeta { id, core, path, compression, counts: payload.counts, sealed_at, refusal: None };
             (meta, Bytes::from(payload.bytes))
         };
         (0..).zip(batches).map(name).collect()
@@ -218,12 +218,13 @@ impl Presence {
             };
             self.metrics.batches.with_label_values(&[STREAM, delivery.label()]).inc();
             match delivery {
-                Delivery::Accepted => {
+                // Rows that the core wants again are replaced by the agents' next signs of life.
+                Delivery::Accepted | Delivery::Partial => {
                     self.metrics.records_forwarded.with_label_values(&[STREAM]).inc_by(records);
                     return self.release(records);
                 }
                 // A report is small and its rows are ours: a core that refuses it will refuse its halves.
-                Delivery::Halve | Delivery::Bury => {
+                Delivery::Halve | Delivery::Isolate | Delivery::Bury => {
                     tracing::error!(batch = %meta.id, "the core refuses a presence report for good");
                     return self.let_go("refused", records);
                 }

@@ -44,6 +44,15 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+impl std::ops::SubAssign for Counts {
+    fn sub_assign(&mut self, other: Self) {
+        self.rows = self.rows.saturating_sub(other.rows);
+        self.records = self.records.saturating_sub(other.records);
+        self.merged = self.merged.saturating_sub(other.merged);
+        self.raw_bytes = self.raw_bytes.saturating_sub(other.raw_bytes);
+    }
+}
+
 impl BatchEncoder {
     /// An empty batch.
     ///

@@ -9,7 +9,7 @@
 use memchr::memchr;
 
 use crate::compression::{Compression, Encoding, InflateError};
-use crate::encoder::{BatchEncoder, Counts, Payload};
+use crate::encoder::{BatchEncoder, Counts};
 use crate::id::BatchId;
 
 /// All that is known of a batch beside its rows.
@@ -27,6 +27,57 @@ pub struct BatchMeta {
     pub counts: Counts,
     /// When the batch was closed: milliseconds since 1970.
     pub sealed_at: u64,
+    /// Of a dead letter: why the core refuses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refused>,
+}
+
+/// Why the core refuses rows for good.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Refused {
+    /// The status it answered.
+    pub status: u16,
+    /// What it said of the batch, cut to [`Self::MAX_REASON_BYTES`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// What it said of each row, in their order; cut like the reason, and no more than the meta has room for: rows
+    /// past the end have no reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<String>,
+}
+
+impl Refused {
+    /// Bytes of a reason that are kept.
+    pub const MAX_REASON_BYTES: usize = 256;
+
+    /// Bytes of the reasons of all rows that are kept: with escapes, half of what a file's meta may have.
+    const MAX_ROW_BYTES: usize = 16 * 1024;
+
+    /// A refusal of a whole batch.
+    pub fn whole(status: u16, reason: &str) -> Self {
+        Self { status, reason: shortened(reason), rows: Vec::new() }
+    }
+
+    /// A refusal of single rows, with a reason for each.
+    pub fn of_rows<'a>(status: u16, reasons: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut room = Self::MAX_ROW_BYTES;
+        let within = |reason: &String| {
+            room = room.saturating_sub(reason.len() + 3);
+            room > 0
+        };
+        let rows = reasons.into_iter().map(shortened).take_while(within).collect();
+        Self { status, reason: String::new(), rows }
+    }
+}
+
+/// The beginning of a reason, its control characters left out: it is printed to terminals.
+fn shortened(reason: &str) -> String {
+    let mut kept: String =
+        reason.chars().filter(|letter| !letter.is_control()).take(Refused::MAX_REASON_BYTES).collect();
+    while kept.len() > Refused::MAX_REASON_BYTES {
+        kept.pop();
+    }
+    kept
 }
 
 /// A batch on disk: its meta and its payload.
@@ -184,10 +235,10 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// One half of a batch that was too large for the core.
+/// A part of a batch, packed anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Half {
-    /// Its meta; the id is the whole's with `.0` or `.1` after it.
+pub struct Part {
+    /// Its meta, with an id of its own.
     pub meta: BatchMeta,
     /// Its compressed rows.
     pub payload: Vec<u8>,
@@ -198,40 +249,41 @@ impl BatchFile<'_> {
     ///
     /// # Errors
     /// When the payload is corrupt.
-    pub fn halve(&self) -> Result<Option<[Half; 2]>, FileError> {
+    pub fn halve(&self) -> Result<Option<[Part; 2]>, FileError> {
         if self.meta.counts.rows < 2 {
             return Ok(None);
         }
+        let middle = self.meta.counts.rows.div_ceil(2);
+        let [first, second] = self.meta.id.split();
+        Ok(Some([self.pick(first, |row| row < middle)?, self.pick(second, |row| row >= middle)?]))
+    }
+
+    /// Packs the rows that `keep` is true for, by their numbers from 0, as a batch of that id.
+    ///
+    /// # Errors
+    /// When the payload is corrupt.
+    pub fn pick(&self, id: BatchId, mut keep: impl FnMut(u64) -> bool) -> Result<Part, FileError> {
+        let damaged = |_| FileError::Damaged { part: "payload" };
         let encoding = Encoding::Compressed(self.meta.compression);
         let max_bytes = usize::try_from(self.meta.counts.raw_bytes).unwrap_or(usize::MAX);
         let rows = encoding.inflate(self.payload, max_bytes)?;
-        let middle = self.meta.counts.rows.div_ceil(2);
         let mut rest: &[u8] = &rows;
-        let [first, second] = self.meta.id.split();
-        let halves = [(first, middle), (second, self.meta.counts.rows - middle)].map(|(id, rows)| {
-            let payload = repack(&mut rest, rows, self.meta.compression)?;
-            let meta = BatchMeta { id, counts: payload.counts, ..self.meta.clone() };
-            Ok::<_, FileError>(Half { meta, payload: payload.bytes })
-        });
-        let [first, second] = halves;
-        Ok(Some([first?, second?]))
-    }
-}
-
-/// Packs the next `rows` rows of `rest`.
-fn repack(rest: &mut &[u8], rows: u64, compression: Compression) -> Result<Payload, FileError> {
-    let damaged = |_| FileError::Damaged { part: "payload" };
-    let mut encoder = BatchEncoder::new(compression).map_err(damaged)?;
-    for _ in 0..rows {
-        let end = memchr(b'\n', rest).ok_or(FileError::Damaged { part: "payload" })?;
-        let (row, after) = rest.split_at(end + 1);
-        *rest = after;
-        match merged_count(row) {
-            Some(count) => encoder.push_repeat(row, count).map_err(damaged)?,
-            None => encoder.push(row).map_err(damaged)?,
+        let mut encoder = BatchEncoder::new(self.meta.compression).map_err(damaged)?;
+        for number in 0..self.meta.counts.rows {
+            let end = memchr(b'\n', rest).ok_or(FileError::Damaged { part: "payload" })?;
+            let (row, after) = rest.split_at(end + 1);
+            rest = after;
+            if !keep(number) {
+                continue;
+            }
+            match merged_count(row) {
+                Some(count) => encoder.push_repeat(row, count).map_err(damaged)?,
+                None => encoder.push(row).map_err(damaged)?,
+            }
         }
+        let payload = encoder.finish().map_err(damaged)?;
+        Ok(Part { meta: BatchMeta { id, counts: payload.counts, ..self.meta.clone() }, payload: payload.bytes })
     }
-    encoder.finish().map_err(damaged)
 }
 
 /// The count of a repeat row; `None` for rows of other kinds.

@@ -7,6 +7,7 @@
 //!
 //! Pure: no clock, no file, no thread. What merging means is not known here.
 
+mod answer;
 mod compression;
 mod encoder;
 mod file;
@@ -15,8 +16,9 @@ mod json;
 pub mod row;
 mod upload;
 
+pub use answer::PartialAnswer;
 pub use compression::{Compression, Encoding, InflateError, UnknownEncoding};
 pub use encoder::{BatchEncoder, Counts, Payload};
-pub use file::{Batch, BatchFile, BatchMeta, FileError, Half};
-pub use id::{BatchId, InvalidBatchId};
+pub use file::{Batch, BatchFile, BatchMeta, FileError, Part, Refused};
+pub use id::{BatchId, InvalidBatchId, Piece};
 pub use upload::{Framing, Reason, Refusal, Upload, UploadError, UploadLimits};

@@ -10,7 +10,11 @@ pub enum Delivery {
     Retry,
     /// It is too large: its halves may be taken.
     Halve,
-    /// It will never be taken: its content is at fault.
+    /// The answer says which rows the core has, which it refuses and which it wants again.
+    Partial,
+    /// Some row in it is at fault: it is looked for, and the others may be taken.
+    Isolate,
+    /// It will never be taken: all of it is at fault.
     Bury,
 }
 
@@ -20,9 +24,11 @@ impl Delivery {
     /// waits until that is mended, however long this takes.
     pub const fn of(status: u16) -> Self {
         match status {
+            207 => Self::Partial,
             200..=299 => Self::Accepted,
             413 => Self::Halve,
-            400 | 406 | 415 | 422 => Self::Bury,
+            400 | 422 => Self::Isolate,
+            406 | 415 => Self::Bury,
             _ => Self::Retry,
         }
     }
@@ -33,6 +39,8 @@ impl Delivery {
             Self::Accepted => "accepted",
             Self::Retry => "retried",
             Self::Halve => "halved",
+            Self::Partial => "partial",
+            Self::Isolate => "isolating",
             Self::Bury => "buried",
         }
     }
@@ -47,6 +55,7 @@ mod tests {
         for status in [301, 401, 403, 404, 405, 408, 409, 425, 429, 500, 502, 503, 504, 999] {
             assert_eq!(Delivery::of(status), Delivery::Retry, "{status}");
         }
-        assert_eq!([400, 413, 204].map(Delivery::of), [Delivery::Bury, Delivery::Halve, Delivery::Accepted]);
+        assert_eq!([415, 413, 204].map(Delivery::of), [Delivery::Bury, Delivery::Halve, Delivery::Accepted]);
+        assert_eq!([400, 422, 207].map(Delivery::of), [Delivery::Isolate, Delivery::Isolate, Delivery::Partial]);
     }
 }

@@ -313,6 +313,7 @@ impl Generation {
             counts: payload.counts,
             // A batch that is full before the generation ends is as old as the last entry in it.
             sealed_at: self.ended.map_or(self.last, |(time, ..)| time).0,
+            refusal: None,
         }
     }
 }

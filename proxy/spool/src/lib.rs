@@ -38,6 +38,7 @@ mod plan;
 mod progress;
 mod recovery;
 mod segment;
+mod trial;
 
 #[cfg(test)]
 mod memory;
@@ -49,6 +50,6 @@ pub use entry::{EndReason, Entry, Upload};
 pub use files::{Append, Disk, Files, Listed};
 pub use journal::{Durability, Journal};
 pub use ledger::{Ledger, Mark, Meters};
-pub use outbox::{Content, Outbox, Waiting};
+pub use outbox::{Content, Outbox, Parcel, Waiting};
 pub use plan::Plan;
 pub use recovery::{Recovered, RecoveryReport, SpoolError, recover};

@@ -1,20 +1,27 @@
 //! Batches that the core has not acknowledged, and the notes on those that it has.
 
+mod opening;
+mod trying;
+
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-use weir_batch::{BatchFile, BatchMeta, Counts, FileError, Half};
+use weir_batch::{BatchFile, BatchId, BatchMeta, Counts, FileError, Part, Refused};
 
 use crate::files::{Append, Files};
 use crate::ledger::{Ledger, Mark};
-use crate::progress::{Fate, Note, Progress, Standing};
+use crate::progress::{Note, Progress, Standing};
+use crate::trial::Trial;
 
 /// The outbox of one stream. Calls that return an [`io::Result`] read or write files.
 ///
-/// A batch leaves it by exactly one of [`Self::deliver`], [`Self::bury`] and [`Self::halve`], each of which is noted
-/// durably before the file goes. A call that fails has changed nothing that counts and may be made again.
+/// A batch leaves it by [`Self::deliver`], [`Self::bury`] or [`Self::halve`], or part by part by these and
+/// [`Self::isolate`] and [`Self::divide`]. Each is noted durably before a file goes. A call that fails has changed nothing
+/// that counts and may be made again.
 pub struct Outbox<F: Files> {
     files: F,
     dir: PathBuf,
@@ -29,10 +36,11 @@ struct State {
     ledger: Ledger,
     waiting: BTreeMap<String, Waiting>,
     bytes: u64,
+    /// By the name of the file.
     leftovers: BTreeMap<String, Leftover>,
 }
 
-/// What is still to be done with a file that no longer counts.
+/// What is still to be done with a file of the outbox that no longer counts there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leftover {
     Remove,
@@ -46,6 +54,8 @@ pub struct Waiting {
     pub meta: BatchMeta,
     /// The bytes of its file.
     pub bytes: u64,
+    /// What the core has said of parts of it; `None` as long as it has said nothing.
+    pub(crate) trial: Option<Trial>,
 }
 
 impl Waiting {
@@ -53,6 +63,34 @@ impl Waiting {
     pub fn name(&self) -> String {
         self.meta.id.file_stem()
     }
+
+    /// What in it the core has neither accepted nor refused.
+    pub fn counts(&self) -> Counts {
+        self.trial.as_ref().map_or(self.meta.counts, |trial| trial.left)
+    }
+
+    fn new(meta: BatchMeta, bytes: u64) -> Self {
+        Self { meta, bytes, trial: None }
+    }
+
+    /// The rows of the next request.
+    fn request(&self) -> Range<u64> {
+        self.trial.as_ref().map_or(0..self.meta.counts.rows, Trial::request)
+    }
+
+    /// The id under which these rows travel.
+    fn id_of(&self, rows: &Range<u64>) -> BatchId {
+        if *rows == (0..self.meta.counts.rows) { self.meta.id.clone() } else { self.meta.id.rows(rows.start, rows.end) }
+    }
+}
+
+/// What goes to the core in one request: a batch, or a part of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parcel {
+    /// All but the rows.
+    pub meta: BatchMeta,
+    /// The compressed rows.
+    pub payload: Bytes,
 }
 
 /// What waits in an outbox.
@@ -69,6 +107,9 @@ pub struct Content {
 }
 
 const EXTENSION: &str = "batch";
+
+/// Of a dead letter that waits in the outbox until a note says that it is one.
+const DEAD: &str = "dead";
 
 impl<F: Files> Outbox<F> {
     /// The batches that wait, oldest first.
@@ -97,7 +138,7 @@ impl<F: Files> Outbox<F> {
         let state = self.state.lock();
         let mut content = Content { batches: state.waiting.len(), bytes: state.bytes, ..Content::default() };
         for waiting in state.waiting.values() {
-            content.counts += waiting.meta.counts;
+            content.counts += waiting.counts();
             content.oldest = content.oldest.into_iter().chain([waiting.meta.sealed_at]).min();
         }
         (content, state.ledger)
@@ -121,37 +162,71 @@ impl<F: Files> Outbox<F> {
         self.files.read(&self.path(&waiting.name()), usize::MAX)
     }
 
-    /// Notes that the core has the batch and removes it.
+    /// What is to be sent of the batch next. The same id always has the same rows.
+    ///
+    /// # Errors
+    /// When the file cannot be read; of kind [`io::ErrorKind::InvalidData`] when it is no batch or damaged.
+    pub fn parcel(&self, waiting: &Waiting) -> io::Result<Parcel> {
+        let bytes = Bytes::from(self.load(waiting)?);
+        let file = BatchFile::decode(&bytes).map_err(invalid)?;
+        let rows = waiting.request();
+        if rows == (0..file.meta.counts.rows) {
+            let payload = bytes.slice_ref(file.payload);
+            return Ok(Parcel { meta: file.meta, payload });
+        }
+        let part = file.pick(waiting.id_of(&rows), |row| rows.contains(&row)).map_err(invalid)?;
+        Ok(Parcel { meta: part.meta, payload: Bytes::from(part.payload) })
+    }
+
+    /// Notes that the core has what [`Self::parcel`] gave; a batch that is settled with it leaves.
     ///
     /// # Errors
     /// When the note cannot be written.
     pub fn deliver(&self, waiting: &Waiting) -> io::Result<()> {
+        if waiting.trial.is_some() {
+            return self.deliver_part(waiting);
+        }
         let batch = waiting.name();
         let note = Note::Delivered { batch: batch.clone(), counts: waiting.meta.counts };
-        self.leave(&batch, &note, &[], Leftover::Remove)
+        self.leave(&batch, &note, &[], &[(file_name(&batch), Leftover::Remove)])
     }
 
-    /// Notes that the core will never take the batch and moves it to the dead letters.
+    /// Notes that the core will never take what is left of the batch, and moves it to the dead letters with the reason.
+    ///
+    /// # Errors
+    /// When the dead letter or the note cannot be written.
+    pub fn bury(&self, waiting: &Waiting, refusal: Refused) -> io::Result<()> {
+        let mut trial = waiting.trial.clone().unwrap_or_else(|| Trial::new(waiting.meta.counts));
+        let rest = trial.rest();
+        trial.settle(rest.end);
+        trial.refusal = refusal;
+        self.advance(waiting, trial, None, Some(rest)).map(drop)
+    }
+
+    /// Moves the batch to the dead letters as it is, because it cannot be read.
     ///
     /// # Errors
     /// When the note cannot be written.
-    pub fn bury(&self, waiting: &Waiting) -> io::Result<()> {
+    pub fn bury_damaged(&self, waiting: &Waiting) -> io::Result<()> {
         let batch = waiting.name();
-        let note = Note::Buried { batch: batch.clone(), counts: waiting.meta.counts };
-        self.leave(&batch, &note, &[], Leftover::Bury)
+        let note = Note::Buried { batch: batch.clone(), counts: waiting.counts() };
+        self.leave(&batch, &note, &[], &[(file_name(&batch), Leftover::Bury)])
     }
 
-    /// Puts a batch's two halves in its place; `None` for a batch of one row. Only for a batch that the core has
-    /// refused under its id: one that it may have accepted would count twice.
+    /// Puts a batch's two halves in its place; `None` for a batch of one row, or of which a part is settled. Only for a
+    /// batch that the core has refused under its id: one that it may have accepted would count twice.
     ///
     /// # Errors
     /// When the batch cannot be read, or the halves or the note not written.
     pub fn halve(&self, waiting: &Waiting) -> io::Result<Option<[Waiting; 2]>> {
+        if waiting.trial.is_some() {
+            return Ok(None);
+        }
         let bytes = self.load(waiting)?;
         let Some(halves) = BatchFile::decode(&bytes).and_then(|file| file.halve()).map_err(io::Error::other)? else {
             return Ok(None);
         };
-        let names = halves.each_ref().map(|half| half.meta.id.file_stem());
+        let names = halves.each_ref().map(|half| file_name(&half.meta.id.file_stem()));
         self.state.lock().leftovers.retain(|name, _| !names.contains(name));
         let replaced = self.replace(waiting, &halves);
         if replaced.is_err() {
@@ -161,24 +236,27 @@ impl<F: Files> Outbox<F> {
         replaced.map(Some)
     }
 
-    fn replace(&self, waiting: &Waiting, [first, second]: &[Half; 2]) -> io::Result<[Waiting; 2]> {
+    fn replace(&self, waiting: &Waiting, [first, second]: &[Part; 2]) -> io::Result<[Waiting; 2]> {
         let halves = [self.store(&first.meta, &first.payload)?, self.store(&second.meta, &second.payload)?];
         self.files.sync_dir(&self.dir)?;
         let batch = waiting.name();
-        self.leave(&batch, &Note::Halved { batch: batch.clone() }, &halves, Leftover::Remove)?;
+        self.leave(&batch, &Note::Halved { batch: batch.clone() }, &halves, &[(file_name(&batch), Leftover::Remove)])?;
         Ok(halves)
     }
 
     /// Writes a batch's file. It counts for nothing until [`Self::announce`] names it.
     pub(crate) fn store(&self, meta: &BatchMeta, payload: &[u8]) -> io::Result<Waiting> {
         let bytes = BatchFile::encode(meta, payload);
-        let name = meta.id.file_stem();
+        self.put(&file_name(&meta.id.file_stem()), &bytes)?;
+        Ok(Waiting::new(meta.clone(), bytes.len() as u64))
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.dir.join(format!("{name}.tmp"));
         let mut file = self.files.create(&temporary)?;
-        file.append(&bytes)?;
+        file.append(bytes)?;
         file.sync()?;
-        self.files.rename(&temporary, &self.path(&name))?;
-        Ok(Waiting { meta: meta.clone(), bytes: bytes.len() as u64 })
+        self.files.rename(&temporary, &self.dir.join(name))
     }
 
     /// Notes that a generation is emitted; its batches wait from now on. Nothing when the mark is there already.
@@ -200,7 +278,7 @@ impl<F: Files> Outbox<F> {
     }
 
     /// Notes that a batch leaves and others take its place, unless that has been noted, and does away with its file.
-    fn leave(&self, batch: &str, note: &Note, instead: &[Waiting], leftover: Leftover) -> io::Result<()> {
+    fn leave(&self, batch: &str, note: &Note, instead: &[Waiting], leftovers: &[(String, Leftover)]) -> io::Result<()> {
         let mut progress = self.progress.lock();
         if !self.state.lock().waiting.contains_key(batch) {
             return Ok(());
@@ -209,7 +287,7 @@ impl<F: Files> Outbox<F> {
         let mut state = self.state.lock();
         state.take(batch);
         instead.iter().for_each(|waiting| state.add(waiting.clone()));
-        state.leftovers.insert(batch.to_owned(), leftover);
+        state.leftovers.extend(leftovers.iter().cloned());
         drop(state);
         self.sweep();
         Ok(())
@@ -220,7 +298,8 @@ impl<F: Files> Outbox<F> {
             // Names first: once the notes on single batches are gone, a removed file must not come back.
             self.files.sync_dir(&self.dead)?;
             self.files.sync_dir(&self.dir)?;
-            progress.restart(self.mark(), self.ledger())?;
+            let sum = self.state.lock().sum();
+            progress.restart(&sum)?;
         }
         progress.write(note)?;
         self.state.lock().apply(note);
@@ -231,16 +310,27 @@ impl<F: Files> Outbox<F> {
     /// progress locked.
     fn sweep(&self) -> bool {
         let leftovers: Vec<(String, Leftover)> = self.state.lock().leftovers.clone().into_iter().collect();
-        for (batch, leftover) in leftovers {
+        for (name, leftover) in leftovers {
+            let path = self.dir.join(&name);
             let swept = match leftover {
-                Leftover::Remove => self.files.remove(&self.path(&batch)),
-                Leftover::Bury => self.files.rename(&self.path(&batch), &self.dead.join(file_name(&batch))),
+                Leftover::Remove => self.files.remove(&path),
+                Leftover::Bury => self.bury_file(&path, &name),
             };
             if swept.is_ok() {
-                self.state.lock().leftovers.remove(&batch);
+                self.state.lock().leftovers.remove(&name);
             }
         }
         self.state.lock().leftovers.is_empty()
+    }
+
+    /// Moves a file to the dead letters, where its name is durable before the outbox can forget it.
+    fn bury_file(&self, path: &Path, name: &str) -> io::Result<()> {
+        match self.files.rename(path, &self.dead.join(file_name(stem(name)))) {
+            // An earlier call was told that it failed, and had not.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.files.sync_dir(&self.dead)
     }
 
     fn path(&self, batch: &str) -> PathBuf {
@@ -253,6 +343,12 @@ impl State {
         let mut standing = Standing { mark: self.mark, ledger: self.ledger, ..Standing::default() };
         standing.note(note);
         (self.mark, self.ledger) = (standing.mark, standing.ledger);
+    }
+
+    /// All that is known, as one note.
+    fn sum(&self) -> Note {
+        let trials = self.waiting.iter().filter_map(|(name, waiting)| Some((name.clone(), waiting.trial.clone()?)));
+        Note::Sum { mark: self.mark, ledger: self.ledger, trials: trials.collect() }
     }
 
     fn add(&mut self, waiting: Waiting) {
@@ -271,82 +367,11 @@ fn file_name(batch: &str) -> String {
     format!("{batch}.{EXTENSION}")
 }
 
-/// What was found in an outbox on start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// Files put aside because they could not be read.
-    pub(crate) damaged: usize,
+/// A file's name without its extension, which is what follows the last full stop.
+fn stem(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
-impl<F: Files> Outbox<F> {
-    /// Opens the outbox of a spool: finishes what a crash has left half done, and lists what waits.
-    pub(crate) fn open(files: F, root: &Path, standing: &Standing) -> io::Result<(Self, Found)> {
-        let (dir, dead) = (root.join("outbox"), root.join("dead"));
-        files.create_dir(&dir)?;
-        files.create_dir(&dead)?;
-        let mut state = State { mark: standing.mark, ledger: standing.ledger, ..State::default() };
-        let mut found = Found::default();
-        for batch in settle_names(&files, &dir, &dead, standing)? {
-            let path = dir.join(file_name(&batch));
-            match read_meta(&files, &path)? {
-                // A copy under another name would wait twice, or under a name at which nothing is found.
-                Ok((meta, bytes)) if meta.id.file_stem() == batch => state.add(Waiting { meta, bytes }),
-                Err(FileError::Newer { version, .. }) => {
-                    let text = format!("{} was written by a later version ({version})", path.display());
-                    return Err(io::Error::other(text));
-                }
-                Ok(_) | Err(_) => {
-                    found.damaged += 1;
-                    files.rename(&path, &dead.join(format!("{batch}.damaged")))?;
-                }
-            }
-        }
-        files.sync_dir(&dead)?;
-        files.sync_dir(&dir)?;
-        let progress = Progress::start(files.clone(), root.to_owned(), standing.mark, standing.ledger)?;
-        let outbox = Self { files, dir, dead, progress: Mutex::new(progress), state: Mutex::new(state) };
-        Ok((outbox, found))
-    }
-}
-
-/// Removes what has left and what was never announced, and gives the names of the batches that remain.
-fn settle_names<F: Files>(files: &F, dir: &Path, dead: &Path, standing: &Standing) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for listed in files.list(dir)? {
-        match listed.name.strip_suffix(&format!(".{EXTENSION}")) {
-            Some(batch) => names.push(batch.to_owned()),
-            None => files.remove(&dir.join(&listed.name))?,
-        }
-    }
-    names.sort_unstable();
-    let all = names.clone();
-    let mut remaining = Vec::new();
-    for batch in names {
-        let path = dir.join(file_name(&batch));
-        match standing.fates.get(&batch) {
-            Some(Fate::Delivered | Fate::Halved) => files.remove(&path)?,
-            Some(Fate::Buried) => files.rename(&path, &dead.join(file_name(&batch)))?,
-            None if is_premature(&batch, &all, standing) => files.remove(&path)?,
-            None => remaining.push(batch),
-        }
-    }
-    Ok(remaining)
-}
-
-/// Whether a batch was written but not announced: its generation will be emitted again, or its whole still stands.
-fn is_premature(batch: &str, all: &[String], standing: &Standing) -> bool {
-    let generation = batch.split('-').next().and_then(|digits| digits.parse::<u64>().ok());
-    if generation > standing.mark.map(|mark| mark.generation) {
-        return true;
-    }
-    batch.rsplit_once('.').is_some_and(|(whole, _)| match standing.fates.get(whole) {
-        Some(Fate::Halved) => false,
-        Some(Fate::Delivered | Fate::Buried) => true,
-        None => all.iter().any(|other| other == whole),
-    })
-}
-
-fn read_meta<F: Files>(files: &F, path: &Path) -> io::Result<Result<(BatchMeta, u64), FileError>> {
-    let prefix = files.read(path, BatchFile::MAX_META_BYTES)?;
-    Ok(BatchFile::peek(&prefix))
+fn invalid(error: FileError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }

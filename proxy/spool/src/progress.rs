@@ -4,7 +4,7 @@
 //! durable before what it speaks of is removed. The file is written anew, as one note, on start and whenever it has
 //! grown past [`MAX_BYTES`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 
@@ -14,13 +14,20 @@ use weir_batch::Counts;
 use crate::files::Files;
 use crate::ledger::{Ledger, Mark};
 use crate::log::{Log, Sync};
+use crate::trial::Trial;
 
 /// One line of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "lowercase")]
 pub(crate) enum Note {
     /// All that earlier notes said.
-    Sum { mark: Option<Mark>, ledger: Ledger },
+    Sum {
+        mark: Option<Mark>,
+        ledger: Ledger,
+        /// Of the batches that wait.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        trials: BTreeMap<String, Trial>,
+    },
     /// The batches of a generation are in the outbox.
     Emitted { mark: Mark, accepted: u64, counts: Counts },
     /// The core has a batch.
@@ -29,6 +36,8 @@ pub(crate) enum Note {
     Buried { batch: String, counts: Counts },
     /// Two halves stand for a batch.
     Halved { batch: String },
+    /// The core has accepted or refused a part of a batch; one that is over has left. `dead` went to the dead letters.
+    Tried { batch: String, trial: Trial, delivered: Counts, buried: Counts, dead: Option<String> },
 }
 
 /// What became of a batch that may still lie in the outbox.
@@ -45,6 +54,7 @@ pub(crate) struct Standing {
     pub(crate) mark: Option<Mark>,
     pub(crate) ledger: Ledger,
     pub(crate) fates: HashMap<String, Fate>,
+    pub(crate) trials: BTreeMap<String, Trial>,
     /// Lines that could not be read, but for a torn last one.
     pub(crate) damaged: usize,
 }
@@ -52,7 +62,10 @@ pub(crate) struct Standing {
 impl Standing {
     pub(crate) fn note(&mut self, note: &Note) {
         match note {
-            Note::Sum { mark, ledger } => (self.mark, self.ledger) = (*mark, *ledger),
+            Note::Sum { mark, ledger, trials } => {
+                (self.mark, self.ledger) = (*mark, *ledger);
+                self.trials.clone_from(trials);
+            }
             Note::Emitted { mark, accepted, counts } => {
                 self.mark = Some(*mark);
                 self.ledger.accepted += accepted;
@@ -68,6 +81,15 @@ impl Standing {
             }
             Note::Halved { batch } => {
                 self.fates.insert(batch.clone(), Fate::Halved);
+            }
+            Note::Tried { batch, trial, delivered, buried, dead } => {
+                self.ledger.delivered += *delivered;
+                self.ledger.buried += *buried;
+                self.trials.insert(batch.clone(), trial.clone());
+                self.fates.extend(dead.iter().map(|dead| (dead.clone(), Fate::Buried)));
+                if trial.is_over() && dead.as_ref() != Some(batch) {
+                    self.fates.insert(batch.clone(), Fate::Delivered);
+                }
             }
         }
     }
@@ -101,9 +123,9 @@ const MAX_BYTES: u64 = 1 << 20;
 pub(crate) const FILE_NAME: &str = "progress";
 
 impl<F: Files> Progress<F> {
-    /// Starts the file anew in a spool's directory, with all that is known so far.
-    pub(crate) fn start(files: F, dir: PathBuf, mark: Option<Mark>, ledger: Ledger) -> io::Result<Self> {
-        let log = rewrite(&files, &dir, mark, ledger)?;
+    /// Starts the file anew in a spool's directory, with a note on all that is known so far.
+    pub(crate) fn start(files: F, dir: PathBuf, sum: &Note) -> io::Result<Self> {
+        let log = rewrite(&files, &dir, sum)?;
         Ok(Self { files, dir, log })
     }
 
@@ -119,15 +141,15 @@ impl<F: Files> Progress<F> {
 
     /// Writes the file anew. The outbox directory must be durable before: the notes on single batches are gone
     /// afterwards.
-    pub(crate) fn restart(&mut self, mark: Option<Mark>, ledger: Ledger) -> io::Result<()> {
-        self.log = rewrite(&self.files, &self.dir, mark, ledger)?;
+    pub(crate) fn restart(&mut self, sum: &Note) -> io::Result<()> {
+        self.log = rewrite(&self.files, &self.dir, sum)?;
         Ok(())
     }
 }
 
-fn rewrite<F: Files>(files: &F, dir: &std::path::Path, mark: Option<Mark>, ledger: Ledger) -> io::Result<Log<F>> {
+fn rewrite<F: Files>(files: &F, dir: &std::path::Path, sum: &Note) -> io::Result<Log<F>> {
     let temporary = dir.join("progress.tmp");
-    let log = Log::create(files, &temporary, &encode(&Note::Sum { mark, ledger }))?;
+    let log = Log::create(files, &temporary, &encode(sum))?;
     files.rename(&temporary, &dir.join(FILE_NAME))?;
     files.sync_dir(dir)?;
     Ok(log)

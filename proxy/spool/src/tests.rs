@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use weir_batch::{Batch, Compression};
+use weir_batch::{Batch, Compression, PartialAnswer, Refused};
 use weir_logic::Millis;
 use weir_logic::merge::MergePlan;
 
@@ -43,31 +43,44 @@ type Tally = BTreeMap<(String, String), u64>;
 #[derive(Default)]
 struct Core {
     batches: BTreeMap<String, Vec<u8>>,
+    /// What it said when it took a part only. It says the same to the same id.
+    partial: BTreeMap<String, PartialAnswer>,
 }
 
 impl Core {
-    fn accept(&mut self, file: &[u8]) {
-        let batch = Batch::open(file).unwrap();
-        let rows = batch.rows(1 << 20).unwrap().into_owned();
-        let id = batch.meta.as_ref().unwrap().id.to_string();
+    fn accept(&mut self, parcel: &Parcel) {
+        let rows = Batch::open(&parcel.payload).unwrap().rows(1 << 20).unwrap().into_owned();
+        assert_eq!(rows.iter().filter(|byte| **byte == b'\n').count() as u64, parcel.meta.counts.rows);
+        let id = parcel.meta.id.to_string();
         let known = self.batches.entry(id.clone()).or_insert_with(|| rows.clone());
         assert_eq!(String::from_utf8_lossy(known), String::from_utf8_lossy(&rows), "two batches under the id {id}");
     }
 
+    fn knows(&self, parcel: &Parcel) -> bool {
+        self.batches.contains_key(&parcel.meta.id.to_string())
+    }
+
     fn tally(&self) -> Tally {
         let mut tally = Tally::new();
-        for rows in self.batches.values() {
-            for row in rows.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()) {
-                let row: serde_json::Value = serde_json::from_slice(row).unwrap();
-                let (fields, count) = match row["kind"].as_str().unwrap() {
-                    "event" => (&row["record"], 1),
-                    _ => (&row["key"], row["count"].as_u64().unwrap()),
-                };
-                let key = (row["agent"].as_str().unwrap().to_owned(), fields["image"].as_str().unwrap().to_owned());
-                *tally.entry(key).or_default() += count;
-            }
+        for (id, rows) in &self.batches {
+            let partial = self.partial.get(id).cloned().unwrap_or_default();
+            let taken = |row| !partial.rejected.contains_key(&row) && !partial.retry.contains(&row);
+            count_rows(&mut tally, rows, taken);
         }
         tally
+    }
+}
+
+fn count_rows(tally: &mut Tally, rows: &[u8], taken: impl Fn(u64) -> bool) {
+    let rows = rows.split(|byte| *byte == b'\n').filter(|row| !row.is_empty());
+    for (_, row) in (0..).zip(rows).filter(|(number, _)| taken(*number)) {
+        let row: serde_json::Value = serde_json::from_slice(row).unwrap();
+        let (fields, count) = match row["kind"].as_str().unwrap() {
+            "event" => (&row["record"], 1),
+            _ => (&row["key"], row["count"].as_u64().unwrap()),
+        };
+        let key = (row["agent"].as_str().unwrap().to_owned(), fields["image"].as_str().unwrap().to_owned());
+        *tally.entry(key).or_default() += count;
     }
 }
 
@@ -85,12 +98,19 @@ struct Node {
 
 #[derive(Clone, Debug)]
 enum Act {
-    Upload { agent: u8, images: Vec<u8> },
+    Upload {
+        agent: u8,
+        images: Vec<u8>,
+    },
     Commit,
     Seal,
     Wait(u64),
     Deliver,
     Halve,
+    /// Some refusals of the first batch, and what it is told then.
+    Isolate(u8),
+    Divide(u8),
+    Bury,
     Replan(u64),
 }
 
@@ -121,13 +141,12 @@ impl Node {
                 Ok(())
             }
             Act::Deliver => self.deliver(),
-            // A core refuses as too large only what it has not accepted.
-            Act::Halve => match self.spool.outbox.waiting().first() {
-                Some(waiting) if !self.core.batches.contains_key(&waiting.meta.id.to_string()) => {
-                    self.spool.outbox.halve(waiting).map(drop)
-                }
-                _ => Ok(()),
-            },
+            Act::Halve => self.refuse(|outbox, waiting| outbox.halve(waiting).map(drop)),
+            Act::Isolate(times) => (0..*times).try_for_each(|_| {
+                self.refuse(|outbox, waiting| outbox.isolate(waiting, Refused::whole(422, "no")).map(drop))
+            }),
+            Act::Bury => self.refuse(|outbox, waiting| outbox.bury(waiting, Refused::whole(415, "never"))),
+            Act::Divide(pattern) => self.divide(*pattern),
             Act::Replan(window) => {
                 self.commit()?;
                 let mut plan = plan();
@@ -136,6 +155,35 @@ impl Node {
                 self.pump(steps)
             }
         }
+    }
+
+    /// The core refuses what comes next of the oldest batch, unless it has accepted that before.
+    fn refuse(&mut self, act: impl FnOnce(&Outbox<Memory>, &Waiting) -> io::Result<()>) -> io::Result<()> {
+        let waiting = self.spool.outbox.waiting();
+        let Some(waiting) = waiting.first() else { return Ok(()) };
+        let parcel = self.spool.outbox.parcel(waiting)?;
+        if self.core.knows(&parcel) { Ok(()) } else { act(&self.spool.outbox, waiting) }
+    }
+
+    /// The core takes a part of what comes next of the oldest batch.
+    fn divide(&mut self, pattern: u8) -> io::Result<()> {
+        let waiting = self.spool.outbox.waiting();
+        let Some(waiting) = waiting.first() else { return Ok(()) };
+        let parcel = self.spool.outbox.parcel(waiting)?;
+        if self.core.knows(&parcel) {
+            return Ok(());
+        }
+        let mut answer = PartialAnswer::default();
+        for row in 0..parcel.meta.counts.rows {
+            match (u64::from(pattern) >> (row % 4 * 2)) & 3 {
+                0 => drop(answer.rejected.insert(row, "bad".to_owned())),
+                1 => drop(answer.retry.insert(row)),
+                _ => {}
+            }
+        }
+        self.core.accept(&parcel);
+        self.core.partial.insert(parcel.meta.id.to_string(), answer.clone());
+        self.spool.outbox.divide(waiting, 207, &answer).map(drop)
     }
 
     fn upload(&mut self, agent: u8, images: &[u8]) {
@@ -184,13 +232,30 @@ impl Node {
         Ok(())
     }
 
+    /// Delivers until nothing waits.
     fn deliver(&mut self) -> io::Result<()> {
-        for waiting in self.spool.outbox.waiting() {
-            let file = self.spool.outbox.load(&waiting)?;
-            self.core.accept(&file);
-            self.spool.outbox.deliver(&waiting)?;
+        while let Some(waiting) = self.spool.outbox.newest(|_| false) {
+            let parcel = self.spool.outbox.parcel(&waiting)?;
+            self.core.accept(&parcel);
+            match self.core.partial.get(&parcel.meta.id.to_string()) {
+                Some(answer) => drop(self.spool.outbox.divide(&waiting, 207, answer)?),
+                None => self.spool.outbox.deliver(&waiting)?,
+            }
         }
         Ok(())
+    }
+
+    /// What is in the dead letters.
+    fn dead(&self) -> Tally {
+        let dir = Path::new(ROOT).join("dead");
+        let mut tally = Tally::new();
+        for listed in self.files.list(&dir).unwrap() {
+            let file = self.files.read(&dir.join(&listed.name), usize::MAX).unwrap();
+            let batch = Batch::open(&file).unwrap();
+            assert!(batch.meta.as_ref().unwrap().refusal.is_some(), "{}", listed.name);
+            count_rows(&mut tally, &batch.rows(1 << 20).unwrap(), |_| true);
+        }
+        tally
     }
 
     /// The machine loses power and comes back; on the way up it may die again.
@@ -228,13 +293,17 @@ impl Node {
         assert_eq!(self.spool.outbox.balance().0, Content::default());
         assert_eq!(self.spool.emitter.keys(), 0);
         assert_eq!(meters.imbalance(), 0);
-        assert_eq!((ledger.accepted, ledger.emitted), (meters.accepted(), ledger.delivered));
-        assert_eq!(ledger.delivered.records, ledger.accepted);
+        let mut left = ledger.delivered;
+        left += ledger.buried;
+        assert_eq!((ledger.accepted, ledger.emitted), (meters.accepted(), left));
+        assert_eq!(left.records, ledger.accepted);
         assert_eq!(meters.journal_bytes(), 0);
         assert_eq!(self.files.count(&Path::new(ROOT).join("journal")), 0);
         assert_eq!(self.files.count(&Path::new(ROOT).join("outbox")), 0);
-        let tally = self.core.tally();
-        assert_eq!(tally.values().sum::<u64>(), ledger.accepted);
+        let mut tally = self.core.tally();
+        assert_eq!(tally.values().sum::<u64>(), ledger.delivered.records);
+        assert_eq!(self.dead().values().sum::<u64>(), ledger.buried.records);
+        self.dead().into_iter().for_each(|(key, count)| *tally.entry(key).or_default() += count);
         for key in tally.keys().chain(self.acknowledged.keys()) {
             let at_core = tally.get(key).copied().unwrap_or_default();
             let acknowledged = self.acknowledged.get(key).copied().unwrap_or_default();
@@ -255,6 +324,9 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         4 => (1..700u64).prop_map(Act::Wait),
         2 => Just(Act::Deliver),
         1 => Just(Act::Halve),
+        2 => (1..5u8).prop_map(Act::Isolate),
+        1 => any::<u8>().prop_map(Act::Divide),
+        1 => Just(Act::Bury),
         1 => (500..1500u64).prop_map(Act::Replan),
     ];
     proptest::collection::vec(act, 1..60)
@@ -364,8 +436,8 @@ fn a_buried_batch_waits_among_the_dead_letters() {
     let mut node = node_with(&[&[1, 2]]);
     node.seal().unwrap();
     let [waiting] = node.spool.outbox.waiting().try_into().unwrap();
-    node.spool.outbox.bury(&waiting).unwrap();
-    node.spool.outbox.bury(&waiting).unwrap();
+    node.spool.outbox.bury(&waiting, Refused::whole(422, "no")).unwrap();
+    node.spool.outbox.bury(&waiting, Refused::whole(422, "no")).unwrap();
     assert_eq!(node.spool.outbox.ledger().buried.records, 2);
     assert_eq!(node.files.count(&Path::new(ROOT).join("dead")), 1);
 }

@@ -12,17 +12,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use weir_batch::{BatchFile, BatchMeta};
+use weir_batch::{BatchMeta, PartialAnswer, Refused};
 use weir_config::Class;
 use weir_logic::Millis;
 use weir_logic::delivery::Delivery;
 use weir_logic::retry::asked_wait;
-use weir_spool::{Disk, Outbox, Waiting};
+use weir_spool::{Disk, Outbox, Parcel, Waiting};
 
 use super::Context;
 use super::merging::MergeState;
@@ -91,6 +90,8 @@ struct Attempt {
     label: String,
     /// How long the core asked to be left alone.
     rest: Option<Duration>,
+    /// The batch of the rows that the core wants again.
+    again: Option<String>,
 }
 
 impl Sender {
@@ -157,9 +158,12 @@ impl Sender {
         let now = self.clock.now();
         let schedule = self.settings.load().schedule;
         let failed = matches!(attempt.delivery, None | Some(Delivery::Retry));
-        let pause = self.queue.finish(&attempt.batch, failed, |failures| {
-            now.after(schedule.delay_after(failures, attempt.rest, rand::random()))
-        });
+        let until = |failures| now.after(schedule.delay_after(failures, attempt.rest, rand::random()));
+        let mut pause = self.queue.finish(&attempt.batch, failed, until);
+        if let Some(again) = &attempt.again {
+            // The core wants its rows later, not at once.
+            pause = self.queue.finish(again, true, until);
+        }
         if let (Some(until), 1) = (pause, self.queue.failures) {
             let wait = until.since(now);
             tracing::warn!(stream = %self.courier.stream, batch = attempt.batch, cause = attempt.label, ?wait, "not delivered");
@@ -215,39 +219,38 @@ impl Queue {
 
 impl Courier {
     async fn attempt(self: Arc<Self>, waiting: Waiting) -> Attempt {
-        let (delivery, label, rest) = match Arc::clone(&self).deliver(&waiting).await {
-            Ok((delivery, status, rest)) => (Some(delivery), status.to_string(), rest),
-            Err(failure) => (None, failure.label, failure.rest),
-        };
-        Attempt { batch: waiting.name(), delivery, label, rest }
+        let batch = waiting.name();
+        match Arc::clone(&self).deliver(waiting).await {
+            Ok(Told { delivery, status, rest, again }) => {
+                Attempt { batch, delivery: Some(delivery), label: status.to_string(), rest, again }
+            }
+            Err(failure) => Attempt { batch, delivery: None, label: failure.label, rest: failure.rest, again: None },
+        }
     }
 
-    async fn deliver(self: Arc<Self>, waiting: &Waiting) -> Result<(Delivery, u16, Option<Duration>), Failure> {
-        let request = Arc::clone(&self).prepare(waiting.clone()).await?;
+    async fn deliver(self: Arc<Self>, waiting: Waiting) -> Result<Told, Failure> {
+        let (request, rows) = Arc::clone(&self).prepare(waiting.clone()).await?;
         let answer = self
             .origin
             .send(request)
             .await
             .map_err(|error| Failure { label: error.label().to_owned(), rest: error.rest() })?;
-        let status = answer.status.as_u16();
-        let delivery = Delivery::of(status);
-        let rest = self.asked_rest(&answer);
-        let (courier, waiting) = (Arc::clone(&self), waiting.clone());
-        blocking(move || courier.settle(&waiting, delivery, status)).await?;
-        Ok((delivery, status, rest))
+        let courier = Arc::clone(&self);
+        blocking(move || courier.settle(&waiting, &answer, rows)).await
     }
 
-    /// Reads the batch and addresses it. A file that cannot be read as a batch goes to the dead letters.
-    async fn prepare(self: Arc<Self>, waiting: Waiting) -> Result<OriginRequest, Failure> {
+    /// Reads what is to be sent, addresses it, and says how many rows it has. A file that cannot be read as a batch goes to
+    /// the dead letters.
+    async fn prepare(self: Arc<Self>, waiting: Waiting) -> Result<(OriginRequest, u64), Failure> {
         let settings = self.settings.load();
         let Some((core, path)) = settings.destination(&waiting.meta.core, &waiting.meta.path) else {
             return Err(Failure::named("no such core"));
         };
         drop(settings);
         let courier = Arc::clone(&self);
-        let (meta, payload) = blocking(move || courier.read(&waiting)).await?;
+        let Parcel { meta, payload } = blocking(move || courier.read(&waiting)).await?;
         let headers = headers(&meta).ok_or_else(|| Failure::named("a name that no header can carry"))?;
-        Ok(OriginRequest {
+        let request = OriginRequest {
             core,
             label: Arc::clone(&self.stream),
             class: Class::Telemetry,
@@ -258,41 +261,74 @@ impl Courier {
             max_answer_bytes: MAX_ANSWER_BYTES,
             // The core drops a batch whose id it has accepted before.
             repeatable: true,
-        })
+        };
+        Ok((request, meta.counts.rows))
     }
 
-    fn read(&self, waiting: &Waiting) -> io::Result<(BatchMeta, Bytes)> {
-        let bytes = Bytes::from(self.outbox.load(waiting)?);
-        match BatchFile::decode(&bytes) {
-            Ok(BatchFile { meta, payload }) => {
-                let payload = bytes.slice_ref(payload);
-                Ok((meta, payload))
-            }
-            Err(error) => {
-                tracing::error!(stream = %self.stream, batch = %waiting.meta.id, %error, "a batch on disk is damaged");
-                self.outbox.bury(waiting)?;
-                Err(io::Error::other("damaged on disk"))
-            }
+    fn read(&self, waiting: &Waiting) -> io::Result<Parcel> {
+        let parcel = self.outbox.parcel(waiting);
+        if let Err(error) = &parcel
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            tracing::error!(stream = %self.stream, batch = %waiting.meta.id, %error, "a batch on disk is damaged");
+            self.outbox.bury_damaged(waiting)?;
         }
+        parcel
     }
 
-    /// Does to the batch what the answer asks for.
-    fn settle(&self, waiting: &Waiting, delivery: Delivery, status: u16) -> io::Result<()> {
-        match delivery {
-            Delivery::Accepted => self.outbox.deliver(waiting),
-            Delivery::Retry => Ok(()),
-            Delivery::Halve if self.outbox.halve(waiting)?.is_some() => Ok(()),
-            Delivery::Halve | Delivery::Bury => {
-                let records = waiting.meta.counts.records;
-                tracing::error!(stream = %self.stream, batch = %waiting.meta.id, status, records, "the core refuses a batch for good");
-                self.outbox.bury(waiting)
+    /// Does to the batch what the answer to a request of `rows` rows asks for.
+    fn settle(&self, waiting: &Waiting, answer: &OriginAnswer, rows: u64) -> io::Result<Told> {
+        let status = answer.status.as_u16();
+        let mut told = Told { delivery: Delivery::of(status), status, rest: self.asked_rest(answer), again: None };
+        match told.delivery {
+            Delivery::Accepted => self.outbox.deliver(waiting)?,
+            Delivery::Retry => {}
+            Delivery::Halve if self.outbox.halve(waiting)?.is_some() => {}
+            // What cannot be halved on disk is cut as if a row were bad, down to the one that is too large by itself.
+            Delivery::Halve | Delivery::Isolate => {
+                let records = self.outbox.isolate(waiting, refusal(answer))?;
+                self.note_buried(waiting, status, records);
             }
+            Delivery::Bury => {
+                self.outbox.bury(waiting, refusal(answer))?;
+                self.note_buried(waiting, status, waiting.counts().records);
+            }
+            Delivery::Partial => match PartialAnswer::parse(&answer.body, rows) {
+                // All of it again is the same batch again.
+                Some(partial) if (partial.retry.len() as u64) < rows => {
+                    let again = self.outbox.divide(waiting, status, &partial)?;
+                    self.note_buried(waiting, status, partial.rejected.len() as u64);
+                    told.again = again.map(|again| again.name());
+                }
+                _ => told.delivery = Delivery::Retry,
+            },
+        }
+        Ok(told)
+    }
+
+    fn note_buried(&self, waiting: &Waiting, status: u16, lost: u64) {
+        if lost > 0 {
+            tracing::error!(stream = %self.stream, batch = %waiting.meta.id, status, lost, "the core refuses records for good");
         }
     }
 
     fn asked_rest(&self, answer: &OriginAnswer) -> Option<Duration> {
         asked_wait(answer.headers.get(RETRY_AFTER)?.as_bytes(), self.clock.now())
     }
+}
+
+/// What the core said, and what was done about it.
+struct Told {
+    delivery: Delivery,
+    status: u16,
+    rest: Option<Duration>,
+    again: Option<String>,
+}
+
+/// What the core said of a batch that it refuses.
+fn refusal(answer: &OriginAnswer) -> Refused {
+    let said = &answer.body[..answer.body.len().min(Refused::MAX_REASON_BYTES)];
+    Refused::whole(answer.status.as_u16(), &String::from_utf8_lossy(said))
 }
 
 /// Why a batch was not even answered.
@@ -307,8 +343,8 @@ impl Failure {
     }
 }
 
-/// Bytes of the core's answer to a batch, at most; nothing in it is read.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// Bytes of the core's answer to a batch, at most: a 207 may name every row.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// Files are read and written apart from the tasks that serve agents.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Failure> {

@@ -20,6 +20,8 @@ use crate::upstream::{OriginAnswer, OriginError, OriginRequest};
 /// A core that keeps each batch once, by its id, and answers what it is told to.
 struct Core {
     batches: Mutex<BTreeMap<String, String>>,
+    /// What it said when it took a part only. It says the same to the same id.
+    partial: Mutex<BTreeMap<String, String>>,
     script: Mutex<Script>,
     attempts: watch::Sender<u64>,
 }
@@ -32,20 +34,50 @@ enum Script {
     Down,
     /// Accepts, but the answer is lost.
     Mute,
+    /// 422 for batches with this text in them.
+    Never(&'static str),
+    /// 207 for batches with the first text in a row, which is refused, or the second, which is wanted again.
+    Rows(&'static str, &'static str),
+    /// 207 with this body, and nothing accepted.
+    Nonsense(&'static str),
 }
 
 impl Core {
     fn new(script: Script) -> Arc<Self> {
-        Arc::new(Self { batches: Mutex::default(), script: Mutex::new(script), attempts: watch::Sender::new(0) })
+        Arc::new(Self {
+            batches: Mutex::default(),
+            partial: Mutex::default(),
+            script: Mutex::new(script),
+            attempts: watch::Sender::new(0),
+        })
     }
 
     fn play(&self, script: Script) {
         *self.script.lock() = script;
     }
 
+    /// Accepts the rows that are neither refused nor wanted again, and says which those are.
+    fn accept_rows(&self, request: &OriginRequest, refused: &str, later: &str) -> String {
+        let rows = rows(request);
+        let id = header(request, "idempotency-key");
+        if let Some(said) = self.partial.lock().get(&id) {
+            return said.clone();
+        }
+        let numbers = |text: &str| -> Vec<usize> {
+            rows.lines().enumerate().filter(|(_, row)| row.contains(text)).map(|(number, _)| number).collect()
+        };
+        let rejected: Vec<_> =
+            numbers(refused).iter().map(|row| serde_json::json!({"row": row, "reason": "no such image"})).collect();
+        let said = serde_json::json!({"rejected": rejected, "retry": numbers(later)}).to_string();
+        let taken = rows.lines().filter(|row| !row.contains(refused) && !row.contains(later));
+        let taken: String = taken.map(|row| format!("{row}\n")).collect();
+        self.batches.lock().insert(id.clone(), taken);
+        self.partial.lock().insert(id, said.clone());
+        said
+    }
+
     fn accept(&self, request: &OriginRequest) {
-        let rows = Batch::open(&request.body).unwrap().rows(1 << 20).unwrap().into_owned();
-        let rows = String::from_utf8(rows).unwrap();
+        let rows = rows(request);
         assert_eq!(header(request, "weir-rows"), rows.lines().count().to_string());
         let id = header(request, "idempotency-key");
         let known = self.batches.lock().entry(id).or_insert_with(|| rows.clone()).clone();
@@ -80,18 +112,26 @@ impl Origin for Core {
             headers: HeaderMap::new(),
             body: Bytes::new(),
         };
-        let rows: u64 = header(&request, "weir-rows").parse().unwrap();
+        let said = |status, body: String| OriginAnswer { body: Bytes::from(body), ..answer(status) };
+        let count: u64 = header(&request, "weir-rows").parse().unwrap();
         let result = match script {
             Script::Status(200) => {
                 self.accept(&request);
                 Ok(answer(200))
             }
             Script::Status(status) => Ok(answer(status)),
-            Script::AtMost(most) if rows > most => Ok(answer(413)),
+            Script::AtMost(most) if count > most => Ok(answer(413)),
             Script::AtMost(_) => {
                 self.accept(&request);
                 Ok(answer(204))
             }
+            Script::Never(text) if rows(&request).contains(text) => Ok(said(422, format!("{text} is not allowed"))),
+            Script::Never(_) => {
+                self.accept(&request);
+                Ok(answer(200))
+            }
+            Script::Rows(refused, later) => Ok(said(207, self.accept_rows(&request, refused, later))),
+            Script::Nonsense(body) => Ok(said(207, body.to_owned())),
             Script::Down => Err(OriginError::Connect),
             Script::Mute => {
                 self.accept(&request);
@@ -101,6 +141,11 @@ impl Origin for Core {
         self.attempts.send_modify(|attempts| *attempts += 1);
         result
     }
+}
+
+fn rows(request: &OriginRequest) -> String {
+    let rows = Batch::open(&request.body).unwrap().rows(1 << 24).unwrap().into_owned();
+    String::from_utf8(rows).unwrap()
 }
 
 fn header(request: &OriginRequest, name: &str) -> String {
@@ -267,6 +312,77 @@ async fn a_batch_that_the_core_refuses_for_good_goes_to_the_dead_letters() {
     let bytes = std::fs::read(dead.path()).unwrap();
     let rows = Batch::open(&bytes).unwrap().rows(1000).unwrap().into_owned();
     assert!(String::from_utf8(rows).unwrap().contains(r#""record":{"n":1}"#));
+}
+
+/// The dead letters of the stream: their rows, and the reasons for each batch and row.
+fn dead_letters(data_dir: &Path) -> Vec<(String, weir_batch::Refused)> {
+    let files = std::fs::read_dir(data_dir.join("spool/process/dead")).unwrap();
+    let read = files.map(|file| {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        let batch = Batch::open(&bytes).unwrap();
+        let rows = batch.rows(1 << 20).unwrap().into_owned();
+        (String::from_utf8(rows).unwrap(), batch.meta.unwrap().refusal.unwrap())
+    });
+    read.collect()
+}
+
+fn numbered(range: std::ops::Range<u32>) -> String {
+    let records: Vec<String> = range.map(|number| format!(r#"{{"n":"<{number}>"}}"#)).collect();
+    format!("[{}]", records.join(","))
+}
+
+/// A batch of 10,000 events.
+const ONE_BATCH: &str = "mode = \"raw\"\nbatch = { max_age = \"1h\" }";
+
+#[tokio::test]
+async fn one_bad_record_in_ten_thousand_costs_fifteen_requests_and_no_other_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), ONE_BATCH), Core::new(Script::Never("<6666>")));
+    let aggregate = start(&config, &core);
+    assert_eq!(post(&aggregate, &config, &numbered(0..10_000)).await.0, 202);
+    assert!(aggregate.stop(LONG).await);
+    assert_eq!(core.records(), 9_999);
+    let attempts = *core.attempts.borrow();
+    assert!((10..=16).contains(&attempts), "{attempts} requests");
+    assert_eq!((ledger(&aggregate).forwarded, ledger(&aggregate).dead_lettered), (9_999, 1));
+    let [(row, refusal)] = dead_letters(dir.path()).try_into().unwrap();
+    assert!(row.contains(r#""record":{"n":"<6666>"}"#) && row.lines().count() == 1, "{row}");
+    assert_eq!(refusal, weir_batch::Refused::whole(422, "<6666> is not allowed"));
+}
+
+#[tokio::test]
+async fn rows_that_the_core_wants_again_are_sent_again_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), RAW), Core::new(Script::Rows("<3>", "7>")));
+    let aggregate = start(&config, &core);
+    assert_eq!(post(&aggregate, &config, &numbered(0..20)).await.0, 202);
+    core.until("the others arrive", |core| core.records() == 17).await;
+    core.play(Script::Rows("<3>", "<17>"));
+    core.until("one of the two arrives", |core| core.records() == 18).await;
+    core.play(Script::Status(200));
+    core.until("all rows arrive once", |core| core.records() == 19).await;
+    assert!(aggregate.stop(LONG).await);
+    let ids: Vec<String> = core.batches.lock().keys().map(|id| id.split_once("/0").unwrap().1.to_owned()).collect();
+    assert_eq!(ids, ["", ".r", ".r2"]);
+    assert_eq!((ledger(&aggregate).forwarded, ledger(&aggregate).dead_lettered), (19, 1));
+    let [(row, refusal)] = dead_letters(dir.path()).try_into().unwrap();
+    assert!(row.contains("<3>"), "{row}");
+    assert_eq!((refusal.status, &refusal.rows[..]), (207, &["no such image".to_owned()][..]));
+}
+
+#[tokio::test]
+async fn a_partial_answer_that_cannot_be_read_accepts_nothing() {
+    for body in ["", "{}", r#"{"retry":[99]}"#, r#"{"retry":[0]}"#] {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, core) = (config(dir.path(), RAW), Core::new(Script::Nonsense(body)));
+        let aggregate = start(&config, &core);
+        assert_eq!(post(&aggregate, &config, r#"{"n":1}"#).await.0, 202);
+        core.until("it is tried twice", |core| *core.attempts.borrow() >= 2).await;
+        assert_eq!(ledger(&aggregate).in_outbox, 1, "{body}");
+        core.play(Script::Status(200));
+        core.until("it arrives", |core| core.records() == 1).await;
+        assert!(aggregate.stop(LONG).await);
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::encoder::Payload;
 use crate::row::{Origin, Repeat, write_event, write_repeat};
 
 fn sample(compression: Compression, events: u64) -> (BatchMeta, Payload) {
@@ -38,6 +39,7 @@ fn sample(compression: Compression, events: u64) -> (BatchMeta, Payload) {
         compression,
         counts: payload.counts,
         sealed_at: 1_700_000_060_000,
+        refusal: None,
     };
     (meta, payload)
 }
@@ -111,6 +113,29 @@ fn halves_hold_the_whole_between_them() {
     let rows =
         [first, second].map(|half| Batch::open(&half.payload).unwrap().rows(10_000).unwrap().into_owned()).concat();
     assert_eq!(rows, &*Batch::open(&payload.bytes).unwrap().rows(10_000).unwrap());
+}
+
+#[test]
+fn rows_are_picked_by_their_numbers() {
+    let (meta, payload) = sample(Compression::Lz4, 5);
+    let whole = BatchFile { meta: meta.clone(), payload: &payload.bytes };
+    let part = whole.pick(meta.id.rows(1, 9), |row| row == 1 || row == 5).unwrap();
+    assert_eq!((part.meta.counts.rows, part.meta.counts.records, part.meta.counts.merged), (2, 6, 5));
+    let rows = Batch::open(&part.payload).unwrap().rows(10_000).unwrap().into_owned();
+    let rows = String::from_utf8(rows).unwrap();
+    assert!(rows.contains(r#"{"pid":1}"#) && rows.contains(r#""count":5"#), "{rows}");
+}
+
+#[test]
+fn a_refusal_stays_within_the_meta_however_much_the_core_says() {
+    let long = "\"\u{1}\u{fc}".repeat(1000);
+    let (mut meta, payload) = sample(Compression::Lz4, 1);
+    for refusal in [Refused::whole(422, &long), Refused::of_rows(207, std::iter::repeat_n(long.as_str(), 9999))] {
+        assert!(refusal.reason.len() <= Refused::MAX_REASON_BYTES);
+        meta.refusal = Some(refusal);
+        let file = BatchFile::encode(&meta, &payload.bytes);
+        assert_eq!(BatchFile::peek(&file[..BatchFile::MAX_META_BYTES.min(file.len())]).unwrap().0, meta);
+    }
 }
 
 #[test]
