@@ -1,0 +1,170 @@
+//! A spool's life, then damage, then a start. Each pair of bytes is a step: an upload, a commit, a seal, a flush, a
+//! batch delivered, buried or halved, a restart, or, last, bytes changed or cut off in some file. Undamaged, every
+//! record is in exactly one place; damaged, the start ends and nothing is found damaged twice.
+
+#![no_main]
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use weir_fuzz::Memory;
+use weir_logic::Millis;
+use weir_logic::merge::{MergePlan, ShardWindow};
+use weir_spool::{EndReason, Plan, Recovered, Step, recover};
+
+const ROOT: &str = "/spool";
+const START: u64 = 1_700_000_000_000;
+
+fuzz_target!(|input: &[u8]| {
+    let files = Memory::default();
+    let mut life = Life { spool: open(&files, START), files, now: START, pushed: 0, accepted: 0 };
+    let mut steps = input.chunks_exact(2).take(200);
+    for step in steps.by_ref() {
+        if step[0] == b'!' {
+            break;
+        }
+        life.step(step[0], step[1]);
+    }
+    life.seal();
+    let undamaged = life.restart();
+    assert_eq!(undamaged.accounted(), undamaged.accepted, "records are lost or doubled");
+    let mut damaged = false;
+    for step in steps {
+        let (place, byte) = (usize::from(step[0]), step[1]);
+        undamaged.files.damage(place, |content| {
+            damaged = true;
+            match content.len() {
+                0 => content.push(byte),
+                length if byte.is_multiple_of(4) => content.truncate(length * usize::from(byte) / 256),
+                length => content[(usize::from(byte) * 31 + place) % length] ^= 1 << (byte >> 5),
+            }
+        });
+    }
+    if damaged {
+        let Life { files, now, .. } = undamaged;
+        let Ok(first) = recover(files.clone(), Path::new(ROOT), Some(plan()), Millis(now)) else { return };
+        let left = (first.outbox.balance(), first.outbox.waiting());
+        drop(first);
+        let second = open(&files, now);
+        assert_eq!((second.outbox.balance(), second.outbox.waiting()), left, "two starts see two spools");
+        assert_eq!((second.report.damaged_files, second.report.torn_bytes), (0, 0), "damage is found twice");
+    }
+});
+
+struct Life {
+    files: Memory,
+    spool: Recovered<Memory>,
+    now: u64,
+    pushed: u64,
+    accepted: u64,
+}
+
+fn open(files: &Memory, now: u64) -> Recovered<Memory> {
+    let spool = recover(files.clone(), Path::new(ROOT), Some(plan()), Millis(now)).expect("the files are in order");
+    assert_eq!(spool.journal.meters().imbalance(), 0, "records went astray");
+    spool
+}
+
+impl Life {
+    fn step(&mut self, what: u8, how: u8) {
+        match what % 10 {
+            0..3 => self.push(how),
+            3 => {
+                let steps = self.spool.journal.commit().expect("nothing fails");
+                self.committed(steps);
+            }
+            4 => self.seal(),
+            5 => self.now += u64::from(how) * 1000,
+            6 => self.flush(how),
+            7 => self.leave(how),
+            8 => {
+                let plan = Plan { max_batch_rows: 1 + u64::from(how % 4), ..plan() };
+                let steps = self.spool.journal.replan(Millis(self.now), plan).expect("nothing fails");
+                self.committed(steps);
+            }
+            _ => {
+                self.pushed = 0;
+                self.spool = open(&self.files, self.now);
+            }
+        }
+    }
+
+    fn push(&mut self, how: u8) {
+        let records = 1 + how % 3;
+        let lines: String =
+            (0..records).map(|number| format!("{{\"image\":\"{}\",\"pid\":{number}}}\n", how >> 5)).collect();
+        let agent = Some(format!("a-{}", how >> 2 & 3));
+        let tenant = (how & 0x10 == 0).then(|| "t".to_owned());
+        self.spool.journal.push(Millis(self.now), tenant, agent, u32::from(records), lines.into());
+        self.pushed += u64::from(records);
+    }
+
+    fn seal(&mut self) {
+        let steps = self.spool.journal.seal(Millis(self.now), EndReason::Age).expect("nothing fails");
+        self.committed(steps);
+    }
+
+    fn flush(&mut self, how: u8) {
+        let which = self.spool.emitter.overfull().unwrap_or(ShardWindow { shard: how, window: self.now / 60_000 });
+        self.spool.journal.push_flush(Millis(self.now), which);
+    }
+
+    fn committed(&mut self, steps: Vec<Step>) {
+        if steps.is_empty() {
+            return;
+        }
+        self.accepted += std::mem::take(&mut self.pushed);
+        for step in steps {
+            self.spool.emitter.apply(step).expect("nothing fails");
+            self.spool.emitter.settle().expect("nothing fails");
+        }
+        assert_eq!(self.spool.journal.meters().imbalance(), 0, "records went astray");
+    }
+
+    fn leave(&mut self, how: u8) {
+        let waiting = self.spool.outbox.waiting();
+        let Some(batch) = waiting.get(usize::from(how >> 2) % waiting.len().max(1)) else { return };
+        match how % 4 {
+            0 | 1 => self.spool.outbox.deliver(batch),
+            2 => self.spool.outbox.bury(batch),
+            _ => self.spool.outbox.halve(batch).map(drop),
+        }
+        .expect("nothing fails");
+    }
+
+    fn restart(mut self) -> Self {
+        self.spool = open(&self.files, self.now);
+        let report = self.spool.report;
+        assert_eq!((report.damaged_entries, report.damaged_files, report.torn_bytes), (0, 0, 0));
+        // Windows that are still open end.
+        self.now += 200_000;
+        self.seal();
+        self
+    }
+
+    /// Records in the outbox and past it; the journal holds none any more.
+    fn accounted(&self) -> u64 {
+        let (content, ledger) = self.spool.outbox.balance();
+        content.counts.records + ledger.delivered.records + ledger.buried.records
+    }
+}
+
+fn plan() -> Plan {
+    let merge = MergePlan {
+        same: vec!["image".to_owned()],
+        exemplars: vec!["pid".to_owned()],
+        max_exemplars: 2,
+        window_ms: 60_000,
+        max_keys: 6,
+    };
+    Plan {
+        edge: "edge".to_owned(),
+        stream: "process".to_owned(),
+        core: "core".to_owned(),
+        path: "/v1".to_owned(),
+        merge: Some(merge),
+        max_batch_bytes: 600,
+        max_batch_rows: 5,
+        compression: weir_batch::Compression::Lz4,
+    }
+}
