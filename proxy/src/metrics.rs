@@ -81,6 +81,8 @@ pub struct Metrics {
     pub outbox_bytes: IntGaugeVec,
     /// Age of the oldest of these batches in seconds, by stream.
     pub outbox_oldest: IntGaugeVec,
+    /// 1 while batches wait and the core has accepted none for 30 seconds, by stream.
+    pub outbox_stalled: IntGaugeVec,
     /// Bytes of batches made, by stream and form: raw, compressed.
     pub batch_bytes: IntCounterVec,
     /// Batches by stream and how an attempt to send one ended.
@@ -184,6 +186,7 @@ impl Metrics {
             outbox_batches: make.gauges("outbox_batches", "Batches to deliver.", &["stream"]),
             outbox_bytes: make.gauges("outbox_bytes", "Bytes of batches to deliver.", &["stream"]),
             outbox_oldest: make.gauges("outbox_oldest_seconds", "Age of the oldest batch to deliver.", &["stream"]),
+            outbox_stalled: make.gauges("outbox_stalled", "1 while batches wait and none is accepted.", &["stream"]),
             batch_bytes: make.counters("batch_bytes_total", "Bytes of batches made.", &["stream", "form"]),
             batches: make.counters("batches_total", "Attempts to deliver a batch.", &["stream", "result"]),
             spool_damage: make.counters("spool_damage_total", "Damage found on start.", &["stream", "kind"]),

@@ -109,6 +109,8 @@ pub struct StreamFigures {
     pub outbox_bytes: u64,
     /// The age of the oldest of them.
     pub outbox_oldest_seconds: u64,
+    /// Whether batches wait and the core has accepted none for 30 seconds.
+    pub stalled: bool,
     /// What the last attempt to deliver gave; empty before the first.
     pub last_delivery: String,
 }
@@ -129,6 +131,7 @@ impl From<StreamStatus> for StreamFigures {
             outbox_batches: status.outbox_batches,
             outbox_bytes: status.outbox_bytes,
             outbox_oldest_seconds: status.outbox_oldest_seconds,
+            stalled: status.stalled,
             last_delivery: status.last_delivery,
         }
     }

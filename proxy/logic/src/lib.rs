@@ -18,6 +18,7 @@ pub mod refusal;
 pub mod request;
 pub mod retry;
 pub mod route;
+pub mod stall;
 pub mod strict;
 pub mod time;
 

@@ -25,6 +25,8 @@ pub struct StreamStatus {
     pub outbox_bytes: u64,
     /// Age of the oldest of these in seconds; 0 when there is none.
     pub outbox_oldest_seconds: u64,
+    /// Whether batches wait and the core has accepted none for 30 seconds.
+    pub stalled: bool,
     /// What the last attempt to deliver gave: `accepted`, a status, or why there was none; empty before the first.
     pub last_delivery: String,
 }
@@ -97,6 +99,7 @@ impl StreamStatus {
             (&metrics.outbox_batches, self.outbox_batches),
             (&metrics.outbox_bytes, self.outbox_bytes),
             (&metrics.outbox_oldest, self.outbox_oldest_seconds),
+            (&metrics.outbox_stalled, u64::from(self.stalled)),
         ] {
             gauges.with_label_values(&stream).set(i64::try_from(value).unwrap_or(i64::MAX));
         }

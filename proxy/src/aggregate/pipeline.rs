@@ -235,6 +235,7 @@ impl Pipeline {
             outbox_batches: content.batches as u64,
             outbox_bytes: content.bytes,
             outbox_oldest_seconds: StreamStatus::age(content.oldest, self.context.clock.now()),
+            stalled: self.delivery.is_stalled(self.context.clock.now()),
             last_delivery: self.delivery.last(),
         }
     }

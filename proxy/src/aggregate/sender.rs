@@ -21,6 +21,7 @@ use weir_config::Class;
 use weir_logic::Millis;
 use weir_logic::delivery::Delivery;
 use weir_logic::retry::asked_wait;
+use weir_logic::stall::Stall;
 use weir_spool::{Disk, Outbox, Parcel, Waiting};
 
 use super::Context;
@@ -35,12 +36,18 @@ use crate::upstream::{Origin, OriginAnswer, OriginRequest};
 pub(super) struct Report {
     last: Mutex<String>,
     leaving: AtomicBool,
+    stall: Mutex<Stall>,
 }
 
 impl Report {
     /// What the last attempt gave.
     pub(super) fn last(&self) -> String {
         self.last.lock().clone()
+    }
+
+    /// Whether batches wait and the core has accepted none for [`Stall::AFTER`].
+    pub(super) fn is_stalled(&self, now: Millis) -> bool {
+        self.stall.lock().is_stalled(now)
     }
 
     /// Lets the sender end as soon as nothing waits and nothing more will come.
@@ -58,6 +65,8 @@ pub(super) struct Sender {
     report: Arc<Report>,
     clock: Clock,
     queue: Queue,
+    /// Whether operators were told that deliveries stand still.
+    told_of_stall: bool,
 }
 
 /// Takes one batch to the core and does what the answer asks for.
@@ -121,6 +130,7 @@ impl Sender {
             report: Arc::clone(&report),
             clock: context.clock,
             queue: Queue::default(),
+            told_of_stall: false,
         };
         (sender, report)
     }
@@ -133,6 +143,7 @@ impl Sender {
                 return self.courier.outbox.newest(|_| false).is_none();
             }
             let now = self.clock.now();
+            self.watch(now);
             let places = self.settings.load().max_in_flight;
             while let Some(waiting) = self.queue.next(&self.courier.outbox, places, now) {
                 attempts.push(Arc::clone(&self.courier).attempt(waiting));
@@ -146,6 +157,21 @@ impl Sender {
         }
     }
 
+    /// Tells operators when deliveries stand still, and when they go on. Looked at after every attempt and pause.
+    fn watch(&mut self, now: Millis) {
+        let stream = &self.courier.stream;
+        let mut stall = self.report.stall.lock();
+        stall.note_waiting(self.courier.outbox.newest(|_| false).is_some(), now);
+        let stalled = stall.is_stalled(now);
+        if stalled && !self.told_of_stall {
+            let cause = self.report.last();
+            tracing::error!(stream = %stream, cause, "batches wait and the core accepts none");
+        } else if self.told_of_stall && !stalled {
+            tracing::info!(stream = %stream, "the core accepts batches again");
+        }
+        self.told_of_stall = stalled;
+    }
+
     fn may_leave(&self) -> bool {
         let over = self.merge.ended.load(Ordering::Acquire) || self.merge.broken.load(Ordering::Acquire);
         // A core that fails is not waited for: what it has not taken is on disk.
@@ -156,6 +182,9 @@ impl Sender {
     fn finish(&mut self, attempt: Attempt) {
         self.courier.metrics.batches.with_label_values(&[&*self.courier.stream, result_of(&attempt)]).inc();
         let now = self.clock.now();
+        if matches!(attempt.delivery, Some(Delivery::Accepted | Delivery::Partial)) {
+            self.report.stall.lock().note_accepted(now);
+        }
         let schedule = self.settings.load().schedule;
         let failed = matches!(attempt.delivery, None | Some(Delivery::Retry));
         let until = |failures| now.after(schedule.delay_after(failures, attempt.rest, rand::random()));

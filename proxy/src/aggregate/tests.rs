@@ -386,6 +386,38 @@ async fn a_partial_answer_that_cannot_be_read_accepts_nothing() {
 }
 
 #[tokio::test]
+async fn batches_that_wait_while_none_is_accepted_raise_the_alarm() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), RAW), Core::new(Script::Down));
+    let (clock, hand) = Clock::manual(Millis(1_700_000_000_000));
+    let origin: Arc<dyn Origin> = Arc::clone(&core) as Arc<dyn Origin>;
+    let aggregate = Aggregate::start(&config, "edge-1", origin, Metrics::new(), clock).unwrap();
+    let alarm = || {
+        aggregate.refresh_metrics();
+        aggregate.context.metrics.render().contains("weir_outbox_stalled{stream=\"process\"} 1")
+    };
+    hand.advance(Duration::from_secs(60));
+    assert!(!alarm(), "nothing waits");
+    let keep = async { assert_eq!(post(&aggregate, &config, r#"{"n":1}"#).await.0, 202) };
+    keep.await;
+    // The batch is closed by its age, which the clock must reach.
+    while *core.attempts.borrow() == 0 {
+        hand.advance(Duration::from_millis(10));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!alarm(), "it has not waited long");
+    hand.advance(Duration::from_secs(31));
+    assert!(alarm());
+    core.play(Script::Status(200));
+    while core.records() == 0 {
+        hand.advance(Duration::from_millis(10));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(aggregate.stop(LONG).await);
+    assert!(!alarm());
+}
+
+#[tokio::test]
 async fn a_full_outbox_refuses_uploads_until_there_is_room_again() {
     let dir = tempfile::tempdir().unwrap();
     let small = "max_age = \"10ms\", max_bytes = \"512 KiB\"";
