@@ -134,3 +134,46 @@ async fn a_batch_in_the_outbox_reads_as_json_lines() {
     );
     assert_eq!(rows[1]["record"]["cmdline"], "a \"b\"");
 }
+
+fn weir_spool(scene: &Scene, arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(WEIR).arg("spool").args(arguments).current_dir(scene.directory.path()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_spool_of_a_running_node_is_listed_inspected_verified_and_exported() {
+    let scene = Scene::new("100ms").await;
+    scene.core.script(Behaviour::status(422)).unwrap();
+    let node = scene.life().await;
+    upload(&node, r#"[{"pid":1}]"#).await;
+    node.metric_until("weir_records_discarded_total", &[("stream", "events")], |records| records >= 1.0).await;
+    scene.core.script(Behaviour::Down).unwrap();
+    upload(&node, r#"[{"pid":2},{"pid":3}]"#).await;
+    node.metric_until("weir_outbox_batches", &[("stream", "events")], |batches| batches >= 1.0).await;
+
+    let (code, list, errors) = weir_spool(&scene, &["ls", "data"]);
+    assert_eq!(code, 0, "{errors}");
+    let fields: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((fields[0], fields[3], fields[5], fields[7], fields[8], fields[9]), ("events", "1", "2", "1", "1", "0"));
+
+    let (code, dead, errors) = weir_spool(&scene, &["export", "data", "events"]);
+    assert_eq!(code, 0, "{errors}");
+    let row: Value = serde_json::from_str(dead.trim()).unwrap();
+    assert_eq!((&row["status"], &row["row"]["record"]["pid"]), (&422.into(), &1.into()));
+    let (_, waiting, _) = weir_spool(&scene, &["export", "data", "events", "--outbox"]);
+    assert_eq!(waiting.lines().count(), 2, "{waiting}");
+
+    let batch = scene.outbox().remove(0);
+    let (code, content, _) = weir_spool(&scene, &["inspect", batch.to_str().unwrap()]);
+    let content: Value = serde_json::from_str(&content).unwrap();
+    assert_eq!((code, &content["file"], &content["counts"]["rows"]), (0, &"batch".into(), &2.into()));
+
+    let (code, whole, errors) = weir_spool(&scene, &["verify", "data"]);
+    assert!(code == 0 && whole.starts_with("data is whole: "), "{whole}{errors}");
+    let mut bytes = std::fs::read(&batch).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&batch, bytes).unwrap();
+    let (code, _, errors) = weir_spool(&scene, &["verify", "data"]);
+    assert!(code == 65 && errors.contains("the batch file's payload is damaged"), "{errors}");
+}

@@ -30,6 +30,7 @@
 mod emitter;
 mod entry;
 mod files;
+pub mod inspect;
 mod journal;
 mod ledger;
 mod log;

@@ -32,6 +32,9 @@ pub(super) enum Command {
     /// Look into batch files
     #[command(subcommand)]
     Batch(BatchCommand),
+    /// Look into the spool of a node that runs or not: reads only, takes no lock
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// Ask the running node whether it can help agents: exit 0, or 69 when it cannot or does not run
     Health(ConfigFile),
     /// Print shell completions
@@ -100,6 +103,37 @@ pub(super) enum BatchCommand {
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SpoolCommand {
+    /// List the streams: journal, outbox and dead letters with their bytes, records and oldest batch
+    Ls(DataDirectory),
+    /// Print what is in a segment, a batch file or the file of notes, as JSON
+    Inspect {
+        /// A file below the data directory's spool/STREAM
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Check every checksum of every file: exit 0, or 65 with the files that are not whole
+    Verify(DataDirectory),
+    /// Print the rows of a stream's dead letters or outbox, with their batch and the core's reason, as JSON lines
+    Export {
+        #[command(flatten)]
+        data_dir: DataDirectory,
+        /// The stream
+        stream: String,
+        /// What waits for the core instead of what it refuses
+        #[arg(long)]
+        outbox: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DataDirectory {
+    /// The node's data directory, as edge.data_dir has it
+    #[arg(value_name = "DATA_DIR", value_hint = ValueHint::DirPath)]
+    pub(super) path: PathBuf,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod arguments;
 mod batch;
 mod config;
 mod health;
+mod spool;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -15,7 +16,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::exit::{Code, Failure};
 use crate::{app, check, explain};
-use arguments::{Arguments, BatchCommand, CheckArguments, Command, ConfigCommand};
+use arguments::{Arguments, BatchCommand, CheckArguments, Command, ConfigCommand, SpoolCommand};
 
 /// Runs `weir` with these arguments (the program's name first) and says how it ended. Another program may call this to run the
 /// very same node.
@@ -46,6 +47,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Schema) => print(pretty(&weir_config::schema()).as_bytes()),
         Command::Config(ConfigCommand::Show(file)) => print(config::load(&file.config)?.to_toml().as_bytes()),
         Command::Batch(BatchCommand::Cat { file }) => print(&batch::rows(&file)?),
+        Command::Spool(command) => look_into_spool(command),
         Command::Health(file) => health::ask(config::load(&file.config)?.config.admin.address),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -57,6 +59,18 @@ fn run(command: Command) -> Result<(), Failure> {
             let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
             rendered.map_err(output_failed)?;
             print(&page)
+        }
+    }
+}
+
+fn look_into_spool(command: SpoolCommand) -> Result<(), Failure> {
+    match command {
+        SpoolCommand::Ls(data_dir) => print(spool::list(&data_dir.path)?.as_bytes()),
+        SpoolCommand::Inspect { file } => print(spool::inspect(&file)?.as_bytes()),
+        SpoolCommand::Verify(data_dir) => print(spool::verify(&data_dir.path)?.as_bytes()),
+        SpoolCommand::Export { data_dir, stream, outbox } => {
+            let place = if outbox { weir_spool::inspect::Place::Outbox } else { weir_spool::inspect::Place::Dead };
+            spool::export(&data_dir.path, &stream, place)
         }
     }
 }

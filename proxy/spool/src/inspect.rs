@@ -1,0 +1,308 @@
+//! Looking into a spool that another process may be writing: reads only, takes no lock, changes nothing.
+//!
+//! What is seen is from no single moment: a file that goes away between the listing and the reading is passed over, and
+//! the torn end of a segment that is still being written is not damage. Memory: one file at a time.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde::Serialize;
+use weir_batch::{Batch, BatchFile, BatchMeta, Counts, FileError};
+
+use crate::files::{Disk, Files};
+use crate::plan::Plan;
+use crate::progress::{self, Standing};
+use crate::segment::{self, Segment, Unreadable};
+
+/// What a spool's directory holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Inventory {
+    /// Segments of the journal.
+    pub journal: Shelf,
+    /// Batches that the core has not acknowledged.
+    pub outbox: Shelf,
+    /// Batches and rows that the core refuses for good.
+    pub dead: Shelf,
+}
+
+/// One directory of a spool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shelf {
+    /// Files of the kind that belongs there.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records in the batches; `None` for segments, which are not read for it.
+    pub records: Option<u64>,
+    /// When the oldest batch was sealed: milliseconds since 1970.
+    pub oldest: Option<u64>,
+    /// Files put aside as damaged.
+    pub damaged: usize,
+}
+
+/// What is in one file of a spool.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "file", rename_all = "lowercase")]
+pub enum Content {
+    /// A segment.
+    Segment(SegmentSummary),
+    /// A batch or dead letter.
+    Batch(Box<BatchMeta>),
+    /// The file of notes.
+    Progress(ProgressSummary),
+}
+
+/// A segment in figures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SegmentSummary {
+    /// Its generation.
+    pub generation: u64,
+    /// The plan in force for it.
+    pub plan: Plan,
+    /// Entries that can be read.
+    pub entries: usize,
+    /// Records in them.
+    pub records: u64,
+    /// The times of the first and last entry: milliseconds since 1970.
+    pub times: Option<(u64, u64)>,
+    /// Whether it was closed.
+    pub sealed: bool,
+    /// Whether it ends in a write that was never finished, as it may while the node writes to it.
+    pub torn: bool,
+    /// Entries inside that cannot be read.
+    pub damaged: usize,
+}
+
+/// The notes in figures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProgressSummary {
+    /// The last generation whose batches are all in the outbox.
+    pub generation: Option<u64>,
+    /// What came in and what became of it.
+    pub ledger: crate::Ledger,
+    /// Batches of which the core has settled a part.
+    pub partly_settled: usize,
+    /// Notes that cannot be read.
+    pub damaged: usize,
+}
+
+/// Why a file cannot be inspected.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is a batch file, but damaged.
+    #[error(transparent)]
+    Batch(#[from] FileError),
+    /// It is a segment whose head is damaged, or none.
+    #[error("the segment's head is damaged")]
+    Segment,
+    /// A later version wrote it.
+    #[error(
+        "a segment of version {version} with features {features:#06x}; this program reads version 1 without features"
+    )]
+    Newer {
+        /// The version found.
+        version: u16,
+        /// The features found.
+        features: u16,
+    },
+}
+
+/// A file that is not whole.
+#[derive(Debug)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Inventory {
+    /// Counts what is in the spool at `root`.
+    ///
+    /// # Errors
+    /// When a directory or file cannot be read. A directory that is not there is empty.
+    pub fn of(root: &Path) -> io::Result<Self> {
+        let mut journal = Shelf::default();
+        for listed in list(&root.join("journal"))? {
+            journal.count(&listed.name, ".segment", listed.bytes);
+        }
+        Ok(Self { journal, outbox: batches(&root.join("outbox"))?, dead: batches(&root.join("dead"))? })
+    }
+}
+
+fn batches(dir: &Path) -> io::Result<Shelf> {
+    let mut shelf = Shelf::default();
+    let mut counts = Counts::default();
+    for listed in list(dir)? {
+        if !listed.name.ends_with(".batch") {
+            shelf.count(&listed.name, ".batch", listed.bytes);
+            continue;
+        }
+        let Some(prefix) = read(&dir.join(&listed.name), BatchFile::MAX_META_BYTES)? else { continue };
+        shelf.count(&listed.name, ".batch", listed.bytes);
+        if let Ok((meta, _)) = BatchFile::peek(&prefix) {
+            counts += meta.counts;
+            shelf.oldest = shelf.oldest.into_iter().chain([meta.sealed_at]).min();
+        }
+    }
+    shelf.records = Some(counts.records);
+    Ok(shelf)
+}
+
+impl Shelf {
+    fn count(&mut self, name: &str, extension: &str, bytes: u64) {
+        if name.ends_with(extension) {
+            self.files += 1;
+            self.bytes += bytes;
+        } else if name.ends_with(".damaged") {
+            self.damaged += 1;
+        }
+    }
+}
+
+/// Where batches lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Those that the core has not acknowledged.
+    Outbox,
+    /// Those that it refuses for good.
+    Dead,
+}
+
+/// Hands over the batches of the spool at `root` in the order of their names: the meta, the rows unpacked, and the number
+/// of the first row that the core has not settled. Memory: one batch unpacked.
+///
+/// # Errors
+/// When a file cannot be read or is damaged, or `take` fails.
+pub fn export(
+    root: &Path,
+    place: Place,
+    mut take: impl FnMut(&BatchMeta, &[u8], u64) -> io::Result<()>,
+) -> io::Result<()> {
+    let dir = root.join(if place == Place::Outbox { "outbox" } else { "dead" });
+    let standing = Standing::read(&read(&root.join(progress::FILE_NAME), usize::MAX)?.unwrap_or_default());
+    let mut names: Vec<String> = list(&dir)?.into_iter().map(|listed| listed.name).collect();
+    names.sort_unstable();
+    for name in names.iter().filter_map(|name| name.strip_suffix(".batch")) {
+        if place == Place::Outbox && standing.fates.contains_key(name) {
+            continue;
+        }
+        let path = dir.join(format!("{name}.batch"));
+        let Some(bytes) = read(&path, usize::MAX)? else { continue };
+        let damaged =
+            |error: FileError| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()));
+        let batch = Batch::open(&bytes).map_err(damaged)?;
+        let Some(meta) = &batch.meta else { return Err(damaged(FileError::Unknown)) };
+        let max_bytes = usize::try_from(meta.counts.raw_bytes).unwrap_or(usize::MAX);
+        let rows = batch.rows(max_bytes).map_err(damaged)?;
+        let trial = standing.trials.get(name).filter(|_| place == Place::Outbox);
+        take(meta, &rows, trial.map_or(0, |trial| trial.rest().start))?;
+    }
+    Ok(())
+}
+
+/// Reads one file of a spool whole and says what is in it. The name tells the kind.
+///
+/// # Errors
+/// When the file cannot be read or is damaged.
+pub fn inspect(path: &Path) -> Result<Content, InspectError> {
+    let bytes = Bytes::from(Disk.read(path, usize::MAX)?);
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name == progress::FILE_NAME {
+        let standing = Standing::read(&bytes);
+        return Ok(Content::Progress(ProgressSummary {
+            generation: standing.mark.map(|mark| mark.generation),
+            ledger: standing.ledger,
+            partly_settled: standing.trials.values().filter(|trial| !trial.is_over()).count(),
+            damaged: standing.damaged,
+        }));
+    }
+    if name.contains(".segment") {
+        return inspect_segment(&bytes).map(Content::Segment);
+    }
+    Ok(Content::Batch(Box::new(BatchFile::decode(&bytes)?.meta)))
+}
+
+fn inspect_segment(bytes: &Bytes) -> Result<SegmentSummary, InspectError> {
+    let segment = Segment::read(bytes).map_err(|unreadable| match unreadable {
+        Unreadable::Damaged => InspectError::Segment,
+        Unreadable::Newer { version, features } => InspectError::Newer { version, features },
+    })?;
+    let sealed = segment.is_sealed();
+    let time = |entry: &crate::Entry| entry.time().0;
+    Ok(SegmentSummary {
+        generation: segment.generation,
+        entries: segment.entries.len(),
+        records: segment.entries.iter().map(crate::Entry::records).sum(),
+        times: segment.entries.first().map(time).zip(segment.entries.last().map(time)),
+        sealed,
+        torn: segment.torn,
+        damaged: segment.damaged,
+        plan: segment.plan,
+    })
+}
+
+/// Checks every checksum of every file of the spool at `root`, and gives the files that are not whole, those put aside
+/// earlier among them, and how many were read.
+///
+/// # Errors
+/// When a directory cannot be listed.
+pub fn verify(root: &Path) -> io::Result<(usize, Vec<Damage>)> {
+    let (mut read, mut damaged) = (0, Vec::new());
+    let newest = newest_segment(&root.join("journal"))?;
+    for dir in [root.to_owned(), root.join("journal"), root.join("outbox"), root.join("dead")] {
+        let mut names: Vec<String> = list(&dir)?.into_iter().map(|listed| listed.name).collect();
+        names.sort_unstable();
+        for name in names {
+            let path = dir.join(&name);
+            let ours = [".segment", ".batch", ".damaged"].iter().any(|kind| name.ends_with(kind));
+            if !ours && name != progress::FILE_NAME {
+                continue;
+            }
+            let problem = match inspect(&path) {
+                Err(InspectError::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => Some(error.to_string()),
+                Ok(content) => content.problem(newest.as_deref() == Some(&*name)),
+            };
+            read += 1;
+            let aside = name.ends_with(".damaged").then(|| "put aside as damaged".to_owned());
+            damaged.extend(problem.or(aside).map(|problem| Damage { path, problem }));
+        }
+    }
+    Ok((read, damaged))
+}
+
+impl Content {
+    /// What is wrong with it. The newest segment may be in the middle of a write.
+    fn problem(&self, is_newest: bool) -> Option<String> {
+        match self {
+            Self::Segment(segment) if segment.damaged > 0 => Some(format!("{} entries are damaged", segment.damaged)),
+            Self::Segment(segment) if segment.torn && !is_newest => Some("it ends in a torn write".to_owned()),
+            Self::Progress(notes) if notes.damaged > 0 => Some(format!("{} notes are damaged", notes.damaged)),
+            _ => None,
+        }
+    }
+}
+
+fn newest_segment(dir: &Path) -> io::Result<Option<String>> {
+    Ok(list(dir)?.into_iter().filter_map(|listed| segment::generation_of(&listed.name)).max().map(segment::file_name))
+}
+
+fn list(dir: &Path) -> io::Result<Vec<crate::Listed>> {
+    match Disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+/// A file that is gone by now is `None`.
+fn read(path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+    match Disk.read(path, max_bytes) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        bytes => bytes.map(Some),
+    }
+}
