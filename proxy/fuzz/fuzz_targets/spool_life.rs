@@ -1,5 +1,5 @@
 //! A spool's life, then damage, then a start. Each pair of bytes is a step: an upload, a commit, a seal, a flush, a
-//! batch delivered, buried or halved, a restart, or, last, bytes changed or cut off in some file. Undamaged, every
+//! batch delivered, buried, halved or searched for a bad row, a restart, or, last, bytes changed or cut off in some file. Undamaged, every
 //! record is in exactly one place; damaged, the start ends and nothing is found damaged twice.
 
 #![no_main]
@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
+use weir_batch::Refused;
 use weir_fuzz::Memory;
 use weir_logic::Millis;
 use weir_logic::merge::{MergePlan, ShardWindow};
@@ -123,10 +124,12 @@ impl Life {
 
     fn leave(&mut self, how: u8) {
         let waiting = self.spool.outbox.waiting();
-        let Some(batch) = waiting.get(usize::from(how >> 2) % waiting.len().max(1)) else { return };
-        match how % 4 {
+        let Some(batch) = waiting.get(usize::from(how / 5) % waiting.len().max(1)) else { return };
+        let refusal = || Refused::whole(422, "no");
+        match how % 5 {
             0 | 1 => self.spool.outbox.deliver(batch),
-            2 => self.spool.outbox.bury(batch),
+            2 => self.spool.outbox.bury(batch, refusal()),
+            3 => self.spool.outbox.isolate(batch, refusal()).map(drop),
             _ => self.spool.outbox.halve(batch).map(drop),
         }
         .expect("nothing fails");
