@@ -31,6 +31,8 @@ impl PartialAnswer {
     /// Reads the answer to a batch of `rows` rows. `None` when it is not this JSON, names a row that was not sent, or
     /// names one twice: nothing of the batch is then accepted. Members that are not known are passed over.
     pub fn parse(body: &[u8], rows: u64) -> Option<Self> {
+        // An array of two lists would otherwise pass for an object with its members in order.
+        body.trim_ascii_start().starts_with(b"{").then_some(())?;
         let body: Body = serde_json::from_slice(body).ok()?;
         if body.rejected.is_none() && body.retry.is_none() {
             return None;
@@ -67,6 +69,7 @@ mod tests {
             "",
             "{}",
             "[]",
+            "[[],[]]",
             "<multistatus/>",
             r#"{"retry":[5]}"#,
             r#"{"retry":[-1]}"#,

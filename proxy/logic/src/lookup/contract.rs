@@ -87,6 +87,10 @@ pub fn question<'a>(
 /// Reads a bulk answer to `count` keys: for each its answer, `None` where the core gave none. Bodies are parts of `body`, not
 /// copies. Memory beside that: one `KeyAnswer` for each item that the core sent; depth is bounded by the parser.
 pub fn answers(body: &Bytes, count: usize) -> Result<Vec<Option<KeyAnswer>>, BulkError> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        // An array would otherwise pass for an object with its members in order.
+        return Err(BulkError(serde::de::Error::custom("no object")));
+    }
     let reply: Reply<'_> = serde_json::from_slice(body).map_err(BulkError)?;
     let others = reply.others.map(|item| item.answer(body));
     let mut list = vec![others; count];
@@ -280,7 +284,9 @@ mod tests {
 
     #[test]
     fn what_is_no_bulk_answer_is_an_error() {
-        for text in ["", "[]", "{}", r#"{"answers":[{"status":200}]}"#, r#"{"answers":[{"id":0}]}"#, "\u{7f}ELF"] {
+        for text in
+            ["", "[]", "[[]]", "{}", r#"{"answers":[{"status":200}]}"#, r#"{"answers":[{"id":0}]}"#, "\u{7f}ELF"]
+        {
             assert!(answers(&Bytes::copy_from_slice(text.as_bytes()), 1).is_err(), "{text}");
         }
         let deep = format!(r#"{{"answers":[{{"id":0,"status":200,"body":{}}}]}}"#, "[".repeat(1 << 20));
