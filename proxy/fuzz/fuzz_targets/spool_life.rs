@@ -1,13 +1,15 @@
 //! A spool's life, then damage, then a start. Each pair of bytes is a step: an upload, a commit, a seal, a flush, a
-//! batch delivered, buried, halved or searched for a bad row, a restart, or, last, bytes changed or cut off in some file. Undamaged, every
-//! record is in exactly one place; damaged, the start ends and nothing is found damaged twice.
+//! batch delivered, buried, halved, divided or searched for a bad row, a restart, or, last, bytes changed or cut off in
+//! some file. Undamaged, every record is in exactly one place; damaged, the start ends and nothing is found damaged
+//! twice.
 
 #![no_main]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use weir_batch::Refused;
+use weir_batch::{PartialAnswer, Refused};
 use weir_fuzz::Memory;
 use weir_logic::Millis;
 use weir_logic::merge::{MergePlan, ShardWindow};
@@ -124,13 +126,22 @@ impl Life {
 
     fn leave(&mut self, how: u8) {
         let waiting = self.spool.outbox.waiting();
-        let Some(batch) = waiting.get(usize::from(how / 5) % waiting.len().max(1)) else { return };
+        let Some(batch) = waiting.get(usize::from(how / 6) % waiting.len().max(1)) else { return };
         let refusal = || Refused::whole(422, "no");
-        match how % 5 {
+        match how % 6 {
             0 | 1 => self.spool.outbox.deliver(batch),
             2 => self.spool.outbox.bury(batch, refusal()),
             3 => self.spool.outbox.isolate(batch, refusal()).map(drop),
-            _ => self.spool.outbox.halve(batch).map(drop),
+            4 => self.spool.outbox.halve(batch).map(drop),
+            _ => {
+                let rows = self.spool.outbox.parcel(batch).expect("it can be read").meta.counts.rows;
+                let some = |shift: u8| -> BTreeSet<u64> {
+                    (0..rows).filter(|row| how >> (shift + *row as u8 % 4) & 1 == 1).collect()
+                };
+                let rejected: BTreeMap<u64, String> = some(4).into_iter().map(|row| (row, "no".to_owned())).collect();
+                let retry = some(2).into_iter().filter(|row| !rejected.contains_key(row)).collect();
+                self.spool.outbox.divide(batch, 207, &PartialAnswer { rejected, retry }).map(drop)
+            }
         }
         .expect("nothing fails");
     }
