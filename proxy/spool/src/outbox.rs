@@ -238,7 +238,7 @@ impl<F: Files> Outbox<F> {
 
     fn replace(&self, waiting: &Waiting, [first, second]: &[Part; 2]) -> io::Result<[Waiting; 2]> {
         let halves = [self.store(&first.meta, &first.payload)?, self.store(&second.meta, &second.payload)?];
-        self.files.sync_dir(&self.dir)?;
+        self.sync_names()?;
         let batch = waiting.name();
         self.leave(&batch, &Note::Halved { batch: batch.clone() }, &halves, &[(file_name(&batch), Leftover::Remove)])?;
         Ok(halves)
@@ -265,7 +265,7 @@ impl<F: Files> Outbox<F> {
             return Ok(());
         }
         if !batches.is_empty() {
-            self.files.sync_dir(&self.dir)?;
+            self.sync_names()?;
         }
         let mut counts = Counts::default();
         batches.iter().for_each(|batch| counts += batch.meta.counts);
@@ -321,6 +321,14 @@ impl<F: Files> Outbox<F> {
             }
         }
         self.state.lock().leftovers.is_empty()
+    }
+
+    /// Makes the outbox's names durable. A file whose move to the dead letters is in doubt must be durable there first.
+    fn sync_names(&self) -> io::Result<()> {
+        if self.state.lock().leftovers.values().any(|leftover| *leftover == Leftover::Bury) {
+            self.files.sync_dir(&self.dead)?;
+        }
+        self.files.sync_dir(&self.dir)
     }
 
     /// Moves a file to the dead letters, where its name is durable before the outbox can forget it.

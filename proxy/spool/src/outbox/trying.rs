@@ -148,7 +148,7 @@ impl<F: Files> Outbox<F> {
         }
         let again = again.map(|again| self.store(&again.meta, &again.payload)).transpose()?;
         if !nothing {
-            self.files.sync_dir(&self.dir)?;
+            self.sync_names()?;
         }
         Ok(again)
     }
