@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use weir_config::Config;
+use weir_logic::Admission;
 use weir_logic::route::RouteTable;
 
 /// A configuration and what is derived from it. A request takes one snapshot and keeps it to its end, so that a reload never
@@ -14,6 +15,8 @@ pub struct ConfigSnapshot {
     pub config: Config,
     /// Its routes, ready to be searched.
     pub table: RouteTable,
+    /// The room that its limits give each class.
+    pub admission: Admission,
     /// 1 at the start; each applied reload adds one.
     pub generation: u64,
 }
@@ -25,6 +28,7 @@ impl ConfigSnapshot {
     /// The snapshot of a configuration.
     pub fn new(config: Config, generation: u64) -> Self {
         let table = RouteTable::new(&config.routes);
-        Self { config, table, generation }
+        let admission = Admission::new(&config.limits);
+        Self { config, table, admission, generation }
     }
 }

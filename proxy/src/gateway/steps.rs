@@ -95,7 +95,7 @@ async fn walk(gateway: &Gateway, session: &mut ServerSession, ctx: &mut RequestC
         Found::Unknown => return Err(Stop::refused(Refusal::UnknownRoute, "")),
     };
     ctx.tally.routed(route);
-    admit(gateway, config, route, ctx)?;
+    admit(gateway, snapshot.admission, route, ctx)?;
     let identity = identify(parts, config, session, ctx, &parameters);
     let known = Known { config, route, identity, target };
     if let Action::Forward(action) = &route.action {
@@ -205,8 +205,7 @@ fn allow_header(allowed: &[Method]) -> HeaderValue {
     HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn admit(gateway: &Gateway, config: &Config, route: &Arc<Route>, ctx: &mut RequestContext) -> Result<(), Stop> {
-    let admission = Admission::new(&config.limits);
+fn admit(gateway: &Gateway, admission: Admission, route: &Arc<Route>, ctx: &mut RequestContext) -> Result<(), Stop> {
     ctx.admitted = gateway.in_flight.enter(|count| admission.verdict(route.class, count) == Verdict::Admit);
     if ctx.admitted.is_some() {
         return Ok(());
