@@ -14,7 +14,7 @@ use serde_json::Value;
 use weir_batch::BatchFile;
 use weir_fuzz::{Memory, batch_file};
 use weir_logic::Millis;
-use weir_spool::{Plan, Recovered, SpoolError, recover};
+use weir_spool::{Plan, PlanMode, Recovered, SpoolError, recover};
 
 const ROOT: &str = "/spool";
 const NOW: Millis = Millis(1_700_000_100_000);
@@ -117,8 +117,9 @@ fn segment_file(plan: &[u8], entries: &[u8]) -> Vec<u8> {
     let plan = match serde_json::from_slice::<Value>(plan) {
         Ok(value) if is_plausible(&value) => match serde_json::from_value::<Plan>(value) {
             Ok(mut plan) => {
-                let merge = plan.merge.as_mut();
-                merge.into_iter().for_each(|merge| merge.window_ms = merge.window_ms.max(1));
+                if let PlanMode::Events(merge) = &mut plan.mode {
+                    merge.window_ms = merge.window_ms.max(1);
+                }
                 // The configuration sees to names that a batch's id can hold.
                 (plan.edge, plan.stream) = ("e".to_owned(), "s".to_owned());
                 serde_json::to_vec(&plan).expect("a plan is JSON")
@@ -157,7 +158,7 @@ fn entry(file: &mut Vec<u8>, kind: u8, body: &[u8]) {
 
 fn some_plan() -> Plan {
     serde_json::from_str(
-        r#"{"edge":"e","stream":"s","core":"c","path":"/","merge":null,"max_batch_bytes":1,"max_batch_rows":1,"compression":"lz4"}"#,
+        r#"{"edge":"e","stream":"s","core":"c","path":"/","mode":"raw","max_batch_bytes":1,"max_batch_rows":1,"compression":"lz4"}"#,
     )
     .expect("a plan")
 }

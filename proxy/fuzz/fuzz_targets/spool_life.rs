@@ -176,7 +176,7 @@ fn plan() -> Plan {
         stream: "process".to_owned(),
         core: "core".to_owned(),
         path: "/v1".to_owned(),
-        merge: Some(merge),
+        mode: weir_spool::PlanMode::Events(merge),
         max_batch_bytes: 600,
         max_batch_rows: 5,
         compression: weir_batch::Compression::Lz4,

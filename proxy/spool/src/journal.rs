@@ -154,7 +154,7 @@ impl<F: Files> Journal<F> {
         Ok(steps)
     }
 
-    /// Puts another plan in force: all windows leave early under the old one, if merging changes. Nothing when it is
+    /// Puts another plan in force: all windows leave early under the old one, if the mode changes. Nothing when it is
     /// the same plan.
     ///
     /// # Errors
@@ -164,9 +164,9 @@ impl<F: Files> Journal<F> {
             return Ok(Vec::new());
         }
         let mut steps = Vec::new();
-        if plan.merge != self.plan.merge || self.open.is_some() {
+        if plan.mode != self.plan.mode || self.open.is_some() {
             let time = self.time(now);
-            if plan.merge != self.plan.merge {
+            if plan.mode != self.plan.mode {
                 self.pushed.push(Entry::FlushAll { time });
             }
             steps = self.seal(now, EndReason::Plan)?;

@@ -35,11 +35,13 @@ mod journal;
 mod ledger;
 mod log;
 mod outbox;
+mod packing;
 mod plan;
 mod progress;
 mod recovery;
 mod segment;
 mod trial;
+mod windows;
 
 #[cfg(test)]
 mod memory;
@@ -52,5 +54,5 @@ pub use files::{Append, Disk, Files, Listed};
 pub use journal::{Durability, Journal};
 pub use ledger::{Ledger, Mark, Meters};
 pub use outbox::{Content, Outbox, Parcel, Waiting};
-pub use plan::Plan;
+pub use plan::{Plan, PlanMode};
 pub use recovery::{Recovered, RecoveryReport, SpoolError, recover};

@@ -16,8 +16,8 @@ pub struct Plan {
     pub core: String,
     /// The path at the core.
     pub path: String,
-    /// How records merge; `None` when they are only batched.
-    pub merge: Option<MergePlan>,
+    /// What is done with records.
+    pub mode: PlanMode,
     /// Bytes of rows in one batch, at most; a longer row has a batch of its own.
     pub max_batch_bytes: u64,
     /// Rows in one batch, at most; at least one.
@@ -26,9 +26,22 @@ pub struct Plan {
     pub compression: Compression,
 }
 
+/// What is done with a stream's records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlanMode {
+    /// Each leaves at once, as it is.
+    Raw,
+    /// Repeats of one agent are counted.
+    Events(MergePlan),
+}
+
 impl Plan {
     /// The longest time for which a record can wait in a window, in milliseconds.
     pub fn window_ms(&self) -> u64 {
-        self.merge.as_ref().map_or(0, |merge| merge.window_ms)
+        match &self.mode {
+            PlanMode::Raw => 0,
+            PlanMode::Events(merge) => merge.window_ms,
+        }
     }
 }

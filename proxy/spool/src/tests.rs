@@ -23,16 +23,20 @@ fn plan() -> Plan {
         stream: "process".to_owned(),
         core: "core".to_owned(),
         path: "/v1/bulk".to_owned(),
-        merge: Some(MergePlan {
-            same: vec!["image".to_owned()],
-            exemplars: vec!["pid".to_owned()],
-            max_exemplars: 2,
-            window_ms: WINDOW,
-            max_keys: 6,
-        }),
+        mode: PlanMode::Events(merge_plan(WINDOW)),
         max_batch_bytes: 600,
         max_batch_rows: 5,
         compression: Compression::Lz4,
+    }
+}
+
+fn merge_plan(window_ms: u64) -> MergePlan {
+    MergePlan {
+        same: vec!["image".to_owned()],
+        exemplars: vec!["pid".to_owned()],
+        max_exemplars: 2,
+        window_ms,
+        max_keys: 6,
     }
 }
 
@@ -150,7 +154,7 @@ impl Node {
             Act::Replan(window) => {
                 self.commit()?;
                 let mut plan = plan();
-                plan.merge.as_mut().unwrap().window_ms = *window;
+                plan.mode = PlanMode::Events(merge_plan(*window));
                 let steps = self.spool.journal.replan(Millis(self.now), plan)?;
                 self.pump(steps)
             }

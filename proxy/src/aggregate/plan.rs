@@ -6,7 +6,7 @@ use weir_batch::{Compression, UploadLimits};
 use weir_config::{Config, CoreId, Mode, Stream};
 use weir_logic::merge::MergePlan;
 use weir_logic::retry::RetrySchedule;
-use weir_spool::{Durability, Plan};
+use weir_spool::{Durability, Plan, PlanMode};
 
 /// What a pipeline reads while it runs; replaced whole by a reload.
 #[derive(Clone, Debug)]
@@ -74,9 +74,9 @@ fn core_names(config: &Config) -> Vec<String> {
 }
 
 fn plan(config: &Config, stream: &Stream, edge: &str) -> Plan {
-    let merge = match &stream.mode {
-        Mode::Raw => None,
-        Mode::Events { same, exemplars, max_exemplars, window, max_keys } => Some(MergePlan {
+    let mode = match &stream.mode {
+        Mode::Raw => PlanMode::Raw,
+        Mode::Events { same, exemplars, max_exemplars, window, max_keys } => PlanMode::Events(MergePlan {
             same: same.clone(),
             exemplars: exemplars.clone(),
             max_exemplars: *max_exemplars,
@@ -89,7 +89,7 @@ fn plan(config: &Config, stream: &Stream, edge: &str) -> Plan {
         stream: stream.name.clone(),
         core: config.core(stream.core).name.clone(),
         path: stream.path.clone(),
-        merge,
+        mode,
         max_batch_bytes: stream.batch.max_bytes.bytes(),
         max_batch_rows: stream.batch.max_records.max(1) as u64,
         compression: compression(stream.batch.compression),
