@@ -183,7 +183,8 @@ impl Presence {
         let name = |(ordinal, payload): (u32, weir_batch::Payload)| {
             let id = BatchId::new(&self.edge, STREAM, generation, ordinal);
             let (core, path, compression) = (String::new(), settings.path.clone(), payload.compression);
-            let meta = BatchMeta { id, core, path, compression, counts: payload.counts, sealed_at, refusal: None };
+            let (counts, shards) = (payload.counts, u64::MAX);
+            let meta = BatchMeta { id, core, path, compression, counts, sealed_at, shards, refusal: None };
             (meta, Bytes::from(payload.bytes))
         };
         (0..).zip(batches).map(name).collect()

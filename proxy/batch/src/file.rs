@@ -27,9 +27,18 @@ pub struct BatchMeta {
     pub counts: Counts,
     /// When the batch was closed: milliseconds since 1970.
     pub sealed_at: u64,
+    /// Whose rows are in it: bit N stands for agents of shard N. Two batches without a bit in common hold rows of
+    /// different agents, so neither needs to wait for the other. A part keeps the bits of the whole.
+    #[serde(default = "every_shard")]
+    pub shards: u64,
     /// Of a dead letter: why the core refuses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refused>,
+}
+
+/// Of a batch that does not say whose rows it holds, they may be anyone's.
+fn every_shard() -> u64 {
+    u64::MAX
 }
 
 /// Why the core refuses rows for good.

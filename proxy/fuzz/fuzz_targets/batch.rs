@@ -47,7 +47,7 @@ fn made_here(compression: Compression, how: u8, rows: &[u8]) {
     let Payload { bytes: payload, compression, counts } = encoder.finish().expect("memory");
     let id = BatchId::new("edge", "stream", 1_700_000_000_000, 3);
     let (core, path) = ("core".to_owned(), "/v1".to_owned());
-    let meta = BatchMeta { id, core, path, compression, counts, sealed_at: 17, refusal: None };
+    let meta = BatchMeta { id, core, path, compression, counts, sealed_at: 17, shards: 9, refusal: None };
     let bytes = BatchFile::encode(&meta, &payload);
     let file = BatchFile::decode(&bytes).expect("what is written is read");
     assert_eq!((&file.meta, file.payload), (&meta, payload.as_slice()));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use weir_batch::{BatchEncoder, BatchId, BatchMeta, Payload};
 use weir_logic::Millis;
+use weir_logic::merge::SHARDS;
 
 use crate::plan::Plan;
 
@@ -18,14 +19,23 @@ pub(crate) struct Packing {
     /// Whether the generation has been emitted before: its rows are then counted and not packed.
     emitted: bool,
     encoder: Option<BatchEncoder>,
+    /// The shards of the agents whose rows are in it.
+    shards: u64,
     ordinal: u32,
-    finished: VecDeque<(u32, Payload)>,
+    finished: VecDeque<Finished>,
     records: u64,
+}
+
+struct Finished {
+    ordinal: u32,
+    payload: Payload,
+    shards: u64,
 }
 
 impl Packing {
     pub(crate) fn new(generation: u64, plan: Arc<Plan>, emitted: bool) -> Self {
-        Self { plan, generation, emitted, encoder: None, ordinal: 0, finished: VecDeque::new(), records: 0 }
+        let finished = VecDeque::new();
+        Self { plan, generation, emitted, encoder: None, shards: 0, ordinal: 0, finished, records: 0 }
     }
 
     /// Whether the generation has been emitted before.
@@ -38,19 +48,19 @@ impl Packing {
         self.records
     }
 
-    /// Adds a row that is one record.
-    pub(crate) fn push(&mut self, row: &[u8]) -> io::Result<()> {
+    /// Adds a row that is one record, of an agent of that shard.
+    pub(crate) fn push(&mut self, shard: usize, row: &[u8]) -> io::Result<()> {
         self.records += 1;
-        match self.encoder_for(row)? {
+        match self.encoder_for(shard, row)? {
             Some(encoder) => encoder.push(row),
             None => Ok(()),
         }
     }
 
-    /// Adds a row that stands for so many repeats.
-    pub(crate) fn push_repeat(&mut self, row: &[u8], count: u64) -> io::Result<()> {
+    /// Adds a row that stands for so many repeats of an agent of that shard.
+    pub(crate) fn push_repeat(&mut self, shard: usize, row: &[u8], count: u64) -> io::Result<()> {
         self.records += count;
-        match self.encoder_for(row)? {
+        match self.encoder_for(shard, row)? {
             Some(encoder) => encoder.push_repeat(row, count),
             None => Ok(()),
         }
@@ -59,7 +69,8 @@ impl Packing {
     /// Closes the batch in the making.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         if let Some(encoder) = self.encoder.take() {
-            self.finished.push_back((self.ordinal, encoder.finish()?));
+            let (payload, shards) = (encoder.finish()?, std::mem::take(&mut self.shards));
+            self.finished.push_back(Finished { ordinal: self.ordinal, payload, shards });
             self.ordinal += 1;
         }
         Ok(())
@@ -67,7 +78,7 @@ impl Packing {
 
     /// The oldest finished batch, sealed then.
     pub(crate) fn front(&self, sealed_at: Millis) -> Option<(BatchMeta, &[u8])> {
-        let (ordinal, payload) = self.finished.front()?;
+        let Finished { ordinal, payload, shards } = self.finished.front()?;
         let meta = BatchMeta {
             id: BatchId::new(&self.plan.edge, &self.plan.stream, self.generation, *ordinal),
             core: self.plan.core.clone(),
@@ -75,6 +86,7 @@ impl Packing {
             compression: payload.compression,
             counts: payload.counts,
             sealed_at: sealed_at.0,
+            shards: *shards,
             refusal: None,
         };
         Some((meta, &payload.bytes))
@@ -86,7 +98,7 @@ impl Packing {
     }
 
     /// The batch in the making with room for the row, after closing one that has none; `None` when nothing is packed.
-    fn encoder_for(&mut self, row: &[u8]) -> io::Result<Option<&mut BatchEncoder>> {
+    fn encoder_for(&mut self, shard: usize, row: &[u8]) -> io::Result<Option<&mut BatchEncoder>> {
         if self.emitted {
             return Ok(None);
         }
@@ -95,6 +107,7 @@ impl Packing {
         if counts.rows > 0 && (full || counts.rows >= self.plan.max_batch_rows) {
             self.finish()?;
         }
+        self.shards |= 1 << (shard % SHARDS);
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
             none => none.insert(BatchEncoder::new(self.plan.compression)?),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use weir_batch::{Batch, Compression, PartialAnswer, Refused};
 use weir_logic::Millis;
-use weir_logic::merge::MergePlan;
+use weir_logic::merge::{MergePlan, Origin};
 
 use crate::memory::Memory;
 use crate::*;
@@ -55,6 +55,11 @@ impl Core {
     fn accept(&mut self, parcel: &Parcel) {
         let rows = Batch::open(&parcel.payload).unwrap().rows(1 << 20).unwrap().into_owned();
         assert_eq!(rows.iter().filter(|byte| **byte == b'\n').count() as u64, parcel.meta.counts.rows);
+        for row in rows.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()) {
+            let row: serde_json::Value = serde_json::from_slice(row).unwrap();
+            let shard = Origin::new(row["tenant"].as_str(), row["agent"].as_str()).shard();
+            assert!(parcel.meta.shards & 1 << shard != 0, "{} does not name the shard of {row}", parcel.meta.id);
+        }
         let id = parcel.meta.id.to_string();
         let known = self.batches.entry(id.clone()).or_insert_with(|| rows.clone());
         assert_eq!(String::from_utf8_lossy(known), String::from_utf8_lossy(&rows), "two batches under the id {id}");

@@ -90,7 +90,7 @@ impl Windows {
             if applied == Applied::First {
                 row.clear();
                 write_event(&mut row, row::Origin { tenant, agent }, upload.time.0, record);
-                rows.push(&row)?;
+                rows.push(origin.shard(), &row)?;
             }
         }
         Ok(taken)
@@ -105,7 +105,7 @@ impl Windows {
                 names.zip(repeat.fields()).filter_map(|(name, value)| Some((name, value?))).collect();
             row.clear();
             write_repeat(&mut row, &as_row(repeat, &key));
-            rows.push_repeat(&row, repeat.count)?;
+            rows.push_repeat(repeat.shard(), &row, repeat.count)?;
         }
         Ok(())
     }

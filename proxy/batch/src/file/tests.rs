@@ -39,6 +39,7 @@ fn sample(compression: Compression, events: u64) -> (BatchMeta, Payload) {
         compression,
         counts: payload.counts,
         sealed_at: 1_700_000_060_000,
+        shards: u64::MAX,
         refusal: None,
     };
     (meta, payload)
@@ -101,12 +102,14 @@ fn a_file_cut_short_or_flipped_anywhere_is_no_batch() {
 
 #[test]
 fn halves_hold_the_whole_between_them() {
-    let (meta, payload) = sample(Compression::Zstd, 4);
+    let (mut meta, payload) = sample(Compression::Zstd, 4);
+    meta.shards = 1 << 63 | 5;
     let whole = BatchFile { meta: meta.clone(), payload: &payload.bytes };
     let [first, second] = whole.halve().unwrap().unwrap();
     assert_eq!((first.meta.counts.rows, second.meta.counts.rows), (3, 2));
     assert_eq!(second.meta.id.to_string(), "edge-1/process/1700000000000/0.1");
     assert_eq!(second.meta.counts.merged, 5);
+    assert_eq!((first.meta.shards, second.meta.shards), (meta.shards, meta.shards));
     let mut counts = first.meta.counts;
     counts += second.meta.counts;
     assert_eq!(counts, meta.counts);

@@ -26,7 +26,8 @@ impl Origin {
         &self.prefix
     }
 
-    pub(super) fn shard(&self) -> usize {
+    /// Where its windows are kept: below [`SHARDS`], the same for all records of one agent.
+    pub fn shard(&self) -> usize {
         self.shard
     }
 }

@@ -97,6 +97,11 @@ impl Repeat {
         key::text(key::part(&self.key, 1))
     }
 
+    /// The shard of that agent: [`Origin::shard`].
+    pub fn shard(&self) -> usize {
+        Origin::new(self.tenant(), self.agent()).shard()
+    }
+
     /// The JSON text of each of the plan's `same` fields, in its order; `None` where the records lack it.
     pub fn fields(&self) -> impl Iterator<Item = Option<&[u8]>> {
         key::parts(&self.key).skip(2)
