@@ -125,8 +125,12 @@ fn decode_head(bytes: &[u8]) -> Result<(u64, Plan, usize), Unreadable> {
     }
     let version = u16::from_le_bytes([fixed[0], fixed[1]]);
     let features = u16::from_le_bytes([fixed[2], fixed[3]]);
-    if version != VERSION || features != FEATURES {
+    if version > VERSION || features & !FEATURES != 0 {
         return Err(Unreadable::Newer { version, features });
+    }
+    // Zeros that a crash has left where the head was to be written.
+    if version != VERSION {
+        return Err(Unreadable::Damaged);
     }
     let generation = fixed[4..12].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
     let length = fixed[12..16].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte));
