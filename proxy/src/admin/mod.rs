@@ -1,8 +1,8 @@
 //! The operators' listener: plain HTTP on a thread and a runtime of its own, so that it answers when agents' traffic drowns the
 //! rest of the node.
 //!
-//! `/metrics`, `/livez`, `/readyz`, `/status` and `POST /reload`. It knows nothing of the node but [`Operations`]. Requests carry no
-//! body worth reading; connections, header sizes and times are bounded.
+//! `/metrics`, `/livez`, `/readyz`, `/status` and `POST /reload` are answered here, other pages by the part of the node that they
+//! are about. It knows nothing of the node but [`Operations`]. Connections, headers, bodies and times are bounded.
 
 mod routes;
 mod server;
@@ -10,7 +10,7 @@ mod server;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-pub use routes::{Operations, Readiness, ReloadAnswer};
+pub use routes::{Operations, Pages, Question, Readiness, ReloadAnswer, Reply};
 pub use server::AdminServer;
 
 /// The admin listener, bound but not yet serving.

@@ -21,6 +21,50 @@ pub trait Operations: Send + Sync {
 
     /// Reads the configuration anew and puts it in force whole, or not at all.
     fn reload(&self) -> ReloadAnswer;
+
+    /// Answers what is about a part of the node that has pages of its own; `None` when there is no such page. To a GET within milliseconds;
+    /// others may block.
+    fn consult(&self, question: &Question<'_>) -> Option<Reply>;
+}
+
+/// A request of an operator.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path.
+    pub path: &'a str,
+    /// What follows the question mark, as sent.
+    pub query: Option<&'a str>,
+    /// Its body, at most 64 KiB.
+    pub body: &'a [u8],
+}
+
+/// What an operator is answered: a status and a JSON document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The document.
+    pub document: serde_json::Value,
+}
+
+/// Pages that a part of the node answers by itself.
+pub trait Pages: Send + Sync {
+    /// Answers; `None` when the page is none of these. A GET within milliseconds; others may block.
+    fn answer(&self, question: &Question<'_>) -> Option<Reply>;
+}
+
+impl Reply {
+    /// Done.
+    pub fn ok(document: serde_json::Value) -> Self {
+        Self { status: StatusCode::OK, document }
+    }
+
+    /// Not done: what is wrong with the question, and what was expected.
+    pub fn refused(status: StatusCode, problem: &str) -> Self {
+        Self { status, document: serde_json::json!({ "error": problem }) }
+    }
 }
 
 /// Whether the node can help agents, and why not.
@@ -42,11 +86,14 @@ pub enum ReloadAnswer {
 }
 
 /// Answers one request.
-pub(super) fn answer(operations: &dyn Operations, method: &Method, path: &str) -> Response<Bytes> {
-    let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == path) else {
-        return text(StatusCode::NOT_FOUND, "no such page: /metrics, /livez, /readyz, /status, POST /reload\n");
+pub(super) fn answer(operations: &dyn Operations, question: &Question<'_>) -> Response<Bytes> {
+    let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == question.path) else {
+        return match operations.consult(question) {
+            Some(reply) => json(reply.status, &reply.document),
+            None => text(StatusCode::NOT_FOUND, "no such page: /metrics, /livez, /readyz, /status, POST /reload\n"),
+        };
     };
-    if !endpoint.allows(method) {
+    if !endpoint.allows(question.method) {
         let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "wrong method\n");
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(endpoint.allow));
         return refusal;
@@ -149,6 +196,10 @@ mod tests {
             serde_json::json!({ "phase": "serving" })
         }
 
+        fn consult(&self, question: &Question<'_>) -> Option<Reply> {
+            (question.path == "/echo").then(|| Reply::ok(serde_json::json!({ "bytes": question.body.len() })))
+        }
+
         fn reload(&self) -> ReloadAnswer {
             if self.healthy {
                 return ReloadAnswer::Applied(serde_json::json!({ "generation": 2 }));
@@ -158,7 +209,8 @@ mod tests {
     }
 
     fn ask(healthy: bool, method: &Method, path: &str) -> (u16, String) {
-        let response = answer(&Node { healthy }, method, path);
+        let question = Question { method, path, query: None, body: b"four" };
+        let response = answer(&Node { healthy }, &question);
         (response.status().as_u16(), String::from_utf8(response.body().to_vec()).unwrap())
     }
 
@@ -173,10 +225,16 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_the_node_answers_its_own_pages() {
+        assert_eq!(ask(true, &Method::POST, "/echo"), (200, "{\n  \"bytes\": 4\n}\n".to_owned()));
+    }
+
+    #[test]
     fn an_unknown_page_is_404_and_a_wrong_method_405() {
         assert_eq!(ask(true, &Method::GET, "/").0, 404);
         assert_eq!(ask(true, &Method::GET, "/metrics/").0, 404);
-        let response = answer(&Node { healthy: true }, &Method::GET, "/reload");
+        let question = Question { method: &Method::GET, path: "/reload", query: None, body: b"" };
+        let response = answer(&Node { healthy: true }, &question);
         assert_eq!(response.status().as_u16(), 405);
         assert_eq!(response.headers()[ALLOW], "POST");
         assert_eq!(ask(true, &Method::DELETE, "/metrics").0, 405);

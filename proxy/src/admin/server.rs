@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::BoundAdmin;
-use super::routes::{Operations, answer};
+use super::routes::{Operations, Question, answer};
 use crate::task;
 
 /// The admin listener at work. Dropping it closes the listener and ends its thread.
@@ -89,28 +89,40 @@ async fn serve(stream: TcpStream, operations: Arc<dyn Operations>, _place: Owned
     }
 }
 
-/// A reload reads files, so the answer is made where blocking does not hold up the other pages.
+/// What changes the node may read files, so its answer is made where blocking does not hold up the other pages.
 async fn respond(
     request: Request<Incoming>,
     operations: Arc<dyn Operations>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (parts, _body) = request.into_parts();
-    if parts.method != http::Method::POST {
-        return Ok(answer(&*operations, &parts.method, parts.uri.path()).map(Full::new));
+    let (parts, body) = request.into_parts();
+    let reads = matches!(parts.method, http::Method::GET | http::Method::HEAD);
+    let answered = move |body: &[u8]| {
+        let question = Question { method: &parts.method, path: parts.uri.path(), query: parts.uri.query(), body };
+        answer(&*operations, &question).map(Full::new)
+    };
+    if reads {
+        return Ok(answered(b""));
     }
-    let answered =
-        tokio::task::spawn_blocking(move || answer(&*operations, &parts.method, parts.uri.path()).map(Full::new));
-    Ok(answered.await.unwrap_or_else(|_| {
-        let mut failed = Response::new(Full::new(Bytes::from_static(b"the reload panicked\n")));
-        *failed.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-        failed
-    }))
+    let Ok(body) = Limited::new(body, MAX_BODY_BYTES).collect().await else {
+        return Ok(failed(http::StatusCode::PAYLOAD_TOO_LARGE, b"the body is too large or breaks off\n"));
+    };
+    let body = body.to_bytes();
+    let answered = tokio::task::spawn_blocking(move || answered(&body));
+    Ok(answered.await.unwrap_or_else(|_| failed(http::StatusCode::INTERNAL_SERVER_ERROR, b"the page panicked\n")))
+}
+
+fn failed(status: http::StatusCode, problem: &'static [u8]) -> Response<Full<Bytes>> {
+    let mut failed = Response::new(Full::new(Bytes::from_static(problem)));
+    *failed.status_mut() = status;
+    failed
 }
 
 /// Scrapers and probes are few; more wait in the kernel's accept queue.
 const MAX_CONNECTIONS: usize = 64;
 /// The least that hyper takes; a request line and its headers must fit.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
+/// What operators send is a few fields.
+const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_IDLE: Duration = Duration::from_secs(30);
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(300);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -119,7 +131,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 mod tests {
     use weir_testkit::http::{get, raw, send};
 
-    use super::super::{Readiness, ReloadAnswer};
+    use super::super::{Readiness, ReloadAnswer, Reply};
     use super::*;
 
     struct Node;
@@ -144,6 +156,11 @@ mod tests {
         fn reload(&self) -> ReloadAnswer {
             panic!("on purpose")
         }
+
+        fn consult(&self, question: &Question<'_>) -> Option<Reply> {
+            let body = String::from_utf8_lossy(question.body);
+            (question.path == "/echo").then(|| Reply::ok(serde_json::json!([question.query, body])))
+        }
     }
 
     #[tokio::test]
@@ -158,6 +175,17 @@ mod tests {
         assert_eq!(get(address, "/livez").await.status.as_u16(), 200);
         drop(server);
         assert!(std::net::TcpStream::connect(address).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_bound() {
+        let bound = BoundAdmin::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = bound.address();
+        let _server = AdminServer::start(bound, Arc::new(Node)).unwrap();
+        let answer = send(address, "POST", "/echo?a=b", &[], "body").await;
+        assert_eq!(answer.json(), serde_json::json!(["a=b", "body"]));
+        let long = "x".repeat(MAX_BODY_BYTES + 1);
+        assert_eq!(send(address, "POST", "/echo", &[], long).await.status.as_u16(), 413);
     }
 
     #[tokio::test]

@@ -137,6 +137,7 @@ impl Composed {
             aggregate: Arc::clone(&self.aggregate),
             presence: Arc::clone(&self.presence),
             reloader: Arc::clone(reloader),
+            pages: Vec::new(),
         }
     }
 

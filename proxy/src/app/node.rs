@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use weir_config::{Action, Config};
 
 use super::lifecycle::{Heartbeat, Lifecycle, Phase};
-use crate::admin::{Operations, Readiness, ReloadAnswer};
+use crate::admin::{Operations, Pages, Question, Readiness, ReloadAnswer, Reply};
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -37,6 +37,8 @@ pub(super) struct Parts {
     pub(super) presence: Arc<Presence>,
     /// Puts a changed file in force.
     pub(super) reloader: Arc<Reloader>,
+    /// The pages of parts that have their own.
+    pub(super) pages: Vec<Arc<dyn Pages>>,
 }
 
 impl Node {
@@ -116,6 +118,10 @@ impl Operations for Node {
             Some(parts) => parts.reloader.reload(),
             None => ReloadAnswer::Refused("the node is still starting".to_owned()),
         }
+    }
+
+    fn consult(&self, question: &Question<'_>) -> Option<Reply> {
+        self.parts.get()?.pages.iter().find_map(|pages| pages.answer(question))
     }
 }
 

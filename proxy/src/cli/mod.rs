@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here; each command hands over to the module that knows.
 
+mod admin;
 mod arguments;
 mod batch;
 mod config;
