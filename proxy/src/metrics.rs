@@ -13,9 +13,11 @@ pub struct Metrics {
     pub requests: IntCounterVec,
     /// Refusals by route and cause; a request that is refused counts in `requests` too.
     pub refusals: IntCounterVec,
-    /// Bytes of answers' bodies by route.
+    /// Answers that are stale or went past the cache, by route, outcome and cause; they count in `requests` too.
+    pub explained: IntCounterVec,
+    /// Bytes of answers' bodies by route and outcome.
     pub answer_bytes: IntCounterVec,
-    /// Bytes of requests' bodies by route.
+    /// Bytes of requests' bodies by route and outcome.
     pub request_bytes: IntCounterVec,
     /// Time from a request's headers to the end of its answer, by route.
     pub request_duration: HistogramVec,
@@ -128,8 +130,13 @@ impl Metrics {
         Self {
             requests: make.counters("requests_total", "Requests by outcome.", &["route", "outcome"]),
             refusals: make.counters("refusals_total", "Refusals by cause.", &["route", "cause"]),
-            answer_bytes: make.counters("answer_bytes_total", "Bytes of answers' bodies.", &["route"]),
-            request_bytes: make.counters("request_bytes_total", "Bytes of requests' bodies.", &["route"]),
+            explained: make.counters(
+                "answers_explained_total",
+                "Answers stale or past the cache.",
+                &["route", "outcome", "cause"],
+            ),
+            answer_bytes: make.counters("answer_bytes_total", "Bytes of answers' bodies.", &["route", "outcome"]),
+            request_bytes: make.counters("request_bytes_total", "Bytes of requests' bodies.", &["route", "outcome"]),
             request_duration: make.histograms(
                 "request_duration_seconds",
                 "Time to answer.",

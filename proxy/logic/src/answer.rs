@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 
-use crate::Outcome;
+use crate::{Cause, Outcome};
 
 /// An answer ready to be written. `Content-Length`, `Date` and connection headers are the writer's.
 #[derive(Clone, Debug)]
@@ -17,17 +17,25 @@ pub struct Answer {
     pub body: Bytes,
     /// How the request ended: exactly one outcome for each request.
     pub outcome: Outcome,
+    /// Why it is stale or went past the cache.
+    pub cause: Option<Cause>,
 }
 
 impl Answer {
     /// An answer without headers or body.
     pub fn empty(status: u16, outcome: Outcome) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), outcome }
+        Self { status, headers: Vec::new(), body: Bytes::new(), outcome, cause: None }
     }
 
     /// The answer with one more header.
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    /// The answer with the reason why it is stale or went past the cache.
+    pub fn because(mut self, cause: Cause) -> Self {
+        self.cause = Some(cause);
         self
     }
 

@@ -26,7 +26,7 @@ pub use admit::{Admission, Verdict};
 pub use answer::Answer;
 pub use identity::{AgentId, CertificateFields, Identity, TenantId};
 pub use key::CacheKey;
-pub use outcome::Outcome;
+pub use outcome::{Cause, Outcome};
 pub use refusal::Refusal;
 pub use request::{Call, Headers, Parameters, RequestView};
 pub use route::{Found, RouteTable};

@@ -1,5 +1,7 @@
 //! The one way in which each request ended.
 
+use crate::cache::Unstorable;
+
 /// How a request ended. Every request ends in exactly one; the counts of all outcomes add up to the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
@@ -65,6 +67,43 @@ impl Outcome {
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Why an answer was stale, or did not go through the cache: the detail of [`Outcome::Stale`] and [`Outcome::Bypass`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// Stale: within `stale_while_revalidate`, and fetched anew behind the agent's back.
+    Revalidating,
+    /// Stale: the key's last fill failed, so that the core was not waited for.
+    CoreFailing,
+    /// Stale: the fill that the agent waited for failed.
+    FillFailed,
+    /// Stale: the fill took longer than an agent should wait.
+    FillOverdue,
+    /// Stale: the core found fault with a request that it had answered before.
+    CoreRefuses,
+    /// Stale: the node had no room for another fill.
+    Crowded,
+    /// Bypass: the core found fault with the request.
+    Refused,
+    /// Bypass: the answer may not be kept.
+    Unstorable(Unstorable),
+}
+
+impl Cause {
+    /// The label in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Revalidating => "revalidating",
+            Self::CoreFailing => "core-failing",
+            Self::FillFailed => "fill-failed",
+            Self::FillOverdue => "fill-overdue",
+            Self::CoreRefuses => "core-refuses",
+            Self::Crowded => "crowded",
+            Self::Refused => "refused",
+            Self::Unstorable(why) => why.label(),
         }
     }
 }

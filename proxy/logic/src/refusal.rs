@@ -136,6 +136,7 @@ impl Refusal {
             headers: vec![(CONTENT_TYPE, PROBLEM_JSON)],
             body: Bytes::from(body),
             outcome: self.outcome(),
+            cause: None,
         }
         .with(REFUSAL, HeaderValue::from_static(self.label()));
         if !self.is_retryable() {

@@ -94,7 +94,8 @@ impl Entry {
         } else {
             (self.status, &self.kept.headers[..], self.body.clone())
         };
-        let mut answer = Answer { status: code, headers: Vec::with_capacity(headers.len() + 2), body, outcome };
+        let mut answer =
+            Answer { status: code, headers: Vec::with_capacity(headers.len() + 2), body, outcome, cause: None };
         answer.headers.extend_from_slice(headers);
         let total_age = self.kept.age.saturating_add(now.since(self.stored));
         let from_the_core_itself = matches!(outcome, Outcome::Miss | Outcome::Bypass) && total_age.is_zero();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use weir_config::CacheRoute;
 use weir_logic::cache::{CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, come_back};
 use weir_logic::key::KeyError;
-use weir_logic::{Answer, CacheKey, Call, Millis, Outcome, Refusal, calm};
+use weir_logic::{Answer, CacheKey, Call, Cause, Millis, Outcome, Refusal, calm};
 
 use super::entry::Entry;
 use super::fill::{Failure, Landing, Order};
@@ -52,10 +52,11 @@ impl Visit<'_> {
             }
             let detail = hold.map(|_| "core-failing");
             let status = CacheStatus { detail, ..CacheStatus::hit(freshness.ttl()) };
-            return entry.answer(&self.call.request, now, &status, Outcome::Stale);
+            let cause = if hold.is_some() { Cause::CoreFailing } else { Cause::Revalidating };
+            return entry.answer(&self.call.request, now, &status, Outcome::Stale).because(cause);
         }
         if held_back {
-            return self.without_the_core(Refusal::CoreUnavailable, CacheStatus::NONE, hold);
+            return self.without_the_core(Refusal::CoreUnavailable, Cause::CoreFailing, CacheStatus::NONE, hold);
         }
         self.wait().await
     }
@@ -69,14 +70,21 @@ impl Visit<'_> {
                     Err(error) => return refused(error.into(), error.detail()),
                 },
                 Joined::Follow(seat) => (Role::Follower, seat),
-                Joined::Crowded => return self.without_the_core(Refusal::Overloaded, CacheStatus::NONE, None),
+                Joined::Crowded => {
+                    return self.without_the_core(Refusal::Overloaded, Cause::Crowded, CacheStatus::NONE, None);
+                }
                 Joined::Settled(Settled::Fresh(entry)) => return self.just_filled(&entry),
                 Joined::Settled(Settled::Held(hold)) => {
-                    return self.without_the_core(Refusal::CoreUnavailable, CacheStatus::NONE, Some(hold));
+                    return self.without_the_core(
+                        Refusal::CoreUnavailable,
+                        Cause::CoreFailing,
+                        CacheStatus::NONE,
+                        Some(hold),
+                    );
                 }
             };
             if seat.is_overdue()
-                && let Some(stale) = self.stale(self.forwarded(role))
+                && let Some(stale) = self.stale(Cause::FillOverdue, self.forwarded(role))
             {
                 return stale;
             }
@@ -85,11 +93,11 @@ impl Visit<'_> {
                 Ok(None) => {}
                 Err(_) => {
                     seat.call_overdue();
-                    return self.without_the_core(Refusal::CoreTimeout, self.forwarded(role), None);
+                    return self.without_the_core(Refusal::CoreTimeout, Cause::FillOverdue, self.forwarded(role), None);
                 }
             }
         }
-        self.without_the_core(Refusal::CoreBroken, self.forwarded(Role::Leader), None)
+        self.without_the_core(Refusal::CoreBroken, Cause::FillFailed, self.forwarded(Role::Leader), None)
     }
 
     /// Starts the key's fill, unless it is under way, without waiting for it.
@@ -139,15 +147,16 @@ impl Visit<'_> {
             }
             Landing::PassedOn(entry, why) => {
                 let status = CacheStatus { fwd_status: Some(entry.status()), detail: Some(why.label()), ..forwarded };
-                self.passed_on(&entry, status, role)
+                self.passed_on(&entry, status, role, Cause::Unstorable(why))
             }
             Landing::Refused(entry) => {
                 let status = CacheStatus { fwd_status: Some(entry.status()), detail: Some("refused"), ..forwarded };
-                let stale = self.stale(CacheStatus { detail: None, ..status });
-                stale.unwrap_or_else(|| self.passed_on(&entry, status, role))
+                let stale = self.stale(Cause::CoreRefuses, CacheStatus { detail: None, ..status });
+                stale.unwrap_or_else(|| self.passed_on(&entry, status, role, Cause::Refused))
             }
             Landing::Failed(Failure { refusal, status, hold }) => {
-                self.without_the_core(refusal, CacheStatus { fwd_status: status, ..forwarded }, Some(hold))
+                let status = CacheStatus { fwd_status: status, ..forwarded };
+                self.without_the_core(refusal, Cause::FillFailed, status, Some(hold))
             }
         }
     }
@@ -158,8 +167,9 @@ impl Visit<'_> {
         entry.answer(&self.call.request, now, &CacheStatus { ttl: Some(ttl), ..status }, role.outcome(outcome))
     }
 
-    fn passed_on(&self, entry: &Entry, status: CacheStatus, role: Role) -> Answer {
-        entry.answer(&self.call.request, self.shell.clock.now(), &status, role.outcome(Outcome::Bypass))
+    fn passed_on(&self, entry: &Entry, status: CacheStatus, role: Role, cause: Cause) -> Answer {
+        let outcome = role.outcome(Outcome::Bypass);
+        entry.answer(&self.call.request, self.shell.clock.now(), &status, outcome).because(cause)
     }
 
     fn just_filled(&self, entry: &Entry) -> Answer {
@@ -169,8 +179,8 @@ impl Visit<'_> {
     }
 
     /// What there is to say when the core does not help: the stale answer, the calm one, or when to come back.
-    fn without_the_core(&self, refusal: Refusal, status: CacheStatus, hold: Option<Hold>) -> Answer {
-        if let Some(stale) = self.stale(status) {
+    fn without_the_core(&self, refusal: Refusal, cause: Cause, status: CacheStatus, hold: Option<Hold>) -> Answer {
+        if let Some(stale) = self.stale(cause, status) {
             return stale;
         }
         if let Some(calm) = &self.route.calm {
@@ -183,12 +193,12 @@ impl Visit<'_> {
     }
 
     /// What is stored, if it may be served while the core fails.
-    fn stale(&self, status: CacheStatus) -> Option<Answer> {
+    fn stale(&self, cause: Cause, status: CacheStatus) -> Option<Answer> {
         let now = self.shell.clock.now();
         let (entry, freshness) = self.held(now).filter(|(_, freshness)| freshness.serves_errors())?;
         let hit = status.fwd.is_none();
         let status = CacheStatus { hit, ttl: Some(freshness.ttl()), detail: Some("stale-if-error"), ..status };
-        Some(entry.answer(&self.call.request, now, &status, Outcome::Stale))
+        Some(entry.answer(&self.call.request, now, &status, Outcome::Stale).because(cause))
     }
 
     fn held(&self, now: Millis) -> Option<(&Entry, Freshness)> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus::IntGauge;
 use weir_config::Route;
-use weir_logic::Outcome;
+use weir_logic::{Cause, Outcome};
 
 use crate::accept::Connection;
 use crate::clock::Clock;
@@ -29,6 +29,8 @@ pub(super) struct Tally {
     route: Option<Arc<Route>>,
     /// How the request ended; `None` until it is known, and abandoned when it never is.
     pub(super) outcome: Option<Outcome>,
+    /// Why its answer was stale or went past the cache, when it did.
+    pub(super) cause: Option<Cause>,
     /// Why it was refused, when it was.
     pub(super) refusal: Option<&'static str>,
     /// Bytes of the answer's body written.
@@ -46,6 +48,7 @@ impl Tally {
             started: clock.elapsed(),
             route: None,
             outcome: None,
+            cause: None,
             refusal: None,
             answer_bytes: 0,
             request_bytes: 0,
@@ -67,8 +70,11 @@ impl Drop for Tally {
         if let Some(cause) = self.refusal {
             metrics.refusals.with_label_values(&[route, cause]).inc();
         }
-        metrics.answer_bytes.with_label_values(&[route]).inc_by(self.answer_bytes);
-        metrics.request_bytes.with_label_values(&[route]).inc_by(self.request_bytes);
+        if let Some(cause) = self.cause {
+            metrics.explained.with_label_values(&[route, outcome.label(), cause.label()]).inc();
+        }
+        metrics.answer_bytes.with_label_values(&[route, outcome.label()]).inc_by(self.answer_bytes);
+        metrics.request_bytes.with_label_values(&[route, outcome.label()]).inc_by(self.request_bytes);
         let took = self.clock.elapsed().saturating_sub(self.started);
         metrics.request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
     }

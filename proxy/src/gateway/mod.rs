@@ -227,11 +227,11 @@ impl ProxyHttp for Gateway {
 
 /// Writes the answer and notes what came of it.
 async fn answer_now(session: &mut Session, ctx: &mut RequestContext, answer: Answer) {
-    let outcome = answer.outcome;
+    let (outcome, cause) = (answer.outcome, answer.cause);
     let last = ctx.connection.ends_with_answer();
     match write::answer(session.as_downstream_mut(), answer, last).await {
         Ok(bytes) => {
-            ctx.tally.outcome = Some(outcome);
+            (ctx.tally.outcome, ctx.tally.cause) = (Some(outcome), cause);
             ctx.tally.answer_bytes = bytes;
         }
         Err(error) => {

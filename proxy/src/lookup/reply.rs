@@ -9,7 +9,7 @@ use weir_logic::cache::conditional::is_current;
 use weir_logic::cache::{CACHE_STATUS, CacheStatus, age};
 use weir_logic::lookup::{Kept, KeyAnswer, Place};
 use weir_logic::retry::{agent_hash, retry_after};
-use weir_logic::{Answer, Call, Outcome, calm};
+use weir_logic::{Answer, Call, Cause, Outcome, calm};
 
 use super::{Found, KeyFailure};
 
@@ -39,7 +39,7 @@ pub(super) fn kept(call: &Call<'_>, kept: &Kept, outcome: Outcome) -> Answer {
 /// No answer for this key: what is kept if it may stand in, else the calm answer, else when to come back.
 pub(super) fn failed(call: &Call<'_>, route: &LookupRoute, held: Option<&Kept>, failure: KeyFailure) -> Answer {
     if let Some(held) = held.filter(|held| held.may_stand_in(route.stale_if_error, call.now)) {
-        return kept(call, held, Outcome::Stale);
+        return kept(call, held, Outcome::Stale).because(Cause::FillFailed);
     }
     if let Some(words) = &route.calm {
         return calm::answer(words, rand::random());

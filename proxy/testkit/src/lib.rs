@@ -8,4 +8,4 @@ pub mod http;
 pub mod node;
 
 pub use certificates::Authority;
-pub use node::{Exit, Node};
+pub use node::{Exit, Node, sum};

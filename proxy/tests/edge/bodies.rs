@@ -14,7 +14,7 @@ async fn bodies_reach_the_action_however_they_are_framed() {
     assert!(agent.ask(chunked).await.body.ends_with("body=hello"));
     let empty = "POST /v1/uploads HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
     assert!(agent.ask(empty).await.body.ends_with("body="));
-    assert_eq!(node.metrics.request_bytes.with_label_values(&["uploads"]).get(), 10);
+    assert_eq!(node.metrics.request_bytes.with_label_values(&["uploads", "hit"]).get(), 10);
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ async fn bodies_stream_both_ways() {
     assert_eq!(answer.json()["body_bytes"], 900_000);
     let answer = agent.get("/v1/stream?bytes=3000000&chunk=10000", &[]).await.unwrap();
     assert_eq!(answer.body.len(), 3_000_000);
-    assert!(node.metrics.answer_bytes.with_label_values(&["forward"]).get() >= 3_000_000);
+    assert!(node.metrics.answer_bytes.with_label_values(&["forward", "forwarded"]).get() >= 3_000_000);
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ pub fn is_intact(status: u16, headers: &HeaderMap, body: &[u8]) -> bool {
 }
 
 /// Why a good answer may not be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unstorable {
     /// The operator gives its status no TTL.
     Status,
