@@ -19,6 +19,7 @@ pub mod request;
 pub mod retry;
 pub mod route;
 pub mod stall;
+pub mod state;
 pub mod strict;
 pub mod time;
 

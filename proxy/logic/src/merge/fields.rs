@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 /// The fields to look for.
 #[derive(Debug)]
-pub(super) struct Fields {
+pub(crate) struct Fields {
     wanted: Vec<Wanted>,
     same: usize,
     /// The exemplars' names as JSON text with a colon, in order.
@@ -24,19 +24,19 @@ struct Wanted {
 }
 
 /// The values found in one record, each its JSON text.
-pub(super) struct Values<'p, 'r> {
+pub(crate) struct Values<'p, 'r> {
     fields: &'p Fields,
     found: Vec<Option<&'r [u8]>>,
 }
 
 impl<'r> Values<'_, 'r> {
     /// The values of the `same` fields, in order.
-    pub(super) fn same(&self) -> impl Iterator<Item = Option<&'r [u8]>> {
+    pub(crate) fn same(&self) -> impl Iterator<Item = Option<&'r [u8]>> {
         self.found[..self.fields.same].iter().copied()
     }
 
     /// The exemplar fields as the JSON text of an object; `None` when the record has none of them.
-    pub(super) fn exemplar(&self) -> Option<Box<[u8]>> {
+    pub(crate) fn exemplar(&self) -> Option<Box<[u8]>> {
         let mut object = Vec::new();
         for (name, value) in self.fields.exemplar_names.iter().zip(&self.found[self.fields.same..]) {
             let Some(value) = value else { continue };
@@ -53,7 +53,7 @@ impl<'r> Values<'_, 'r> {
 }
 
 impl Fields {
-    pub(super) fn new(same: &[String], exemplars: &[String]) -> Self {
+    pub(crate) fn new(same: &[String], exemplars: &[String]) -> Self {
         let mut wanted: Vec<Wanted> = Vec::new();
         for (place, field) in same.iter().chain(exemplars).enumerate() {
             let mut tokens = tokens(field);
@@ -69,7 +69,7 @@ impl Fields {
     }
 
     /// The record's values; `None` when it has none of the `same` fields, or a name on the way to one of them twice.
-    pub(super) fn values<'r>(&self, record: &'r [u8]) -> Option<Values<'_, 'r>> {
+    pub(crate) fn values<'r>(&self, record: &'r [u8]) -> Option<Values<'_, 'r>> {
         let names: Vec<&str> = self.wanted.iter().map(|wanted| wanted.name.as_str()).collect();
         let members = members(record, &names)?;
         let mut found = vec![None; self.same + self.exemplar_names.len()];

@@ -22,7 +22,7 @@ impl Origin {
         Self { prefix, shard }
     }
 
-    pub(super) fn key_prefix(&self) -> &[u8] {
+    pub(crate) fn key_prefix(&self) -> &[u8] {
         &self.prefix
     }
 
@@ -33,14 +33,14 @@ impl Origin {
 }
 
 /// Appends a part: four bytes that hold 0 for an absent one, else its length and one, and then its bytes.
-pub(super) fn push_part(key: &mut Vec<u8>, part: Option<&[u8]>) {
+pub(crate) fn push_part(key: &mut Vec<u8>, part: Option<&[u8]>) {
     let length = part.map_or(0, |part| u32::try_from(part.len() + 1).expect("a record is far below 4 GiB"));
     key.extend_from_slice(&length.to_le_bytes());
     key.extend_from_slice(part.unwrap_or_default());
 }
 
 /// A key's parts in order.
-pub(super) fn parts(key: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+pub(crate) fn parts(key: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     let mut rest = key;
     std::iter::from_fn(move || {
         let (length, after) = rest.split_first_chunk::<4>()?;
@@ -52,11 +52,11 @@ pub(super) fn parts(key: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
 }
 
 /// The part at `index`.
-pub(super) fn part(key: &[u8], index: usize) -> Option<&[u8]> {
+pub(crate) fn part(key: &[u8], index: usize) -> Option<&[u8]> {
     parts(key).nth(index).flatten()
 }
 
 /// A part that was made of a string.
-pub(super) fn text(part: Option<&[u8]>) -> Option<&str> {
+pub(crate) fn text(part: Option<&[u8]>) -> Option<&str> {
     part.and_then(|part| std::str::from_utf8(part).ok())
 }

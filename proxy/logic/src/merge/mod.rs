@@ -20,8 +20,8 @@
 //!
 //! Not here: where records come from, where repeats go, and the time.
 
-mod fields;
-mod key;
+pub(crate) mod fields;
+pub(crate) mod key;
 
 use std::collections::HashMap;
 use std::time::Duration;
