@@ -20,6 +20,7 @@ pub mod logging;
 pub mod lookup;
 pub mod metrics;
 pub mod presence;
+pub mod purging;
 pub mod reload;
 pub mod snapshot;
 pub mod status;

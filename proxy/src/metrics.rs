@@ -45,6 +45,10 @@ pub struct Metrics {
     pub cache_bytes: IntGauge,
     /// Stored answers that left to make room.
     pub cache_evictions: IntCounter,
+    /// Purges by what they named.
+    pub cache_purges: IntCounterVec,
+    /// Stored answers whose memory was given back after a purge.
+    pub cache_purged: IntCounter,
     /// Fills by route and how they ended.
     pub cache_fills: IntCounterVec,
 
@@ -164,6 +168,8 @@ impl Metrics {
             cache_entries: make.gauge("cache_entries", "Stored answers."),
             cache_bytes: make.gauge("cache_bytes", "Bytes of stored answers."),
             cache_evictions: make.counter("cache_evictions_total", "Stored answers that left to make room."),
+            cache_purges: make.counters("cache_purges_total", "Purges.", &["kind"]),
+            cache_purged: make.counter("cache_purged_total", "Stored answers swept out after a purge."),
             cache_fills: make.counters("cache_fills_total", "Fills by result.", &["route", "result"]),
 
             lookup_keys: make.counters("lookup_keys_total", "Keys looked up.", &["route", "result"]),

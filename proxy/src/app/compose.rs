@@ -9,6 +9,7 @@ use weir_config::Config;
 
 use super::node;
 use crate::accept::{AcceptError, Acceptor, Certificates, Drain, Listener};
+use crate::admin::Pages;
 use crate::aggregate::{Aggregate, AggregateError, StartError};
 use crate::cache::CacheAction;
 use crate::clock::Clock;
@@ -17,6 +18,7 @@ use crate::gateway::{Gateway, Parts};
 use crate::lookup::LookupAction;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
+use crate::purging::{Keeper, PurgeOrders, Purging};
 use crate::reload::{self, Reloader};
 use crate::snapshot::{ConfigSnapshot, SharedSnapshot};
 use crate::task;
@@ -31,6 +33,7 @@ pub(super) struct Composed {
     pub(super) aggregate: Arc<Aggregate>,
     pub(super) presence: Arc<Presence>,
     pub(super) drain: Arc<Drain>,
+    pub(super) pages: Vec<Arc<dyn Pages>>,
 }
 
 /// What serves agents.
@@ -56,7 +59,8 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let upstream = upstream(ground)?;
     let origin: Arc<dyn Origin> = Arc::clone(&upstream) as _;
     let limits = &config.limits.cache;
-    let cache = Arc::new(CacheAction::new(Arc::clone(&origin), metrics.clone(), clock, limits));
+    let purging = Arc::new(Purging::default());
+    let cache = Arc::new(CacheAction::new(Arc::clone(&origin), Arc::clone(&purging), metrics.clone(), clock, limits));
     let lookup = Arc::new(LookupAction::new(Arc::clone(&origin), metrics.clone(), clock, edge, limits));
     let presence = Presence::new(edge, config.presence.clone(), metrics.clone(), clock);
     drop(task::spawn("presence", Arc::clone(&presence).report(Arc::clone(&origin))));
@@ -76,7 +80,10 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     });
     let app = gateway.into_app(conf);
     let acceptor = Acceptor::new(listeners, app, Arc::clone(&snapshot), Arc::clone(&drain), metrics.clone(), clock);
-    Ok((Composed { snapshot, upstream, cache, lookup, aggregate, presence, drain }, acceptor))
+    let keepers: Vec<Arc<dyn Keeper>> = vec![Arc::clone(&cache) as _];
+    let purges = PurgeOrders::new(purging, keepers, Arc::clone(&snapshot), metrics.clone(), clock);
+    let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(purges)];
+    Ok((Composed { snapshot, upstream, cache, lookup, aggregate, presence, drain, pages }, acceptor))
 }
 
 fn upstream(ground: &Ground<'_>) -> Result<Arc<Upstream>, Failure> {
@@ -137,7 +144,7 @@ impl Composed {
             aggregate: Arc::clone(&self.aggregate),
             presence: Arc::clone(&self.presence),
             reloader: Arc::clone(reloader),
-            pages: Vec::new(),
+            pages: self.pages.clone(),
         }
     }
 

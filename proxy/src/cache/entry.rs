@@ -11,6 +11,8 @@ use weir_logic::cache::{
 };
 use weir_logic::{Answer, Millis, Outcome, RequestView};
 
+use crate::purging::Stamp;
+
 /// A core's answer as agents are given it. It never changes; a confirmation makes a new one that shares the body.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -20,25 +22,26 @@ pub(super) struct Entry {
     stored: Millis,
     /// What was drawn, from 0 to 1, for the jitter of its TTL.
     draw: f64,
+    stamp: Stamp,
     /// Whether it was asked for since the evictor last looked.
     visited: AtomicBool,
 }
 
 impl Entry {
     /// The answer that arrived at `now`. Body and headers are copied, so that no network buffer is held on to.
-    pub(super) fn new(status: u16, headers: &HeaderMap, body: &Bytes, now: Millis, draw: f64) -> Self {
-        Self::with_body(status, headers, Bytes::copy_from_slice(body), now, draw)
+    pub(super) fn new(status: u16, headers: &HeaderMap, body: &Bytes, stamp: Stamp, now: Millis, draw: f64) -> Self {
+        Self::with_body(status, headers, Bytes::copy_from_slice(body), stamp, now, draw)
     }
 
     /// This answer, confirmed by the core at `now`. `headers` is what [`Entry::merged`] gave.
-    pub(super) fn confirmed(&self, headers: &HeaderMap, now: Millis, draw: f64) -> Self {
-        Self::with_body(self.status, headers, self.body.clone(), now, draw)
+    pub(super) fn confirmed(&self, headers: &HeaderMap, stamp: Stamp, now: Millis, draw: f64) -> Self {
+        Self::with_body(self.status, headers, self.body.clone(), stamp, now, draw)
     }
 
-    fn with_body(status: u16, headers: &HeaderMap, body: Bytes, now: Millis, draw: f64) -> Self {
+    fn with_body(status: u16, headers: &HeaderMap, body: Bytes, stamp: Stamp, now: Millis, draw: f64) -> Self {
         let tag = if status == 200 { TagFrom::Bytes(&body) } else { TagFrom::Nowhere };
         let kept = kept(headers, tag);
-        Self { status, kept, body, stored: now, draw, visited: AtomicBool::new(false) }
+        Self { status, kept, body, stored: now, draw, stamp, visited: AtomicBool::new(false) }
     }
 
     /// The headers after the core's confirmation.
@@ -59,13 +62,18 @@ impl Entry {
     }
 
     pub(super) fn freshness(&self, policy: CachePolicy<'_>, now: Millis) -> Freshness {
-        policy.freshness(self.status, self.stored, self.draw, now)
+        policy.freshness(self.status, self.stored, self.draw, self.stamp.outdated(), now)
     }
 
     /// The memory that this entry takes under a key of `key_len` bytes, list and map slots included.
     pub(super) fn footprint(&self, key_len: usize) -> usize {
         let list = self.kept.headers.capacity() * size_of::<(http::HeaderName, http::HeaderValue)>();
-        FIXED_BYTES + key_len + self.body.len() + self.kept.bytes() + list
+        FIXED_BYTES + key_len + self.body.len() + self.kept.bytes() + list + self.stamp.marks().bytes()
+    }
+
+    /// What it can be purged by.
+    pub(super) fn stamp(&self) -> &Stamp {
+        &self.stamp
     }
 
     pub(super) fn visit(&self) {

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::header::{ETAG, RETRY_AFTER};
 use weir_config::{Action, CacheRoute, Route};
+use weir_logic::cache::purge::{Mark, Marks};
+use weir_logic::cache::tags::{TAG_HEADERS, tags};
 use weir_logic::cache::{CachePolicy, FillRequest, Hold, Meaning, Unstorable, is_intact};
 use weir_logic::{CacheKey, Refusal, retry};
 
 use super::Shell;
 use super::entry::Entry;
 use super::flight::Ticket;
+use crate::purging::Departure;
 use crate::upstream::{OriginAnswer, OriginError, OriginRequest};
 
 /// How a fill ended, for everyone who waited. Cloning shares the answer.
@@ -44,6 +48,9 @@ pub(super) struct Order {
     pub(super) key: CacheKey,
     pub(super) route: Arc<Route>,
     pub(super) request: FillRequest,
+    /// What the answer can be purged by, but for the tags that the core gives it.
+    pub(super) marks: Vec<Mark>,
+    pub(super) path: String,
     /// What is stored: the core is asked to confirm it where it can be.
     pub(super) held: Option<Arc<Entry>>,
 }
@@ -52,7 +59,8 @@ impl Order {
     /// Does the fill and tells everyone who waits. Bounded by the gate's and the core's times, and by five minutes in any case.
     pub(super) async fn run(self, shell: Arc<Shell>, ticket: Ticket) {
         let Action::Cache(route) = &self.route.action else { return };
-        let landing = match tokio::time::timeout(MAX_FILL, self.fetch(&shell, route)).await {
+        let departure = shell.purging.depart();
+        let landing = match tokio::time::timeout(MAX_FILL, self.fetch(&shell, route, &departure)).await {
             Ok(landing) => landing,
             Err(_) => self.failed(&shell, Refusal::CoreTimeout, None, None),
         };
@@ -60,7 +68,7 @@ impl Order {
         ticket.land(landing);
     }
 
-    async fn fetch(&self, shell: &Shell, route: &CacheRoute) -> Landing {
+    async fn fetch(&self, shell: &Shell, route: &CacheRoute, departure: &Departure) -> Landing {
         let policy = CachePolicy::of(route);
         if let Some((held, request)) = self.confirmable() {
             let answer = match self.send(shell, request).await {
@@ -69,15 +77,15 @@ impl Order {
             };
             let confirmed = policy.meaning(answer.status.as_u16(), &answer.headers, true) == Meaning::Confirmed;
             if !confirmed {
-                return self.understood(shell, policy, &answer);
+                return self.understood(shell, policy, departure, &answer);
             }
             if held.validators().match_confirmation(answer.headers.get(ETAG)) {
-                return self.confirmed(shell, policy, held, &answer);
+                return self.confirmed(shell, policy, departure, held, &answer);
             }
             // The core confirmed something else than what is stored: ask for it as a whole.
         }
         match self.send(shell, self.request.clone()).await {
-            Ok(answer) => self.understood(shell, policy, &answer),
+            Ok(answer) => self.understood(shell, policy, departure, &answer),
             Err(error) => self.unanswered(shell, error),
         }
     }
@@ -102,13 +110,22 @@ impl Order {
         shell.origin.send(request).await
     }
 
-    fn understood(&self, shell: &Shell, policy: CachePolicy<'_>, answer: &OriginAnswer) -> Landing {
+    fn understood(
+        &self,
+        shell: &Shell,
+        policy: CachePolicy<'_>,
+        departure: &Departure,
+        answer: &OriginAnswer,
+    ) -> Landing {
         let status = answer.status.as_u16();
         if !is_intact(status, &answer.headers, &answer.body) {
             return self.failed(shell, Refusal::CoreBroken, Some(status), None);
         }
         let meaning = policy.meaning(status, &answer.headers, false);
-        let entry = || Arc::new(Entry::new(status, &answer.headers, &answer.body, shell.clock.now(), rand::random()));
+        let entry = || {
+            let stamp = departure.stamp(Arc::new(self.marks(&answer.headers)));
+            Arc::new(Entry::new(status, &answer.headers, &answer.body, stamp, shell.clock.now(), rand::random()))
+        };
         match meaning {
             Meaning::Store => self.store(shell, entry(), Landing::Stored),
             Meaning::PassOn(why) => self.pass_on(shell, entry(), why),
@@ -127,13 +144,30 @@ impl Order {
         }
     }
 
-    fn confirmed(&self, shell: &Shell, policy: CachePolicy<'_>, held: &Entry, answer: &OriginAnswer) -> Landing {
+    fn confirmed(
+        &self,
+        shell: &Shell,
+        policy: CachePolicy<'_>,
+        departure: &Departure,
+        held: &Entry,
+        answer: &OriginAnswer,
+    ) -> Landing {
         let headers = held.merged(&answer.headers);
-        let entry = Arc::new(held.confirmed(&headers, shell.clock.now(), rand::random()));
+        // A confirmation without tags leaves those that the answer came with.
+        let retagged = TAG_HEADERS.iter().any(|name| answer.headers.contains_key(name));
+        let marks = if retagged { Arc::new(self.marks(&answer.headers)) } else { Arc::clone(held.stamp().marks()) };
+        let stamp = departure.stamp(marks);
+        let entry = Arc::new(held.confirmed(&headers, stamp, shell.clock.now(), rand::random()));
         match policy.unstorable(held.status(), &headers) {
             None => self.store(shell, entry, Landing::Confirmed),
             Some(why) => self.pass_on(shell, entry, why),
         }
+    }
+
+    /// What an answer with these headers can be purged by.
+    fn marks(&self, headers: &HeaderMap) -> Marks {
+        let tags = tags(headers).into_iter().map(Mark::tag);
+        Marks::new(self.marks.iter().copied().chain(tags), &self.path)
     }
 
     fn store(&self, shell: &Shell, entry: Arc<Entry>, landing: fn(Arc<Entry>) -> Landing) -> Landing {
@@ -188,6 +222,16 @@ impl Order {
 }
 
 impl Landing {
+    /// The answer that it brought, if it did.
+    pub(super) fn entry(&self) -> Option<&Arc<Entry>> {
+        match self {
+            Self::Stored(entry) | Self::Confirmed(entry) | Self::PassedOn(entry, _) | Self::Refused(entry) => {
+                Some(entry)
+            }
+            Self::Failed(_) => None,
+        }
+    }
+
     /// The result in `weir_cache_fills_total`.
     fn label(&self) -> &'static str {
         match self {

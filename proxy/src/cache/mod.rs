@@ -26,16 +26,19 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use weir_config::{Action, CacheLimits, Method};
+use weir_logic::cache::purge::Mark;
 use weir_logic::cache::{CachePolicy, CacheStatus, Freshness};
 use weir_logic::key::{self, Scope};
 use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal};
 
+use self::entry::Entry;
 use self::flight::Flights;
 use self::holds::Holds;
 use self::store::Store;
 use self::visit::Visit;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::purging::{Keeper, Purging};
 use crate::upstream::Origin;
 
 /// The action `cache` for all its routes. State is kept by route name, so a reload needs nothing but the new routes.
@@ -51,13 +54,32 @@ struct Shell {
     holds: Holds,
     origin: Arc<dyn Origin>,
     limits: ArcSwap<CacheLimits>,
+    purging: Arc<Purging>,
     metrics: Metrics,
     clock: Clock,
 }
 
+impl Shell {
+    /// What is kept under `key` and may still be used, fresh or not.
+    fn held(&self, key: &CacheKey) -> Option<Arc<Entry>> {
+        let entry = self.store.find(key)?;
+        if self.purging.allows(key, entry.stamp()) {
+            return Some(entry);
+        }
+        self.store.remove_if(key, |held| Arc::ptr_eq(held, &entry));
+        None
+    }
+}
+
 impl CacheAction {
     /// An empty cache in front of `origin`.
-    pub fn new(origin: Arc<dyn Origin>, metrics: Metrics, clock: Clock, limits: &CacheLimits) -> Self {
+    pub fn new(
+        origin: Arc<dyn Origin>,
+        purging: Arc<Purging>,
+        metrics: Metrics,
+        clock: Clock,
+        limits: &CacheLimits,
+    ) -> Self {
         let store = Store::new(limits, &metrics);
         let shell = Shell {
             store,
@@ -65,6 +87,7 @@ impl CacheAction {
             holds: Holds::new(),
             origin,
             limits: ArcSwap::from_pointee(*limits),
+            purging,
             metrics,
             clock,
         };
@@ -91,7 +114,7 @@ impl CacheAction {
             Ok(key) => key,
             Err(error) => return refused(error.into(), error.detail()),
         };
-        let held = self.shell.store.find(&key);
+        let held = self.shell.held(&key);
         if let Some(entry) = &held
             && let fresh @ Freshness::Fresh { .. } = entry.freshness(CachePolicy::of(route), call.now)
         {
@@ -99,6 +122,22 @@ impl CacheAction {
         }
         Visit { shell: &self.shell, call, route, key, held }.answer().await
     }
+}
+
+impl Keeper for CacheAction {
+    fn count(&self, mark: Option<Mark>) -> usize {
+        self.shell.store.count(mark)
+    }
+
+    fn sweep(&self) -> usize {
+        let purging = &self.shell.purging;
+        self.shell.store.sweep(|key, entry| purging.allows(key, entry.stamp()))
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn key_for_tests() -> CacheKey {
+    tests::support::key_named("any")
 }
 
 /// These refusals are about the request and carry no `Retry-After`.

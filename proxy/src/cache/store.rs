@@ -1,5 +1,7 @@
 //! Stored answers within bounds of bytes and keys.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Census;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -7,6 +9,7 @@ use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use weir_config::CacheLimits;
 use weir_logic::CacheKey;
+use weir_logic::cache::purge::Mark;
 
 use super::entry::Entry;
 use super::sieve::Sieve;
@@ -32,6 +35,8 @@ struct Order {
     sieve: Sieve<(CacheKey, Arc<Entry>)>,
     bytes: usize,
     keys: usize,
+    /// How many answers carry each mark.
+    census: HashMap<Mark, usize>,
     limits: CacheLimits,
 }
 
@@ -39,7 +44,13 @@ impl Store {
     pub(super) fn new(limits: &CacheLimits, metrics: &Metrics) -> Self {
         Self {
             map: DashMap::new(),
-            order: Mutex::new(Order { sieve: Sieve::new(), bytes: 0, keys: 0, limits: *limits }),
+            order: Mutex::new(Order {
+                sieve: Sieve::new(),
+                bytes: 0,
+                keys: 0,
+                census: HashMap::new(),
+                limits: *limits,
+            }),
             entries: metrics.cache_entries.clone(),
             bytes: metrics.cache_bytes.clone(),
             evictions: metrics.cache_evictions.clone(),
@@ -65,16 +76,14 @@ impl Store {
         let slot = self.map.get(key).map(|resident| resident.slot);
         let slot = match slot {
             Some(slot) => {
-                let replaced = order.sieve.replace(slot, item);
-                order.bytes -= replaced.map_or(0, |(key, entry)| entry.footprint(key.len()));
+                if let Some((key, entry)) = order.sieve.replace(slot, item) {
+                    order.leave(&key, &entry);
+                }
                 slot
             }
-            None => {
-                order.keys += 1;
-                order.sieve.insert(item)
-            }
+            None => order.sieve.insert(item),
         };
-        order.bytes += footprint;
+        order.enter(footprint, entry);
         self.map.insert(key.clone(), Resident { entry: Arc::clone(entry), slot });
         self.make_room(&mut order);
         true
@@ -82,13 +91,35 @@ impl Store {
 
     /// Forgets what is kept under `key`.
     pub(super) fn remove(&self, key: &CacheKey) {
+        self.remove_if(key, |_| true);
+    }
+
+    /// Forgets what is kept under `key` if it is what `wanted` says; gives whether it was.
+    pub(super) fn remove_if(&self, key: &CacheKey, wanted: impl FnOnce(&Arc<Entry>) -> bool) -> bool {
         let mut order = self.order.lock();
-        if let Some((key, resident)) = self.map.remove(key) {
-            order.sieve.remove(resident.slot);
-            order.bytes -= resident.entry.footprint(key.len());
-            order.keys -= 1;
-            self.report(&order);
-        }
+        let Some((key, resident)) = self.map.remove_if(key, |_, resident| wanted(&resident.entry)) else {
+            return false;
+        };
+        order.sieve.remove(resident.slot);
+        order.leave(&key, &resident.entry);
+        self.report(&order);
+        true
+    }
+
+    /// How many answers carry the mark; all of them without one.
+    pub(super) fn count(&self, mark: Option<Mark>) -> usize {
+        let order = self.order.lock();
+        mark.map_or(order.keys, |mark| order.census.get(&mark).copied().unwrap_or_default())
+    }
+
+    /// Forgets what `stays` does not say it stays; gives how many answers that were. Looks at each answer once; those
+    /// who look for an answer meanwhile do not wait, those who bring one wait for one of many shards.
+    pub(super) fn sweep(&self, stays: impl Fn(&CacheKey, &Entry) -> bool) -> usize {
+        let leaving = |held: dashmap::mapref::multiple::RefMulti<'_, CacheKey, Resident>| {
+            (!stays(held.key(), &held.entry)).then(|| (held.key().clone(), Arc::clone(&held.entry)))
+        };
+        let gone: Vec<(CacheKey, Arc<Entry>)> = self.map.iter().filter_map(leaving).collect();
+        gone.iter().filter(|(key, entry)| self.remove_if(key, |held| Arc::ptr_eq(held, entry))).count()
     }
 
     /// Brings new bounds into force.
@@ -102,8 +133,7 @@ impl Store {
         while order.bytes > order.limits.max_bytes.as_usize() || order.keys > order.limits.max_keys {
             let Some((key, entry)) = order.sieve.evict(|(_, entry)| entry.take_visit()) else { break };
             self.map.remove(&key);
-            order.bytes -= entry.footprint(key.len());
-            order.keys -= 1;
+            order.leave(&key, &entry);
             self.evictions.inc();
         }
         self.report(order);
@@ -115,17 +145,40 @@ impl Store {
     }
 }
 
+impl Order {
+    fn enter(&mut self, footprint: usize, entry: &Entry) {
+        self.keys += 1;
+        self.bytes += footprint;
+        for mark in entry.stamp().marks().iter() {
+            *self.census.entry(mark).or_default() += 1;
+        }
+    }
+
+    fn leave(&mut self, key: &CacheKey, entry: &Entry) {
+        self.keys -= 1;
+        self.bytes -= entry.footprint(key.len());
+        for mark in entry.stamp().marks().iter() {
+            if let Census::Occupied(mut count) = self.census.entry(mark) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
     use http::HeaderMap;
     use weir_config::ByteSize;
     use weir_logic::Millis;
+    use weir_logic::cache::purge::Marks;
 
     use super::super::tests::support::key_named;
     use super::*;
+    use crate::purging::Purging;
 
     fn limits(max_bytes: u64, max_keys: usize) -> CacheLimits {
         CacheLimits {
@@ -138,7 +191,9 @@ mod tests {
 
     fn entry(bytes: usize) -> Arc<Entry> {
         let body = Bytes::from(vec![b'x'; bytes]);
-        Arc::new(Entry::new(200, &HeaderMap::new(), &body, Millis(0).after(Duration::ZERO), 0.0))
+        let marks = Arc::new(Marks::new([Mark::tag("all")], "/"));
+        let stamp = Arc::new(Purging::default()).depart().stamp(marks);
+        Arc::new(Entry::new(200, &HeaderMap::new(), &body, stamp, Millis(0), 0.0))
     }
 
     fn counted(store: &Store) -> (i64, i64) {
@@ -158,6 +213,7 @@ mod tests {
             }
             let held: usize = store.map.iter().map(|held| held.entry.footprint(held.key().len())).sum();
             assert_eq!(counted(&store), (i64::try_from(store.map.len()).unwrap(), i64::try_from(held).unwrap()));
+            assert_eq!(store.count(Some(Mark::tag("all"))), store.map.len());
             assert!(held <= 64 * 1024 && store.map.len() <= 20, "{held} bytes, {} keys", store.map.len());
         }
         assert!(store.evictions.get() > 0);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_config::CacheRoute;
+use weir_logic::cache::purge::Mark;
 use weir_logic::cache::{CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, come_back};
 use weir_logic::key::KeyError;
 use weir_logic::{Answer, CacheKey, Call, Cause, Millis, Outcome, Refusal, calm};
@@ -63,7 +64,7 @@ impl Visit<'_> {
 
     /// Joins the key's fill, or starts it, and answers with what it brings. A fill that dies is started anew once.
     pub(super) async fn wait(&self) -> Answer {
-        for _ in 0..MAX_FILLS_AWAITED {
+        for round in 1..=MAX_FILLS_AWAITED {
             let (role, mut seat) = match self.join(self.shell.limits.load().max_keys) {
                 Joined::Lead(ticket, seat) => match self.launch(ticket) {
                     Ok(()) => (Role::Leader, seat),
@@ -89,6 +90,8 @@ impl Visit<'_> {
                 return stale;
             }
             match tokio::time::timeout(self.patience(), seat.landing()).await {
+                // What a purge has hit on its way is not for those who came after the purge: they ask once more.
+                Ok(Some(landing)) if round < MAX_FILLS_AWAITED && self.is_purged(&landing) => {}
                 Ok(Some(landing)) => return self.landed(landing, role),
                 Ok(None) => {}
                 Err(_) => {
@@ -116,7 +119,7 @@ impl Visit<'_> {
             if let Some(hold) = self.shell.holds.find(&self.key).filter(|hold| hold.holds(now)) {
                 return Some(Settled::Held(hold));
             }
-            let entry = self.shell.store.find(&self.key)?;
+            let entry = self.shell.held(&self.key)?;
             let fresh = matches!(entry.freshness(CachePolicy::of(self.route), now), Freshness::Fresh { .. });
             fresh.then_some(Settled::Fresh(entry))
         })
@@ -127,6 +130,8 @@ impl Visit<'_> {
             key: self.key.clone(),
             route: Arc::clone(self.call.route),
             request: FillRequest::of(self.call, self.route)?,
+            marks: self.marks(),
+            path: self.call.request.path.to_owned(),
             held: self.held.clone(),
         };
         // The ticket tells the end of the fill, and its death as well.
@@ -201,8 +206,19 @@ impl Visit<'_> {
         Some(entry.answer(&self.call.request, now, &status, Outcome::Stale).because(cause))
     }
 
+    fn is_purged(&self, landing: &Landing) -> bool {
+        landing.entry().is_some_and(|entry| !self.shell.purging.allows(&self.key, entry.stamp()))
+    }
+
+    /// What the answer can be purged by, whatever tags it will have.
+    fn marks(&self) -> Vec<Mark> {
+        let tenant = self.call.identity.tenant.as_ref().filter(|_| !self.route.shared);
+        let tenant = tenant.map(|tenant| Mark::tenant(tenant.as_str()));
+        [Mark::route(&self.call.route.name)].into_iter().chain(tenant).collect()
+    }
+
     fn held(&self, now: Millis) -> Option<(&Entry, Freshness)> {
-        let entry = self.held.as_deref()?;
+        let entry = self.held.as_deref().filter(|entry| self.shell.purging.allows(&self.key, entry.stamp()))?;
         Some((entry, entry.freshness(CachePolicy::of(self.route), now)))
     }
 

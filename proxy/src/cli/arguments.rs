@@ -35,6 +35,8 @@ pub(super) enum Command {
     /// Look into the spool of a node that runs or not: reads only, takes no lock
     #[command(subcommand)]
     Spool(SpoolCommand),
+    /// Have the running node take stored answers out of use, those that are being fetched included
+    Purge(PurgeArguments),
     /// Ask the running node whether it can help agents: exit 0, or 69 when it cannot or does not run
     Health(ConfigFile),
     /// Print shell completions
@@ -126,6 +128,64 @@ pub(super) enum SpoolCommand {
         /// What waits for the core instead of what it refuses
         #[arg(long)]
         outbox: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PurgeArguments {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// Make the answers stale instead: they serve while the core is asked or fails, as their route allows
+    #[arg(long)]
+    pub(super) soft: bool,
+    #[command(subcommand)]
+    pub(super) target: PurgeTarget,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PurgeTarget {
+    /// Every answer
+    All,
+    /// The answers that the core has given this tag, by Surrogate-Key or Cache-Tag
+    Tag {
+        /// The tag
+        name: String,
+    },
+    /// The answers of one tenant, on routes that are not shared
+    Tenant {
+        /// The tenant
+        name: String,
+    },
+    /// The answers of one route
+    Route {
+        /// The route's name
+        name: String,
+    },
+    /// The answers to requests whose path begins so
+    Prefix {
+        /// The beginning of the path, as agents send it
+        path: String,
+    },
+    /// The answer to one request
+    Request {
+        /// The path and query, as an agent sends them
+        #[arg(value_hint = ValueHint::Url)]
+        url: String,
+        /// The method, GET or POST
+        #[arg(short = 'X', long, default_value = "GET")]
+        method: String,
+        /// A request header of the key; may be given several times
+        #[arg(short = 'H', long = "header", value_name = "NAME:VALUE")]
+        headers: Vec<String>,
+        /// The tenant who asks
+        #[arg(long)]
+        tenant: Option<String>,
+        /// The agent who asks
+        #[arg(long)]
+        agent: Option<String>,
+        /// The request's body
+        #[arg(long, default_value = "")]
+        body: String,
     },
 }
 

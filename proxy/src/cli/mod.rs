@@ -7,6 +7,7 @@ mod arguments;
 mod batch;
 mod config;
 mod health;
+mod purge;
 mod spool;
 
 use std::ffi::OsString;
@@ -49,6 +50,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Show(file)) => print(config::load(&file.config)?.to_toml().as_bytes()),
         Command::Batch(BatchCommand::Cat { file }) => print(&batch::rows(&file)?),
         Command::Spool(command) => look_into_spool(command),
+        Command::Purge(arguments) => {
+            let address = config::load(&arguments.file.config)?.config.admin.address;
+            print(purge::purge(address, &arguments)?.as_bytes())
+        }
         Command::Health(file) => health::ask(config::load(&file.config)?.config.admin.address),
         Command::Completions { shell } => {
             let mut script = Vec::new();

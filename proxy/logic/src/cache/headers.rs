@@ -8,6 +8,7 @@ use http::header::{self, HeaderName, HeaderValue};
 
 use super::conditional::is_entity_tag;
 use super::fill::Validators;
+use super::tags::TAG_HEADERS;
 use crate::retry::delta_seconds;
 
 /// The part of a core's answer that is kept beside its body. Every value is a copy: none holds on to the buffer that the answer
@@ -55,8 +56,8 @@ impl Kept {
 }
 
 /// What is kept of a core's headers. Left out is what belongs to the connection (RFC 9110, section 7.6.1), what the writer sets
-/// anew (`Date`, `Content-Length`, `Age`), what would tie an agent to the core (`Alt-Svc`), and cookies: on a cached route an
-/// answer is nobody's own.
+/// anew (`Date`, `Content-Length`, `Age`), what would tie an agent to the core (`Alt-Svc`), cookies, as on a cached route an
+/// answer is nobody's own, and the tags that it can be purged by, which are the node's.
 pub fn kept(headers: &HeaderMap, tag: TagFrom<'_>) -> Kept {
     let listed = listed_by_connection(headers);
     let mut validators = Validators::default();
@@ -117,7 +118,7 @@ fn listed_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 fn is_left_out(name: &HeaderName) -> bool {
-    LEFT_OUT.contains(name) || LEFT_OUT_BY_NAME.contains(&name.as_str())
+    LEFT_OUT.contains(name) || LEFT_OUT_BY_NAME.contains(&name.as_str()) || TAG_HEADERS.contains(name)
 }
 
 fn is_in_not_modified(name: &HeaderName) -> bool {

@@ -12,7 +12,9 @@ mod fill;
 mod headers;
 mod hold;
 mod policy;
+pub mod purge;
 mod status;
+pub mod tags;
 
 pub use explain::{Explanation, FillPreview, explain};
 pub use fill::{FillRequest, Validators};

@@ -133,10 +133,18 @@ impl<'a> CachePolicy<'a> {
         self.ttl(status).unwrap_or_default().mul_f64(kept_part)
     }
 
-    /// How an answer of that status, kept since `stored`, may be used. `draw` is the one drawn when it was stored.
-    pub fn freshness(&self, status: u16, stored: Millis, draw: f64, now: Millis) -> Freshness {
+    /// How an answer of that status, kept since `stored`, may be used. `draw` is the one drawn when it was stored; it is stale
+    /// since `outdated`, whatever its TTL.
+    pub fn freshness(
+        &self,
+        status: u16,
+        stored: Millis,
+        draw: f64,
+        outdated: Option<Millis>,
+        now: Millis,
+    ) -> Freshness {
         let resident = now.since(stored);
-        let lifetime = self.lifetime(status, draw);
+        let lifetime = self.lifetime(status, draw).min(outdated.map_or(Duration::MAX, |at| at.since(stored)));
         if resident < lifetime {
             return Freshness::Fresh { left: lifetime - resident };
         }
@@ -226,7 +234,7 @@ mod tests {
     #[test]
     fn an_answer_is_fresh_then_stale_in_two_ways_then_expired() {
         let route = route();
-        let at = |seconds: u64| CachePolicy::of(&route).freshness(200, Millis(0), 0.0, Millis(seconds * 1000));
+        let at = |seconds: u64| CachePolicy::of(&route).freshness(200, Millis(0), 0.0, None, Millis(seconds * 1000));
         assert_eq!(at(59), Freshness::Fresh { left: secs(1) });
         assert_eq!(at(60), Freshness::Stale { past: secs(0), while_revalidate: true, if_error: true });
         assert_eq!(at(90), Freshness::Stale { past: secs(30), while_revalidate: false, if_error: true });
@@ -235,10 +243,20 @@ mod tests {
     }
 
     #[test]
+    fn a_purged_answer_is_stale_from_then_on() {
+        let route = route();
+        let at = |seconds: u64| {
+            CachePolicy::of(&route).freshness(200, Millis(0), 0.0, Some(Millis(20_000)), Millis(seconds * 1000))
+        };
+        assert_eq!(at(20), Freshness::Stale { past: secs(0), while_revalidate: true, if_error: true });
+        assert_eq!(at(50), Freshness::Stale { past: secs(30), while_revalidate: false, if_error: true });
+    }
+
+    #[test]
     fn a_reload_changes_the_ttl_of_what_is_kept() {
         let mut route = route();
         route.ttl.ok = secs(10);
-        let freshness = CachePolicy::of(&route).freshness(200, Millis(0), 0.0, Millis(20_000));
+        let freshness = CachePolicy::of(&route).freshness(200, Millis(0), 0.0, None, Millis(20_000));
         assert_eq!(freshness, Freshness::Stale { past: secs(10), while_revalidate: true, if_error: true });
     }
 
@@ -312,7 +330,7 @@ mod tests {
                 stale_if_error: secs(sie),
                 ..route()
             };
-            let rank = |now| match CachePolicy::of(&route).freshness(200, Millis(0), draw, Millis(now)) {
+            let rank = |now| match CachePolicy::of(&route).freshness(200, Millis(0), draw, None, Millis(now)) {
                 Freshness::Fresh { .. } => 0,
                 Freshness::Stale { while_revalidate, if_error, .. } => 3 - u8::from(while_revalidate) - u8::from(if_error),
                 Freshness::Expired { .. } => 4,

@@ -3,6 +3,7 @@
 mod answers;
 mod flights;
 mod outage;
+mod purges;
 mod real_core;
 pub(super) mod support;
 mod tenants;

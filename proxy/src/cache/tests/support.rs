@@ -241,7 +241,7 @@ pub(super) fn cache_before(
     limits: &CacheLimits,
 ) -> (Arc<CacheAction>, Clock, Hand) {
     let (clock, hand) = Clock::manual(Millis(1_700_000_000_000));
-    (Arc::new(CacheAction::new(origin, metrics.clone(), clock, limits)), clock, hand)
+    (Arc::new(CacheAction::new(origin, Arc::default(), metrics.clone(), clock, limits)), clock, hand)
 }
 
 impl Ask {

@@ -1,0 +1,140 @@
+//! Purges as operators make them: `weir purge` on a running node.
+
+#![expect(clippy::unwrap_used, reason = "a test has no better use for an error")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use weir_core_sim::{CoreOptions, CoreSim};
+use weir_testkit::{Node, http};
+
+const WEIR: &str = env!("CARGO_BIN_EXE_weir");
+
+fn config(core: &str, admin: &str) -> String {
+    format!(
+        r#"
+[edge]
+data_dir = "data"
+log_format = "json"
+
+[[listener]]
+name = "agents"
+address = "127.0.0.1:0"
+trusted_headers = true
+
+[admin]
+address = "{admin}"
+
+[core]
+peers = ["{core}"]
+
+[identity]
+tenant = "header.x-tenant-id"
+
+[[route]]
+name = "updates"
+match = {{ method = "GET", path = "/v1/updates/{{channel}}/manifest.json" }}
+class = "update"
+action = "cache"
+key = ["path.channel", "query.os"]
+shared = true
+
+[[route]]
+name = "config"
+match = {{ method = "GET", path = "/v1/config" }}
+class = "config"
+action = "cache"
+"#
+    )
+}
+
+struct Scene {
+    directory: tempfile::TempDir,
+    core: CoreSim,
+    node: Node,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let core = CoreSim::start(CoreOptions::default()).await.unwrap();
+        let file = config(&core.address().to_string(), "127.0.0.1:0");
+        let node = Node::start(Path::new(WEIR), directory.path(), &file).await;
+        // The command reads the admin address from a file: it must name the port that the node was given.
+        let file = config(&core.address().to_string(), &node.admin().to_string());
+        std::fs::write(directory.path().join("operator.toml"), file).unwrap();
+        Self { directory, core, node }
+    }
+
+    async fn get(&self, target: &str, tenant: &str) -> String {
+        let address = self.node.listener("agents");
+        let answer = http::send(address, "GET", target, &[("x-tenant-id", tenant)], "").await;
+        answer.header("cache-status").to_owned()
+    }
+
+    fn purge(&self, arguments: &[&str]) -> Output {
+        let file = self.directory.path().join("operator.toml");
+        Command::new(WEIR).arg("purge").arg("-c").arg(file).args(arguments).output().unwrap()
+    }
+
+    fn purged(&self, arguments: &[&str]) -> String {
+        let output = self.purge(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+const STABLE: &str = "/v1/updates/stable/manifest.json?os=win";
+const BETA: &str = "/v1/updates/beta/manifest.json?os=win";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_purges_by_request_prefix_route_tenant_and_all() {
+    let scene = Scene::new().await;
+    let fill = async || {
+        for (target, tenant) in [(STABLE, "t-1"), (BETA, "t-1"), ("/v1/config", "t-1"), ("/v1/config", "t-2")] {
+            scene.get(target, tenant).await;
+            assert!(scene.get(target, tenant).await.starts_with("weir; hit"), "{target}");
+        }
+    };
+    let left = async || {
+        let mut left = Vec::new();
+        for (target, tenant) in [(STABLE, "t-1"), (BETA, "t-1"), ("/v1/config", "t-1"), ("/v1/config", "t-2")] {
+            left.push(scene.get(target, tenant).await.starts_with("weir; hit"));
+        }
+        left
+    };
+    fill().await;
+    assert!(scene.purged(&["request", STABLE]).starts_with("the answer is out of use"));
+    assert_eq!(left().await, [false, true, true, true]);
+    scene.purged(&["prefix", "/v1/updates/"]);
+    assert_eq!(left().await, [false, false, true, true]);
+    assert!(scene.purged(&["tenant", "t-2"]).starts_with("1 answers are"));
+    assert_eq!(left().await, [true, true, true, false]);
+    assert!(scene.purged(&["route", "config"]).starts_with("2 answers are"));
+    assert_eq!(left().await, [true, true, false, false]);
+    assert!(scene.purged(&["--soft", "all"]).starts_with("4 answers are stale from now on"));
+    // Served stale at once, and fetched anew behind the agents' backs.
+    assert!(scene.get(STABLE, "t-1").await.contains("weir; hit; ttl=0"));
+    assert!(scene.core.snapshot().requests > 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_order_says_what_was_expected() {
+    let scene = Scene::new().await;
+    for (arguments, code, named) in [
+        (&["route", "nowhere"][..], 2, "there are: config, updates"),
+        (&["prefix", "v1"], 2, "begins with `/`"),
+        (&["request", "/nowhere"], 2, "no route takes this request"),
+        (&["request", "/v1/config"], 2, "who asks"),
+        (&["tag", "has space"], 2, "can be no tag"),
+    ] {
+        let output = scene.purge(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(named), "{arguments:?}: {said}");
+    }
+    for body in ["{}", "{\"all\":true,\"tag\":\"x\"}", "{\"every\":1}", "no json"] {
+        let answer = http::send(scene.node.admin(), "POST", "/purge", &[], body).await;
+        assert_eq!(answer.status.as_u16(), 400, "{body}");
+    }
+}
