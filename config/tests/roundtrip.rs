@@ -9,9 +9,9 @@ use proptest::option;
 use proptest::prelude::*;
 use weir_config::{
     Action, AggregateRoute, BatchPlan, ByteSize, CacheRoute, Calm, Class, ClientAuth, Compression, Config, Core,
-    CoreId, CoreTls, Durability, ForwardRoute, HealthCheck, IdentitySource, KeyPart, Listener, ListenerTls,
-    LookupRoute, MemoryEnvironment, Method, Mode, Peer, Presence, Protocol, Ratio, Retry, Route, SpoolLimits,
-    StatusTtl, Stream, TlsVersion, changes, parse, to_toml,
+    CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute, HealthCheck, IdentitySource, KeyPart, Listener,
+    ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Peer, Presence, Protocol, Ratio, Retry, Route,
+    SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion, changes, parse, to_toml,
 };
 
 fn read(text: &str) -> Config {
@@ -219,10 +219,23 @@ fn streams() -> impl Strategy<Value = Vec<Stream>> {
                 max_queued_uploads: 1,
             },
             retry: Retry { initial: Duration::from_millis(kib), max: Duration::from_millis(kib) },
+            delivery: delivery(fast),
             max_in_flight: 1,
         });
         stream.collect()
     })
+}
+
+fn delivery(exact: bool) -> DeliveryPlan {
+    let bisect = if exact { vec![StatusPattern::Exact(409)] } else { vec![StatusPattern::ClientErrors] };
+    DeliveryPlan {
+        live_for: Duration::from_secs(7),
+        retry: vec![StatusPattern::ServerErrors],
+        split: Vec::new(),
+        bisect,
+        dead_letter: vec![StatusPattern::Exact(400)],
+        pause: Vec::new(),
+    }
 }
 
 fn calm() -> impl Strategy<Value = Calm> {

@@ -4,6 +4,7 @@
 //! parser has refused them. Units are in the types, bounds are in the docs.
 
 mod core;
+mod delivery;
 mod edge;
 mod limits;
 mod listener;
@@ -11,6 +12,7 @@ mod route;
 mod stream;
 
 pub use self::core::{Core, CoreId, CoreTls, HealthCheck, Peer, Protocol};
+pub use delivery::{DeliveryPlan, StatusPattern};
 pub use edge::{Admin, Edge, LogFormat, Presence, Shutdown};
 pub use limits::{CacheLimits, ClassLimits, Limits};
 pub use listener::{ClientAuth, Identity, IdentitySource, Listener, ListenerTls, ProxyProtocol, TlsVersion};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::CoreId;
+use super::{CoreId, DeliveryPlan};
 use crate::ByteSize;
 
 /// `[[stream]]`: a named kind of record with its own merge rules.
@@ -24,6 +24,8 @@ pub struct Stream {
     pub spool: SpoolLimits,
     /// How a batch is tried again.
     pub retry: Retry,
+    /// What the core's answers mean.
+    pub delivery: DeliveryPlan,
     /// Batches on their way at once, at most.
     pub max_in_flight: usize,
 }

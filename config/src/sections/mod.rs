@@ -1,6 +1,7 @@
 //! The tables of the file: every key with its type, bounds, default and meaning, and the checks inside one table.
 
 mod core;
+mod delivery;
 mod edge;
 mod limits;
 mod listener;

@@ -7,7 +7,7 @@ use crate::key::{Description, Key, Kind, Variants};
 use crate::section::{Context, Names, Reader, Section, Setting, Writer, section, table_settings};
 use crate::setting::choice_settings;
 use crate::tree::Node;
-use crate::{BatchPlan, ByteSize, Compression, CoreId, Durability, Mode, Retry, SpoolLimits, Stream};
+use crate::{BatchPlan, ByteSize, Compression, CoreId, DeliveryPlan, Durability, Mode, Retry, SpoolLimits, Stream};
 
 const DESCRIPTION: Description = Description {
     title: "[[stream]]",
@@ -28,6 +28,7 @@ struct Head {
     batch: BatchPlan,
     spool: SpoolLimits,
     retry: Retry,
+    delivery: DeliveryPlan,
 }
 
 section! { fields Head, "[[stream]]", head_agrees, {
@@ -47,6 +48,10 @@ section! { fields Head, "[[stream]]", head_agrees, {
     batch: BatchPlan = Key::table("When a batch closes and how it is packed.");
     spool: SpoolLimits = Key::table("The bounds of what is kept on disk.");
     retry: Retry = Key::table("How a batch is tried again.");
+    delivery: DeliveryPlan = Key::table(
+        "What becomes of a batch by the status that the core answers. A status is a number from 400 to 599, or \"4xx\" or \
+         \"5xx\" for all that are not named. What no list names is tried again; 2xx always means that the core has the \
+         batch, 207 that it has a part.");
 }, &DESCRIPTION }
 
 /// The keys of streams in mode `events`.
@@ -159,8 +164,8 @@ impl Setting for Stream {
 
 impl Head {
     fn into_stream(self, mode: Mode) -> Stream {
-        let Self { name, core, path, durability, max_in_flight, batch, spool, retry, .. } = self;
-        Stream { name, mode, core, path, durability, batch, spool, retry, max_in_flight }
+        let Self { name, core, path, durability, max_in_flight, batch, spool, retry, delivery, .. } = self;
+        Stream { name, mode, core, path, durability, batch, spool, retry, delivery, max_in_flight }
     }
 
     fn of(stream: &Stream) -> Self {
@@ -174,6 +179,7 @@ impl Head {
             batch: stream.batch,
             spool: stream.spool,
             retry: stream.retry,
+            delivery: stream.delivery.clone(),
         }
     }
 }
