@@ -2,7 +2,8 @@
 //! or a path.
 
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// The node's metrics. Fields are named as the metric without its prefix `weir_`.
@@ -89,6 +90,19 @@ pub struct Metrics {
     pub outbox_oldest: IntGaugeVec,
     /// 1 while batches wait and the core has accepted none for 30 seconds, by stream.
     pub outbox_stalled: IntGaugeVec,
+    /// Batches that could not be delivered for some time, by stream.
+    pub outbox_backlog_batches: IntGaugeVec,
+    /// Bytes of these, by stream.
+    pub outbox_backlog_bytes: IntGaugeVec,
+    /// Records a second that the core has taken over the last minute, by stream.
+    pub outbox_drain_records: GaugeVec,
+    /// Bytes a second that the core has taken over the last minute, by stream.
+    pub outbox_drain_bytes: GaugeVec,
+    /// Seconds until the outbox is empty if it goes on like this, by stream; absent when it does not get emptier.
+    pub outbox_empty_in: GaugeVec,
+    /// 1 while the core blames the configuration or the credentials and deliveries rest, by stream and cause:
+    /// credentials, address, other.
+    pub delivery_paused: IntGaugeVec,
     /// Bytes of batches made, by stream and form: raw, compressed.
     pub batch_bytes: IntCounterVec,
     /// Batches by stream and how an attempt to send one ended.
@@ -200,6 +214,28 @@ impl Metrics {
             outbox_bytes: make.gauges("outbox_bytes", "Bytes of batches to deliver.", &["stream"]),
             outbox_oldest: make.gauges("outbox_oldest_seconds", "Age of the oldest batch to deliver.", &["stream"]),
             outbox_stalled: make.gauges("outbox_stalled", "1 while batches wait and none is accepted.", &["stream"]),
+            outbox_backlog_batches: make.gauges("outbox_backlog_batches", "Batches of the backlog.", &["stream"]),
+            outbox_backlog_bytes: make.gauges("outbox_backlog_bytes", "Bytes of the backlog.", &["stream"]),
+            outbox_drain_records: make.float_gauges(
+                "outbox_drain_records_per_second",
+                "Records taken by the core over the last minute.",
+                &["stream"],
+            ),
+            outbox_drain_bytes: make.float_gauges(
+                "outbox_drain_bytes_per_second",
+                "Bytes taken by the core over the last minute.",
+                &["stream"],
+            ),
+            outbox_empty_in: make.float_gauges(
+                "outbox_empty_in_seconds",
+                "Time until the outbox is empty; absent when it does not get emptier.",
+                &["stream"],
+            ),
+            delivery_paused: make.gauges(
+                "delivery_paused",
+                "1 while the core blames the configuration and deliveries rest.",
+                &["stream", "cause"],
+            ),
             batch_bytes: make.counters("batch_bytes_total", "Bytes of batches made.", &["stream", "form"]),
             batches: make.counters("batches_total", "Attempts to deliver a batch.", &["stream", "result"]),
             spool_damage: make.counters("spool_damage_total", "Damage found on start.", &["stream", "kind"]),
@@ -285,6 +321,10 @@ impl Maker<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.add(IntGaugeVec::new(Self::opts(name, help), labels))
+    }
+
+    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.add(GaugeVec::new(Self::opts(name, help), labels))
     }
 
     fn float_gauge(&self, name: &str, help: &str) -> Gauge {

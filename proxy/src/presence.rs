@@ -22,15 +22,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use weir_batch::row::{Origin as RowOrigin, write_presence};
 use weir_batch::{BatchEncoder, BatchId, BatchMeta, Compression};
-use weir_config::Class;
-use weir_logic::delivery::Delivery;
+use weir_logic::delivery::{Delivery, DeliveryTable, Lane};
 use weir_logic::retry::{RetrySchedule, asked_wait};
 use weir_logic::{Identity, Millis};
 
 use crate::aggregate::batch_headers;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::upstream::{Origin, OriginRequest};
+use crate::upstream::{Origin, OriginRequest, Rank};
 
 /// The presence table and its reporter.
 ///
@@ -193,14 +192,14 @@ impl Presence {
     /// Tries until the core has the batch or will never take it; when the node stops, once.
     async fn deliver(&self, origin: &dyn Origin, meta: &BatchMeta, payload: Bytes) {
         let records = meta.counts.records;
-        let Some(headers) = batch_headers(meta) else { return self.let_go("unsendable", records) };
+        let Some(headers) = batch_headers(meta, Lane::Live) else { return self.let_go("unsendable", records) };
         let mut failures = 0;
         loop {
             let Some(settings) = self.settings.load_full() else { return self.let_go("switched_off", records) };
             let request = OriginRequest {
                 core: settings.core,
                 label: Arc::from(STREAM),
-                class: Class::Telemetry,
+                rank: Rank::BATCH,
                 method: http::Method::POST,
                 target: settings.path.clone(),
                 headers: headers.clone(),
@@ -213,7 +212,7 @@ impl Presence {
                 Ok(answer) => {
                     let asked = answer.headers.get(http::header::RETRY_AFTER);
                     let rest = asked.and_then(|value| asked_wait(value.as_bytes(), self.clock.now()));
-                    (Delivery::of(answer.status.as_u16()), rest)
+                    (DeliveryTable::default().of(answer.status.as_u16()), rest)
                 }
                 Err(error) => (Delivery::Retry, error.rest()),
             };
@@ -229,7 +228,7 @@ impl Presence {
                     tracing::error!(batch = %meta.id, "the core refuses a presence report for good");
                     return self.let_go("refused", records);
                 }
-                Delivery::Retry => failures += 1,
+                Delivery::Retry | Delivery::Pause => failures += 1,
             }
             if self.stopping.load(Ordering::Acquire) {
                 return self.let_go("stopped", records);

@@ -83,7 +83,7 @@ pub struct LookupFigures {
 }
 
 /// A stream in figures, across restarts. `accepted` = `forwarded` + `merged` + `discarded` + `held` + `difference`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StreamFigures {
     /// Whether it takes no uploads until a restart.
     pub broken: bool,
@@ -109,8 +109,20 @@ pub struct StreamFigures {
     pub outbox_bytes: u64,
     /// The age of the oldest of them.
     pub outbox_oldest_seconds: u64,
+    /// Batches among them that could not be delivered for `stream.delivery.live_for`.
+    pub backlog_batches: u64,
+    /// Bytes of these.
+    pub backlog_bytes: u64,
+    /// Records that the core has taken, a second, over the last minute.
+    pub drain_records_per_second: f64,
+    /// Bytes that it has taken, as they travelled, a second, over the last minute.
+    pub drain_bytes_per_second: f64,
+    /// Seconds until nothing waits if it goes on like this; `null` when what waits does not get less.
+    pub empty_in_seconds: Option<u64>,
     /// Whether batches wait and the core has accepted none for 30 seconds.
     pub stalled: bool,
+    /// The status by which the core blames the configuration or the credentials: deliveries rest until that is mended.
+    pub paused: Option<u16>,
     /// What the last attempt to deliver gave; empty before the first.
     pub last_delivery: String,
 }
@@ -131,7 +143,13 @@ impl From<StreamStatus> for StreamFigures {
             outbox_batches: status.outbox_batches,
             outbox_bytes: status.outbox_bytes,
             outbox_oldest_seconds: status.outbox_oldest_seconds,
+            backlog_batches: status.backlog_batches,
+            backlog_bytes: status.backlog_bytes,
+            drain_records_per_second: status.drain_records_per_second,
+            drain_bytes_per_second: status.drain_bytes_per_second,
+            empty_in_seconds: status.empty_in_seconds,
             stalled: status.stalled,
+            paused: status.paused,
             last_delivery: status.last_delivery,
         }
     }

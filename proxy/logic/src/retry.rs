@@ -37,6 +37,13 @@ impl RetrySchedule {
         asked.saturating_add(self.delay(failures, random))
     }
 
+    /// The delay where trying again soon makes no sense: drawn from the upper half of the longest, and never shorter than
+    /// `asked`.
+    pub fn longest(&self, asked: Option<Duration>, random: f64) -> Duration {
+        let half = self.max / 2;
+        self.delay_after(u32::MAX, asked, 0.0).max(half + half.mul_f64(unit(random)))
+    }
+
     fn bound(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         self.initial.saturating_mul(1 << doublings).min(self.max)

@@ -1,5 +1,6 @@
 //! Batches that the core has not acknowledged, and the notes on those that it has.
 
+mod arrivals;
 mod opening;
 mod trying;
 
@@ -36,6 +37,8 @@ struct State {
     ledger: Ledger,
     waiting: BTreeMap<String, Waiting>,
     bytes: u64,
+    /// The names of those that came since the last call of [`Outbox::take_arrivals`].
+    arrived: Vec<String>,
     /// By the name of the file.
     leftovers: BTreeMap<String, Leftover>,
 }
@@ -115,12 +118,6 @@ impl<F: Files> Outbox<F> {
     /// The batches that wait, oldest first.
     pub fn waiting(&self) -> Vec<Waiting> {
         self.state.lock().waiting.values().cloned().collect()
-    }
-
-    /// The newest batch that waits and is not among those to skip.
-    pub fn newest(&self, skip: impl Fn(&str) -> bool) -> Option<Waiting> {
-        let state = self.state.lock();
-        state.waiting.iter().rev().find(|(name, _)| !skip(name)).map(|(_, waiting)| waiting.clone())
     }
 
     /// The batch of that name, if it waits.
@@ -361,7 +358,9 @@ impl State {
 
     fn add(&mut self, waiting: Waiting) {
         self.bytes += waiting.bytes;
-        self.waiting.insert(waiting.name(), waiting);
+        let name = waiting.name();
+        self.arrived.push(name.clone());
+        self.waiting.insert(name, waiting);
     }
 
     fn take(&mut self, batch: &str) {

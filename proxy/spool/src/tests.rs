@@ -243,7 +243,7 @@ impl Node {
 
     /// Delivers until nothing waits.
     fn deliver(&mut self) -> io::Result<()> {
-        while let Some(waiting) = self.spool.outbox.newest(|_| false) {
+        while let Some(waiting) = self.spool.outbox.waiting().pop() {
             let parcel = self.spool.outbox.parcel(&waiting)?;
             self.core.accept(&parcel);
             match self.core.partial.get(&parcel.meta.id.to_string()) {

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 use weir_logic::Millis;
+use weir_logic::delivery::Blame;
 use weir_spool::{Meters, Outbox};
 
 use crate::metrics::Metrics;
 
 /// A stream as operators see it, in `/status`. Counts are since its spool was made, across restarts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StreamStatus {
     /// The stream's name.
     pub stream: String,
@@ -25,8 +26,20 @@ pub struct StreamStatus {
     pub outbox_bytes: u64,
     /// Age of the oldest of these in seconds; 0 when there is none.
     pub outbox_oldest_seconds: u64,
+    /// Batches among them that could not be delivered for `stream.delivery.live_for`.
+    pub backlog_batches: u64,
+    /// Bytes of these.
+    pub backlog_bytes: u64,
+    /// Records that the core has taken, a second, over the last minute.
+    pub drain_records_per_second: f64,
+    /// Bytes that it has taken, as they travelled, a second, over the last minute.
+    pub drain_bytes_per_second: f64,
+    /// Seconds until nothing waits if it goes on like this; `null` when what waits does not get less.
+    pub empty_in_seconds: Option<u64>,
     /// Whether batches wait and the core has accepted none for 30 seconds.
     pub stalled: bool,
+    /// The status by which the core blames the configuration or the credentials: deliveries rest until that is mended.
+    pub paused: Option<u16>,
     /// What the last attempt to deliver gave: `accepted`, a status, or why there was none; empty before the first.
     pub last_delivery: String,
 }
@@ -99,9 +112,29 @@ impl StreamStatus {
             (&metrics.outbox_batches, self.outbox_batches),
             (&metrics.outbox_bytes, self.outbox_bytes),
             (&metrics.outbox_oldest, self.outbox_oldest_seconds),
+            (&metrics.outbox_backlog_batches, self.backlog_batches),
+            (&metrics.outbox_backlog_bytes, self.backlog_bytes),
             (&metrics.outbox_stalled, u64::from(self.stalled)),
         ] {
             gauges.with_label_values(&stream).set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        self.export_drain(metrics);
+    }
+
+    fn export_drain(&self, metrics: &Metrics) {
+        let stream = [self.stream.as_str()];
+        metrics.outbox_drain_records.with_label_values(&stream).set(self.drain_records_per_second);
+        metrics.outbox_drain_bytes.with_label_values(&stream).set(self.drain_bytes_per_second);
+        match self.empty_in_seconds {
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            Some(seconds) => metrics.outbox_empty_in.with_label_values(&stream).set(seconds as f64),
+            // It was there, or it was not.
+            None => metrics.outbox_empty_in.remove_label_values(&stream).unwrap_or(()),
+        }
+        let blamed = self.paused.map(Blame::of);
+        for cause in Blame::ALL {
+            let gauge = metrics.delivery_paused.with_label_values(&[stream[0], cause.label()]);
+            gauge.set(i64::from(blamed == Some(cause)));
         }
     }
 }

@@ -10,14 +10,15 @@
 //! - `intake` reads an agent's request and answers it, `room` bounds what it may hold in memory;
 //! - `journaling` commits in groups and decides when a generation is closed;
 //! - `merging` turns committed entries into batches in the outbox;
-//! - `sender` delivers batches, newest first, and gives none up that the core might take;
-//! - `pipeline` puts the four together for one stream, `plan` reads the configuration for them, `ledger` adds up.
+//! - `sender` delivers batches and gives none up that the core might take, `courier` carries one and settles it;
+//! - `pipeline` puts them together for one stream, `plan` reads the configuration for them, `ledger` adds up.
 //!
 //! What is on disk and why it survives a crash is told in [`weir_spool`]. A stage that cannot go on makes the one
 //! before it wait, until the first queue is full and agents are told to come back: nothing is dropped on the way.
 //!
 //! Not here: who the agent is, admission, the core's gate.
 
+mod courier;
 mod intake;
 mod journaling;
 mod ledger;
@@ -41,10 +42,11 @@ use weir_batch::UploadLimits;
 use weir_config::Config;
 use weir_spool::SpoolError;
 
+pub(crate) use self::courier::headers as batch_headers;
 pub use self::ledger::{LedgerStatus, StreamStatus};
 use self::pipeline::Pipeline;
 use self::room::Room;
-pub(crate) use self::sender::headers as batch_headers;
+
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::upstream::Origin;

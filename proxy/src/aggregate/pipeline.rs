@@ -226,6 +226,8 @@ impl Pipeline {
     /// The state for operators.
     pub(super) fn status(&self) -> StreamStatus {
         let content = self.outbox.balance().0;
+        let now = self.context.clock.now();
+        let delivery = self.delivery.state(&self.outbox, now);
         StreamStatus {
             stream: self.name.clone(),
             broken: self.is_broken(),
@@ -234,9 +236,15 @@ impl Pipeline {
             merge_keys: self.merge.keys.load(Ordering::Relaxed) as u64,
             outbox_batches: content.batches as u64,
             outbox_bytes: content.bytes,
-            outbox_oldest_seconds: StreamStatus::age(content.oldest, self.context.clock.now()),
-            stalled: self.delivery.is_stalled(self.context.clock.now()),
-            last_delivery: self.delivery.last(),
+            outbox_oldest_seconds: StreamStatus::age(content.oldest, now),
+            backlog_batches: delivery.backlog.batches,
+            backlog_bytes: delivery.backlog.bytes,
+            drain_records_per_second: delivery.records_per_second,
+            drain_bytes_per_second: delivery.bytes_per_second,
+            empty_in_seconds: delivery.time_left.map(|left| left.as_secs()),
+            stalled: delivery.stalled,
+            paused: delivery.paused,
+            last_delivery: delivery.last,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use weir_batch::{Compression, UploadLimits};
 use weir_config::{Config, CoreId, Mode, Stream};
+use weir_logic::delivery::{DeliveryRules, DeliveryTable};
 use weir_logic::merge::MergePlan;
 use weir_logic::retry::RetrySchedule;
 use weir_spool::{Durability, Plan, PlanMode};
@@ -17,8 +18,10 @@ pub(super) struct Settings {
     pub(super) max_age: Duration,
     pub(super) max_journal_bytes: u64,
     pub(super) max_outbox_bytes: u64,
-    pub(super) schedule: RetrySchedule,
-    pub(super) max_in_flight: usize,
+    /// Which batch goes when.
+    pub(super) rules: DeliveryRules,
+    /// What the core's statuses mean.
+    pub(super) table: DeliveryTable,
     /// The cores by their names, for batches made under an earlier plan.
     pub(super) cores: Vec<String>,
     /// Where the stream's batches go, whatever the plan said under which they were made.
@@ -37,8 +40,8 @@ impl Settings {
             max_age: stream.batch.max_age,
             max_journal_bytes: stream.spool.max_journal_bytes.bytes(),
             max_outbox_bytes: stream.spool.max_outbox_bytes.bytes(),
-            schedule: RetrySchedule::from(&stream.retry),
-            max_in_flight: stream.max_in_flight.max(1),
+            rules: DeliveryRules::from(stream),
+            table: DeliveryTable::from(&stream.delivery),
             cores: core_names(config),
             destination: Some((stream.core, stream.path.clone())),
         }
@@ -52,8 +55,12 @@ impl Settings {
             max_age: Duration::from_secs(1),
             max_journal_bytes: 0,
             max_outbox_bytes: 0,
-            schedule: RetrySchedule::new(Duration::from_millis(200), Duration::from_secs(30)),
-            max_in_flight: 1,
+            rules: DeliveryRules {
+                max_in_flight: 1,
+                live_for: Duration::from_secs(5),
+                schedule: RetrySchedule::new(Duration::from_millis(200), Duration::from_secs(30)),
+            },
+            table: DeliveryTable::default(),
             cores: core_names(config),
             destination: None,
         }

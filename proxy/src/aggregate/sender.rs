@@ -1,53 +1,77 @@
-//! The sender: delivers batches, newest first, and gives none up that the core might take.
+//! The sender: delivers a stream's batches, and gives none up that the core might take.
 //!
-//! One task for each stream with up to `max_in_flight` batches on their way. The newest go first, so that after an
-//! outage live data is not held up by the backlog, which takes the room that is left. A batch that failed goes behind
-//! those that have not been tried. While the core fails, one batch at a time is its probe, after a pause with full
-//! jitter; the first success opens all places again.
+//! One task for each stream. Which batch goes next and when is [`weir_logic::delivery::DeliveryQueue`]'s to say; this is
+//! its shell: it feeds the queue with what the outbox holds, has couriers carry what it names, and shows how things are.
 
-use std::collections::{BTreeSet, HashMap};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::stream::{FuturesUnordered, StreamExt};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use weir_batch::{BatchMeta, PartialAnswer, Refused};
-use weir_config::Class;
 use weir_logic::Millis;
-use weir_logic::delivery::Delivery;
-use weir_logic::retry::asked_wait;
+use weir_logic::delivery::{Delivery, DeliveryQueue, Drain, DrainRate, Lane, LaneContent};
 use weir_logic::stall::Stall;
-use weir_spool::{Disk, Outbox, Parcel, Waiting};
+use weir_spool::{Disk, Outbox};
 
 use super::Context;
+use super::courier::{Attempt, Courier, End};
 use super::merging::MergeState;
 use super::plan::Settings;
-use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::upstream::{Origin, OriginAnswer, OriginRequest};
 
 /// What the sender shows of itself, and the one order it takes.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    last: Mutex<String>,
     leaving: AtomicBool,
-    stall: Mutex<Stall>,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    /// What the last attempt gave.
+    last: String,
+    stall: Stall,
+    backlog: LaneContent,
+    paused: Option<u16>,
+    /// Bytes that the core has taken since the start.
+    taken: u64,
+    drain: DrainRate,
+}
+
+/// How deliveries do, at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct DeliveryState {
+    /// What the last attempt gave; empty before the first.
+    pub(super) last: String,
+    /// Whether batches wait and the core has accepted none for [`Stall::AFTER`].
+    pub(super) stalled: bool,
+    /// The status for which deliveries rest until somebody has mended something.
+    pub(super) paused: Option<u16>,
+    /// What could not be delivered for some time.
+    pub(super) backlog: LaneContent,
+    pub(super) records_per_second: f64,
+    pub(super) bytes_per_second: f64,
+    /// The time until nothing waits; `None` when what waits does not get less.
+    pub(super) time_left: Option<Duration>,
 }
 
 impl Report {
-    /// What the last attempt gave.
-    pub(super) fn last(&self) -> String {
-        self.last.lock().clone()
-    }
-
-    /// Whether batches wait and the core has accepted none for [`Stall::AFTER`].
-    pub(super) fn is_stalled(&self, now: Millis) -> bool {
-        self.stall.lock().is_stalled(now)
+    /// How deliveries from this outbox do.
+    pub(super) fn state(&self, outbox: &Outbox<Disk>, now: Millis) -> DeliveryState {
+        let mut shown = self.shown.lock();
+        let totals = shown.note_totals(outbox, now);
+        DeliveryState {
+            last: shown.last.clone(),
+            stalled: shown.stall.is_stalled(now),
+            paused: shown.paused,
+            backlog: shown.backlog,
+            records_per_second: shown.drain.records_per_second(totals, now),
+            bytes_per_second: shown.drain.bytes_per_second(totals, now),
+            time_left: shown.drain.time_left(totals, now),
+        }
     }
 
     /// Lets the sender end as soon as nothing waits and nothing more will come.
@@ -56,51 +80,25 @@ impl Report {
     }
 }
 
+impl Shown {
+    fn note_totals(&mut self, outbox: &Outbox<Disk>, now: Millis) -> Drain {
+        let records = outbox.ledger().delivered.records;
+        let totals = Drain { records, bytes: self.taken, waiting: outbox.bytes() };
+        self.drain.note(totals, now);
+        totals
+    }
+}
+
 /// Delivers the batches of one stream.
 pub(super) struct Sender {
     courier: Arc<Courier>,
-    settings: Arc<ArcSwap<Settings>>,
+    metrics: Metrics,
     merge: Arc<MergeState>,
     arrived: Arc<Notify>,
     report: Arc<Report>,
-    clock: Clock,
-    queue: Queue,
+    queue: DeliveryQueue,
     /// Whether operators were told that deliveries stand still.
     told_of_stall: bool,
-}
-
-/// Takes one batch to the core and does what the answer asks for.
-struct Courier {
-    stream: Arc<str>,
-    outbox: Arc<Outbox<Disk>>,
-    origin: Arc<dyn Origin>,
-    settings: Arc<ArcSwap<Settings>>,
-    metrics: Metrics,
-    clock: Clock,
-}
-
-/// Which batch is tried next, and when.
-#[derive(Debug, Default)]
-struct Queue {
-    in_flight: BTreeSet<String>,
-    /// Batches that have failed, and how many attempts of the stream had been made by then.
-    failed: HashMap<String, u64>,
-    attempts: u64,
-    failures: u32,
-    pause_until: Millis,
-}
-
-/// How one attempt ended.
-struct Attempt {
-    batch: String,
-    /// What the core said; `None` when it said nothing usable or the batch is not to be told.
-    delivery: Option<Delivery>,
-    /// For operators.
-    label: String,
-    /// How long the core asked to be left alone.
-    rest: Option<Duration>,
-    /// The batch of the rows that the core wants again.
-    again: Option<String>,
 }
 
 impl Sender {
@@ -113,23 +111,21 @@ impl Sender {
         merge: &Arc<MergeState>,
         arrived: &Arc<Notify>,
     ) -> (Self, Arc<Report>) {
-        let courier = Arc::new(Courier {
+        let courier = Courier {
             stream: Arc::from(stream),
             outbox: Arc::clone(outbox),
             origin: Arc::clone(&context.origin),
             settings: Arc::clone(settings),
-            metrics: context.metrics.clone(),
             clock: context.clock,
-        });
+        };
         let report = Arc::new(Report::default());
         let sender = Self {
-            courier,
-            settings: Arc::clone(settings),
+            courier: Arc::new(courier),
+            metrics: context.metrics.clone(),
             merge: Arc::clone(merge),
             arrived: Arc::clone(arrived),
             report: Arc::clone(&report),
-            clock: context.clock,
-            queue: Queue::default(),
+            queue: DeliveryQueue::default(),
             told_of_stall: false,
         };
         (sender, report)
@@ -139,16 +135,25 @@ impl Sender {
     pub(super) async fn run(mut self) -> bool {
         let mut attempts = FuturesUnordered::new();
         loop {
-            if attempts.is_empty() && self.may_leave() {
-                return self.courier.outbox.newest(|_| false).is_none();
+            // Asked before the outbox is: what is there last was announced before.
+            let may_leave = self.may_leave();
+            let now = self.courier.clock.now();
+            let rules = self.courier.settings.load().rules;
+            for arrival in self.courier.outbox.take_arrivals() {
+                self.queue.add(arrival, &rules, now);
             }
-            let now = self.clock.now();
-            self.watch(now);
-            let places = self.settings.load().max_in_flight;
-            while let Some(waiting) = self.queue.next(&self.courier.outbox, places, now) {
-                attempts.push(Arc::clone(&self.courier).attempt(waiting));
+            while let Some((batch, lane)) = self.queue.next(&rules, now) {
+                match self.courier.outbox.find(&batch) {
+                    Some(waiting) => attempts.push(Arc::clone(&self.courier).attempt(waiting, lane)),
+                    None => self.queue.forget(&batch),
+                }
             }
-            let pause = self.queue.pause(now);
+            self.show(now);
+            // A core that fails is not waited for, nor are batches that rest: what it has not taken is on disk.
+            if may_leave && attempts.is_empty() {
+                return self.queue.is_empty();
+            }
+            let pause = self.queue.next_at(&rules, now).map(|at| at.since(now));
             tokio::select! {
                 Some(attempt) = attempts.next(), if !attempts.is_empty() => self.finish(attempt),
                 () = self.arrived.notified() => {}
@@ -157,250 +162,65 @@ impl Sender {
         }
     }
 
-    /// Tells operators when deliveries stand still, and when they go on. Looked at after every attempt and pause.
-    fn watch(&mut self, now: Millis) {
+    fn may_leave(&self) -> bool {
+        let over = self.merge.ended.load(Ordering::Acquire) || self.merge.broken.load(Ordering::Acquire);
+        over && self.report.leaving.load(Ordering::Acquire)
+    }
+
+    /// Shows how things are, and tells operators when deliveries stand still and when they go on. Called after every attempt
+    /// and pause.
+    fn show(&mut self, now: Millis) {
         let stream = &self.courier.stream;
-        let mut stall = self.report.stall.lock();
-        stall.note_waiting(self.courier.outbox.newest(|_| false).is_some(), now);
-        let stalled = stall.is_stalled(now);
+        let mut shown = self.report.shown.lock();
+        shown.backlog = self.queue.content(Lane::Backlog);
+        shown.paused = self.queue.paused();
+        shown.note_totals(&self.courier.outbox, now);
+        shown.stall.note_waiting(!self.queue.is_empty(), now);
+        let stalled = shown.stall.is_stalled(now);
         if stalled && !self.told_of_stall {
-            let cause = self.report.last();
-            tracing::error!(stream = %stream, cause, "batches wait and the core accepts none");
+            tracing::error!(stream = %stream, cause = shown.last, "batches wait and the core accepts none");
         } else if self.told_of_stall && !stalled {
             tracing::info!(stream = %stream, "the core accepts batches again");
         }
         self.told_of_stall = stalled;
     }
 
-    fn may_leave(&self) -> bool {
-        let over = self.merge.ended.load(Ordering::Acquire) || self.merge.broken.load(Ordering::Acquire);
-        // A core that fails is not waited for: what it has not taken is on disk.
-        let hopeless = self.queue.failures > 0 || self.courier.outbox.newest(|_| false).is_none();
-        over && hopeless && self.report.leaving.load(Ordering::Acquire)
-    }
-
     fn finish(&mut self, attempt: Attempt) {
-        self.courier.metrics.batches.with_label_values(&[&*self.courier.stream, result_of(&attempt)]).inc();
-        let now = self.clock.now();
-        if matches!(attempt.delivery, Some(Delivery::Accepted | Delivery::Partial)) {
-            self.report.stall.lock().note_accepted(now);
-        }
-        let schedule = self.settings.load().schedule;
-        let failed = matches!(attempt.delivery, None | Some(Delivery::Retry));
-        let until = |failures| now.after(schedule.delay_after(failures, attempt.rest, rand::random()));
-        let mut pause = self.queue.finish(&attempt.batch, failed, until);
-        if let Some(again) = &attempt.again {
-            // The core wants its rows later, not at once.
-            pause = self.queue.finish(again, true, until);
-        }
-        if let (Some(until), 1) = (pause, self.queue.failures) {
-            let wait = until.since(now);
-            tracing::warn!(stream = %self.courier.stream, batch = attempt.batch, cause = attempt.label, ?wait, "not delivered");
-        }
-        *self.report.last.lock() = attempt.label;
-    }
-}
-
-fn result_of(attempt: &Attempt) -> &'static str {
-    attempt.delivery.map_or("failed", Delivery::label)
-}
-
-impl Queue {
-    /// The batch to try now, from then on in flight: the newest that has not failed, else the one whose failure is
-    /// longest ago.
-    fn next(&mut self, outbox: &Outbox<Disk>, places: usize, now: Millis) -> Option<Waiting> {
-        let places = if self.failures > 0 { 1 } else { places };
-        if self.in_flight.len() >= places || now < self.pause_until {
-            return None;
-        }
-        let untried = outbox.newest(|name| self.in_flight.contains(name) || self.failed.contains_key(name));
-        let waiting = untried.or_else(|| self.longest_failed().and_then(|name| outbox.find(&name)))?;
-        self.in_flight.insert(waiting.name());
-        self.attempts += 1;
-        Some(waiting)
-    }
-
-    fn longest_failed(&self) -> Option<String> {
-        let idle = self.failed.iter().filter(|(name, _)| !self.in_flight.contains(*name));
-        idle.min_by_key(|(_, attempt)| **attempt).map(|(name, _)| name.clone())
-    }
-
-    /// Notes how an attempt ended; gives the end of the pause that follows a failure.
-    fn finish(&mut self, batch: &str, failed: bool, pause: impl FnOnce(u32) -> Millis) -> Option<Millis> {
-        self.in_flight.remove(batch);
-        if !failed {
-            self.failed.remove(batch);
-            self.failures = 0;
-            self.pause_until = Millis::default();
-            return None;
-        }
-        self.failed.insert(batch.to_owned(), self.attempts);
-        self.failures = self.failures.saturating_add(1);
-        self.pause_until = pause(self.failures);
-        Some(self.pause_until)
-    }
-
-    /// The time for which nothing is to be tried.
-    fn pause(&self, now: Millis) -> Option<Duration> {
-        (self.pause_until > now).then(|| self.pause_until.since(now))
-    }
-}
-
-impl Courier {
-    async fn attempt(self: Arc<Self>, waiting: Waiting) -> Attempt {
-        let batch = waiting.name();
-        match Arc::clone(&self).deliver(waiting).await {
-            Ok(Told { delivery, status, rest, again }) => {
-                Attempt { batch, delivery: Some(delivery), label: status.to_string(), rest, again }
-            }
-            Err(failure) => Attempt { batch, delivery: None, label: failure.label, rest: failure.rest, again: None },
-        }
-    }
-
-    async fn deliver(self: Arc<Self>, waiting: Waiting) -> Result<Told, Failure> {
-        let (request, rows) = Arc::clone(&self).prepare(waiting.clone()).await?;
-        let answer = self
-            .origin
-            .send(request)
-            .await
-            .map_err(|error| Failure { label: error.label().to_owned(), rest: error.rest() })?;
-        let courier = Arc::clone(&self);
-        blocking(move || courier.settle(&waiting, &answer, rows)).await
-    }
-
-    /// Reads what is to be sent, addresses it, and says how many rows it has. A file that cannot be read as a batch goes to
-    /// the dead letters.
-    async fn prepare(self: Arc<Self>, waiting: Waiting) -> Result<(OriginRequest, u64), Failure> {
-        let settings = self.settings.load();
-        let Some((core, path)) = settings.destination(&waiting.meta.core, &waiting.meta.path) else {
-            return Err(Failure::named("no such core"));
-        };
-        drop(settings);
-        let courier = Arc::clone(&self);
-        let Parcel { meta, payload } = blocking(move || courier.read(&waiting)).await?;
-        let headers = headers(&meta).ok_or_else(|| Failure::named("a name that no header can carry"))?;
-        let request = OriginRequest {
-            core,
-            label: Arc::clone(&self.stream),
-            class: Class::Telemetry,
-            method: http::Method::POST,
-            target: path,
-            headers,
-            body: payload,
-            max_answer_bytes: MAX_ANSWER_BYTES,
-            // The core drops a batch whose id it has accepted before.
-            repeatable: true,
-        };
-        Ok((request, meta.counts.rows))
-    }
-
-    fn read(&self, waiting: &Waiting) -> io::Result<Parcel> {
-        let parcel = self.outbox.parcel(waiting);
-        if let Err(error) = &parcel
-            && error.kind() == io::ErrorKind::InvalidData
-        {
-            tracing::error!(stream = %self.stream, batch = %waiting.meta.id, %error, "a batch on disk is damaged");
-            self.outbox.bury_damaged(waiting)?;
-        }
-        parcel
-    }
-
-    /// Does to the batch what the answer to a request of `rows` rows asks for.
-    fn settle(&self, waiting: &Waiting, answer: &OriginAnswer, rows: u64) -> io::Result<Told> {
-        let status = answer.status.as_u16();
-        let mut told = Told { delivery: Delivery::of(status), status, rest: self.asked_rest(answer), again: None };
-        match told.delivery {
-            Delivery::Accepted => self.outbox.deliver(waiting)?,
-            Delivery::Retry => {}
-            Delivery::Halve if self.outbox.halve(waiting)?.is_some() => {}
-            // What cannot be halved on disk is cut as if a row were bad, down to the one that is too large by itself.
-            Delivery::Halve | Delivery::Isolate => {
-                let records = self.outbox.isolate(waiting, refusal(answer))?;
-                self.note_buried(waiting, status, records);
-            }
-            Delivery::Bury => {
-                self.outbox.bury(waiting, refusal(answer))?;
-                self.note_buried(waiting, status, waiting.counts().records);
-            }
-            Delivery::Partial => match PartialAnswer::parse(&answer.body, rows) {
-                // All of it again is the same batch again.
-                Some(partial) if (partial.retry.len() as u64) < rows => {
-                    let again = self.outbox.divide(waiting, status, &partial)?;
-                    self.note_buried(waiting, status, partial.rejected.len() as u64);
-                    told.again = again.map(|again| again.name());
+        let Attempt { batch, delivery, label, end } = attempt;
+        let result = delivery.map_or("failed", Delivery::label);
+        self.metrics.batches.with_label_values(&[&*self.courier.stream, result]).inc();
+        let now = self.courier.clock.now();
+        let rules = self.courier.settings.load().rules;
+        match end {
+            End::Done { taken, again } => {
+                if matches!(delivery, Some(Delivery::Accepted | Delivery::Partial)) {
+                    let mut shown = self.report.shown.lock();
+                    shown.stall.note_accepted(now);
+                    shown.taken += taken;
                 }
-                _ => told.delivery = Delivery::Retry,
-            },
+                // What was cut from it stands behind it before it goes.
+                for arrival in self.courier.outbox.take_arrivals() {
+                    self.queue.add(arrival, &rules, now);
+                }
+                if let Some((again, asked)) = again {
+                    self.queue.defer(&again, asked, &rules, now, rand::random());
+                }
+                match self.courier.outbox.find(&batch) {
+                    Some(_) => self.queue.go_on(&batch),
+                    None => self.queue.settle(&batch),
+                }
+            }
+            End::NotTaken(setback) => {
+                let (was_failing, was_paused) = (self.queue.is_failing(), self.queue.paused());
+                let wait = self.queue.fail(&batch, setback, &rules, now, rand::random());
+                let stream = &self.courier.stream;
+                if self.queue.paused().is_some() && was_paused.is_none() {
+                    tracing::error!(stream = %stream, batch = %batch, status = label, ?wait, "the core blames the configuration: deliveries rest");
+                } else if !was_failing {
+                    tracing::warn!(stream = %stream, batch = %batch, cause = label, ?wait, "not delivered");
+                }
+            }
         }
-        Ok(told)
-    }
-
-    fn note_buried(&self, waiting: &Waiting, status: u16, lost: u64) {
-        if lost > 0 {
-            tracing::error!(stream = %self.stream, batch = %waiting.meta.id, status, lost, "the core refuses records for good");
-        }
-    }
-
-    fn asked_rest(&self, answer: &OriginAnswer) -> Option<Duration> {
-        asked_wait(answer.headers.get(RETRY_AFTER)?.as_bytes(), self.clock.now())
+        self.report.shown.lock().last = label;
     }
 }
-
-/// What the core said, and what was done about it.
-struct Told {
-    delivery: Delivery,
-    status: u16,
-    rest: Option<Duration>,
-    again: Option<String>,
-}
-
-/// What the core said of a batch that it refuses.
-fn refusal(answer: &OriginAnswer) -> Refused {
-    let said = &answer.body[..answer.body.len().min(Refused::MAX_REASON_BYTES)];
-    Refused::whole(answer.status.as_u16(), &String::from_utf8_lossy(said))
-}
-
-/// Why a batch was not even answered.
-struct Failure {
-    label: String,
-    rest: Option<Duration>,
-}
-
-impl Failure {
-    fn named(label: &str) -> Self {
-        Self { label: label.to_owned(), rest: None }
-    }
-}
-
-/// Bytes of the core's answer to a batch, at most: a 207 may name every row.
-const MAX_ANSWER_BYTES: usize = 1024 * 1024;
-
-/// Files are read and written apart from the tasks that serve agents.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| Failure::named(&error.to_string())),
-        Err(_) => Err(Failure::named("the work on its file was given up")),
-    }
-}
-
-/// The headers of a batch; `None` when a name in its id cannot stand in a header.
-pub(crate) fn headers(meta: &BatchMeta) -> Option<Vec<(HeaderName, HeaderValue)>> {
-    let id = meta.id.to_string();
-    Some(vec![
-        (CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
-        (CONTENT_ENCODING, HeaderValue::from_static(meta.compression.name())),
-        (IDEMPOTENCY_KEY, HeaderValue::from_str(&id).ok()?),
-        (EDGE, HeaderValue::from_str(&meta.id.edge).ok()?),
-        (STREAM, HeaderValue::from_str(&meta.id.stream).ok()?),
-        (FORMAT, HeaderValue::from_static("rows/1")),
-        (ROWS, HeaderValue::from(meta.counts.rows)),
-        (RECORDS, HeaderValue::from(meta.counts.records)),
-    ])
-}
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const EDGE: HeaderName = HeaderName::from_static("weir-edge");
-const STREAM: HeaderName = HeaderName::from_static("weir-stream");
-const FORMAT: HeaderName = HeaderName::from_static("weir-format");
-const ROWS: HeaderName = HeaderName::from_static("weir-rows");
-const RECORDS: HeaderName = HeaderName::from_static("weir-records");

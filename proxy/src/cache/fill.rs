@@ -15,7 +15,7 @@ use super::Shell;
 use super::entry::Entry;
 use super::flight::Ticket;
 use crate::purging::Departure;
-use crate::upstream::{OriginAnswer, OriginError, OriginRequest};
+use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Rank};
 
 /// How a fill ended, for everyone who waited. Cloning shares the answer.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ impl Order {
         let request = OriginRequest {
             core: self.route.core,
             label: Arc::from(self.route.name.as_str()),
-            class: self.route.class,
+            rank: Rank::Class(self.route.class),
             method: request.method,
             target: request.target,
             headers: request.headers,

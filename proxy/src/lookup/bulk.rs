@@ -13,7 +13,7 @@ use weir_logic::lookup::{Kept, KeyAnswer, LookupEntry, Meaning, answers, questio
 use weir_logic::retry::asked_wait;
 
 use super::{About, Found, KeyFailure, Settled, Shared, Waiter, Window};
-use crate::upstream::{OriginAnswer, OriginError, OriginRequest};
+use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Rank};
 
 /// Why a whole bulk request came to nothing: for its keys, and as a label.
 type BulkFailure = (KeyFailure, &'static str);
@@ -44,7 +44,7 @@ impl Shared {
         OriginRequest {
             core: route.core,
             label: route.name.as_str().into(),
-            class: route.class,
+            rank: Rank::Class(route.class),
             method: Method::POST,
             target: lookup.path.clone(),
             headers: vec![(CONTENT_TYPE, JSON), (ACCEPT, JSON)],

@@ -21,7 +21,7 @@ use super::dial::{DialError, Dialer, host};
 use super::exchange::{Fault, exchange, head};
 use super::peers::{Peers, Target};
 use super::turnstile::{Permit, Turnstile};
-use super::{Origin, OriginAnswer, OriginError, OriginRequest, health};
+use super::{Origin, OriginAnswer, OriginError, OriginRequest, Rank, health};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -155,7 +155,7 @@ impl Upstream {
         label: &Arc<str>,
     ) -> Result<ForwardPermit, OriginError> {
         let core = self.core(core)?;
-        let permit = core.turnstile.enter(class).await?;
+        let permit = core.turnstile.enter(Rank::Class(class)).await?;
         Ok(ForwardPermit {
             permit,
             core: core.name.clone(),
@@ -190,7 +190,7 @@ impl Upstream {
 impl Origin for Upstream {
     async fn send(&self, request: OriginRequest) -> Result<OriginAnswer, OriginError> {
         let core = self.core(request.core)?;
-        let permit = core.turnstile.enter(request.class).await?;
+        let permit = core.turnstile.enter(request.rank).await?;
         let started = self.clock.elapsed();
         let deadline = core.settings().core.request_timeout;
         let result = tokio::time::timeout(deadline, core.fetch(&request)).await.unwrap_or(Err(OriginError::Timeout));

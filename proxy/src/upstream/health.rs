@@ -8,9 +8,9 @@ use futures::future::join_all;
 use http::Method;
 use weir_config::{Class, CoreId, HealthCheck};
 
-use super::OriginRequest;
 use super::cores::Core;
 use super::peers::{PeerState, Target};
+use super::{OriginRequest, Rank};
 use crate::clock::Clock;
 
 /// Checks one core's machines for ever; returns at once when the operator has switched checks off.
@@ -42,7 +42,7 @@ fn question(check: &HealthCheck) -> OriginRequest {
     OriginRequest {
         core: CoreId::default(),
         label: Arc::from("health"),
-        class: Class::Probe,
+        rank: Rank::Class(Class::Probe),
         method: Method::GET,
         target: check.path.clone(),
         headers: Vec::new(),

@@ -48,7 +48,7 @@ pub struct OriginRequest {
     /// The route or stream on whose behalf; a label in metrics.
     pub label: std::sync::Arc<str>,
     /// The rank at the gate.
-    pub class: Class,
+    pub rank: Rank,
     /// The method.
     pub method: Method,
     /// The path and query.
@@ -61,6 +61,28 @@ pub struct OriginRequest {
     pub max_answer_bytes: usize,
     /// Whether the request may be sent again after it may have reached the core: its repetition does no harm.
     pub repeatable: bool,
+}
+
+/// Who goes before whom at a core's gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rank {
+    /// The rank of a class of agents' requests.
+    Class(Class),
+    /// Behind all classes, with the room that [`Class::Telemetry`] has: what an outage has left.
+    Backlog,
+}
+
+impl Rank {
+    /// A batch of fresh records.
+    pub const BATCH: Self = Self::Class(Class::Telemetry);
+
+    /// The class whose room it shares.
+    pub(crate) const fn class(self) -> Class {
+        match self {
+            Self::Class(class) => class,
+            Self::Backlog => Class::Telemetry,
+        }
+    }
 }
 
 /// A core's whole answer.

@@ -40,7 +40,7 @@ fn request(method: Method, target: &str, body: &'static [u8]) -> OriginRequest {
     OriginRequest {
         core: CoreId(0),
         label: "test".into(),
-        class: Class::Config,
+        rank: Rank::Class(Class::Config),
         method,
         target: target.to_owned(),
         headers: Vec::new(),

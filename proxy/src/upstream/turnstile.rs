@@ -11,14 +11,14 @@ use weir_config::Class;
 use weir_logic::Millis;
 use weir_logic::gate::{Attempt, BreakerState, Entry, Gate, GateLimits, Ticket, Until};
 
-use super::OriginError;
+use super::{OriginError, Rank};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::task;
 
-/// A gate that many requests stand at. Those that cannot go at once wait in line: higher classes first, first come first served
-/// within a class, none longer than the core's `max_wait`. The line is as long as the gate can let through within that time,
-/// and at least as long as what may be in flight; past it, the newest of the lowest class is turned away.
+/// A gate that many requests stand at. Those that cannot go at once wait in line: higher ranks first, first come first served
+/// within a rank, none longer than the core's `max_wait`. The line is as long as the gate can let through within that time,
+/// and at least as long as what may be in flight; past it, the newest of the lowest rank is turned away.
 pub(super) struct Turnstile {
     line: Mutex<Line>,
     freed: Notify,
@@ -47,7 +47,8 @@ pub(super) struct GateStatus {
 
 struct Line {
     gate: Gate,
-    waiting: [VecDeque<Waiter>; CLASSES],
+    /// One line for each rank, the highest first.
+    waiting: [VecDeque<Waiter>; RANKS.len()],
     max_wait: Duration,
     max_waiting: usize,
     /// Whether a task is calling those who wait.
@@ -58,8 +59,6 @@ type Waiter = oneshot::Sender<Result<Permit, OriginError>>;
 
 /// A word to somebody in line, spoken after the line is unlocked.
 type Call = (Waiter, Result<Ticket, OriginError>);
-
-const CLASSES: usize = Class::Telemetry as usize + 1;
 
 /// The task that calls those who wait has nobody to call, or must come back.
 enum Next {
@@ -98,8 +97,8 @@ impl Turnstile {
     }
 
     /// Passes the gate, in line if need be.
-    pub(super) async fn enter(self: &Arc<Self>, class: Class) -> Result<Permit, OriginError> {
-        let result = self.enter_or_wait(class).await;
+    pub(super) async fn enter(self: &Arc<Self>, rank: Rank) -> Result<Permit, OriginError> {
+        let result = self.enter_or_wait(rank).await;
         match result {
             Err(OriginError::Resting(_)) => self.gauges.resting.inc(),
             Err(_) => self.gauges.full.inc(),
@@ -108,8 +107,8 @@ impl Turnstile {
         result
     }
 
-    async fn enter_or_wait(self: &Arc<Self>, class: Class) -> Result<Permit, OriginError> {
-        let (max_wait, turn) = match self.stand(class) {
+    async fn enter_or_wait(self: &Arc<Self>, rank: Rank) -> Result<Permit, OriginError> {
+        let (max_wait, turn) = match self.stand(rank) {
             Stand::Go(ticket) => return Ok(self.permit(ticket)),
             Stand::Away(error) => return Err(error),
             Stand::InLine { max_wait, turn, calling } => {
@@ -143,11 +142,11 @@ impl Turnstile {
         }
     }
 
-    fn stand(self: &Arc<Self>, class: Class) -> Stand {
+    fn stand(self: &Arc<Self>, rank: Rank) -> Stand {
         let mut line = self.line.lock();
         let now = self.clock.now();
-        if line.waiting[..=class as usize].iter().all(VecDeque::is_empty) {
-            match line.gate.try_enter(class, now) {
+        if line.waiting[..=line_of(rank)].iter().all(VecDeque::is_empty) {
+            match line.gate.try_enter(rank.class(), now) {
                 Entry::Go(ticket) => {
                     self.gauges.show(&line.gate, now);
                     return Stand::Go(ticket);
@@ -159,12 +158,12 @@ impl Turnstile {
                 Entry::Wait(_) => {}
             }
         }
-        let pushed_out = match line.make_room(class) {
+        let pushed_out = match line.make_room(rank) {
             Ok(pushed_out) => pushed_out,
             Err(error) => return Stand::Away(error),
         };
         let (waiter, turn) = oneshot::channel();
-        line.waiting[class as usize].push_back(waiter);
+        line.waiting[line_of(rank)].push_back(waiter);
         let is_first = !std::mem::replace(&mut line.calling, true);
         let max_wait = line.max_wait;
         drop(line);
@@ -180,14 +179,14 @@ impl Turnstile {
         let now = self.clock.now();
         let mut calls = Vec::new();
         let next = loop {
-            let Some(class) = line.first_class() else {
+            let Some(rank) = line.first_rank() else {
                 line.calling = false;
                 break Next::Nobody;
             };
-            match line.gate.try_enter(class, now) {
-                Entry::Go(ticket) => calls.extend(line.pop(class).map(|waiter| (waiter, Ok(ticket)))),
+            match line.gate.try_enter(rank.class(), now) {
+                Entry::Go(ticket) => calls.extend(line.pop(rank).map(|waiter| (waiter, Ok(ticket)))),
                 Entry::Resting(rest) => {
-                    calls.extend(line.pop(class).map(|waiter| (waiter, Err(OriginError::Resting(rest)))));
+                    calls.extend(line.pop(rank).map(|waiter| (waiter, Err(OriginError::Resting(rest)))));
                 }
                 Entry::Wait(Until::Time(time)) => break Next::At(time),
                 Entry::Wait(Until::Release) => break Next::WhenFreed,
@@ -234,29 +233,29 @@ enum Stand {
 }
 
 impl Line {
-    /// The highest class in which somebody still waits; those who have left are forgotten on the way.
-    fn first_class(&mut self) -> Option<Class> {
-        for (line, class) in self.waiting.iter_mut().zip(ALL_CLASSES) {
+    /// The highest rank in which somebody still waits; those who have left are forgotten on the way.
+    fn first_rank(&mut self) -> Option<Rank> {
+        for (line, rank) in self.waiting.iter_mut().zip(RANKS) {
             while line.front().is_some_and(Waiter::is_closed) {
                 line.pop_front();
             }
             if !line.is_empty() {
-                return Some(class);
+                return Some(rank);
             }
         }
         None
     }
 
-    fn pop(&mut self, class: Class) -> Option<Waiter> {
-        self.waiting[class as usize].pop_front()
+    fn pop(&mut self, rank: Rank) -> Option<Waiter> {
+        self.waiting[line_of(rank)].pop_front()
     }
 
-    /// A place for one more of `class`: free, or taken from the newest of a lower class, which is given back.
-    fn make_room(&mut self, class: Class) -> Result<Option<Waiter>, OriginError> {
+    /// A place for one more of `rank`: free, or taken from the newest of a lower one, which is given back.
+    fn make_room(&mut self, rank: Rank) -> Result<Option<Waiter>, OriginError> {
         if self.waiting.iter().map(VecDeque::len).sum::<usize>() < self.max_waiting {
             return Ok(None);
         }
-        let lower = &mut self.waiting[class as usize + 1..];
+        let lower = &mut self.waiting[line_of(rank) + 1..];
         lower.iter_mut().rev().find_map(VecDeque::pop_back).map(Some).ok_or(OriginError::Full)
     }
 }
@@ -332,8 +331,24 @@ fn max_waiting(core: &weir_config::Core) -> usize {
     usize::try_from(let_through).unwrap_or(usize::MAX).max(core.max_in_flight)
 }
 
-const ALL_CLASSES: [Class; CLASSES] =
-    [Class::Probe, Class::Tasking, Class::Checkin, Class::Config, Class::Update, Class::Download, Class::Telemetry];
+/// The line that a rank stands in.
+const fn line_of(rank: Rank) -> usize {
+    match rank {
+        Rank::Class(class) => class as usize,
+        Rank::Backlog => RANKS.len() - 1,
+    }
+}
+
+const RANKS: [Rank; 8] = [
+    Rank::Class(Class::Probe),
+    Rank::Class(Class::Tasking),
+    Rank::Class(Class::Checkin),
+    Rank::Class(Class::Config),
+    Rank::Class(Class::Update),
+    Rank::Class(Class::Download),
+    Rank::Class(Class::Telemetry),
+    Rank::Backlog,
+];
 
 /// A core's series, looked up once.
 struct Gauges {
