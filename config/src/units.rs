@@ -78,6 +78,17 @@ impl Ratio {
         (0.0..=1.0).contains(&value).then_some(Self(value))
     }
 
+    /// That part of a size, rounded down.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a size is a size"
+    )]
+    pub fn of(self, size: ByteSize) -> ByteSize {
+        ByteSize((size.0 as f64 * self.0) as u64)
+    }
+
     /// The ratio as a number from 0 to 1.
     pub const fn value(self) -> f64 {
         self.0

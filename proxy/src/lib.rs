@@ -6,6 +6,7 @@ pub mod accept;
 pub mod admin;
 pub mod aggregate;
 pub mod app;
+pub mod budget;
 pub mod cache;
 pub mod check;
 pub mod cli;

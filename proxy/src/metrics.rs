@@ -26,8 +26,10 @@ pub struct Metrics {
     pub shed: IntCounterVec,
     /// Requests being worked on.
     pub requests_in_flight: IntGauge,
-    /// Bytes of request bodies held in memory.
+    /// Bytes of request bodies held in memory, as they came, unpacked and waiting for their journal.
     pub buffered_bytes: IntGauge,
+    /// Times that memory for a body was refused, by cause: full, `tenant_share`.
+    pub buffered_refused: IntCounterVec,
 
     /// Open connections by listener.
     pub connections: IntGaugeVec,
@@ -62,6 +64,8 @@ pub struct Metrics {
 
     /// Uploads by stream and result.
     pub uploads: IntCounterVec,
+    /// Uploads refused as a whole for what is in them, by stream and reason, the bound that they pass among them.
+    pub uploads_refused: IntCounterVec,
     /// Ledger: records acknowledged to agents, by stream.
     pub records_accepted: IntCounterVec,
     /// Ledger: records that the core has accepted as rows of their own, by stream.
@@ -164,6 +168,7 @@ impl Metrics {
             shed: make.counters("shed_total", "Requests shed.", &["class", "reason"]),
             requests_in_flight: make.gauge("requests_in_flight", "Requests being worked on."),
             buffered_bytes: make.gauge("buffered_bytes", "Bytes of request bodies in memory."),
+            buffered_refused: make.counters("buffered_refused_total", "Memory refused to a body.", &["cause"]),
 
             connections: make.gauges("connections", "Open connections.", &["listener"]),
             connections_accepted: make.counters("connections_accepted_total", "Connections accepted.", &["listener"]),
@@ -191,6 +196,7 @@ impl Metrics {
             lookup_waiters: make.gauges("lookup_waiters", "Requests waiting for a lookup.", &["route"]),
 
             uploads: make.counters("uploads_total", "Uploads by result.", &["stream", "result"]),
+            uploads_refused: make.counters("uploads_refused_total", "Uploads refused.", &["stream", "reason"]),
             records_accepted: make.counters("records_accepted_total", "Records acknowledged.", &["stream"]),
             records_forwarded: make.counters("records_forwarded_total", "Records delivered as rows.", &["stream"]),
             records_merged: make.counters(

@@ -13,20 +13,46 @@ pub struct Limits {
     pub max_body_bytes: ByteSize,
     /// Bytes of such a body after decompression, at most; more is answered 413.
     pub max_inflated_bytes: ByteSize,
+    /// Bytes of an upload after decompression for each byte on the wire, at most; more is answered 413. Uploads of up to
+    /// 256 KiB after decompression are not asked.
+    pub max_inflation_ratio: usize,
     /// Records in one upload, at most; more is answered 413.
     pub max_upload_records: usize,
     /// Bytes of one record, at most; a longer one is refused by its index.
     pub max_record_bytes: ByteSize,
+    /// Bytes of one string in a record as written, names of members included, at most; a record with a longer one is
+    /// refused by its index.
+    pub max_string_bytes: ByteSize,
     /// Depth of nesting of a record or a keyed POST body, at most.
     pub max_json_depth: usize,
-    /// Bytes of request bodies held in memory at once over all requests, at most; more is answered 503.
+    /// Bytes of request bodies held in memory at once over all requests, as they came, unpacked and waiting for their
+    /// journal, with what decoders need, at most; more is answered 503.
     pub max_buffered_bytes: ByteSize,
+    /// The part of `max_buffered_bytes` that one tenant's requests may hold; more is answered 429.
+    pub tenant_share: Ratio,
     /// Requests worked on at once, at most, and the room that each class has of its own.
     pub max_requests: usize,
     /// The room that each class may use.
     pub classes: ClassLimits,
     /// The cache's bounds.
     pub cache: CacheLimits,
+}
+
+impl Limits {
+    /// Bytes that all requests of one tenant may hold.
+    pub fn tenant_bytes(&self) -> usize {
+        self.tenant_share.of(self.max_buffered_bytes).as_usize()
+    }
+
+    /// Bytes that one upload holds, at most: its body as it came, twice where it goes to another thread, its body
+    /// unpacked, and what its decoder needs.
+    pub fn upload_bytes(&self) -> ByteSize {
+        let bodies = self.max_body_bytes.bytes().saturating_mul(2).saturating_add(self.max_inflated_bytes.bytes());
+        ByteSize::new(bodies.saturating_add(Self::DECODER_BYTES))
+    }
+
+    /// Bytes that the decoder of an upload needs, at most.
+    pub const DECODER_BYTES: u64 = 13 << 20;
 }
 
 /// `[limits.classes]`: for each class the part of `max_requests` that it may fill, falling from probe to telemetry, so that

@@ -14,16 +14,27 @@ section! { Limits, "[limits]", "What one request may cost and what all of them t
         .between("1 KiB", "1 GiB");
     max_inflated_bytes: ByteSize = Key::default("32 MiB",
         "Bytes of such a body after decompression, at most; more is answered 413.").between("1 KiB", "4 GiB");
+    max_inflation_ratio: usize = Key::default("200",
+        "Bytes of an upload after decompression for each byte on the wire, at most; more is answered 413. Uploads of up \
+         to 256 KiB after decompression are not asked.").between("1", "1000000");
     max_upload_records: usize = Key::default("10000",
         "Records in one upload, at most; more is answered 413.").between("1", "10000000");
     max_record_bytes: ByteSize = Key::default("256 KiB",
         "Bytes of one record, at most; a longer one is refused by its index, the others are taken.")
         .between("64 B", "64 MiB");
+    max_string_bytes: ByteSize = Key::default("192 KiB",
+        "Bytes of one string in a record as it is written between its quotes, at most, names of members included; a \
+         record with a longer one is refused by its index. The default is a Windows command line of the greatest \
+         length, every character escaped.").between("64 B", "64 MiB");
     max_json_depth: usize = Key::default("32",
         "Depth of nesting of a record or of a keyed POST body, at most.").between("1", "128");
     max_buffered_bytes: ByteSize = Key::default("256 MiB",
-        "Bytes of request bodies held in memory at once over all requests, at most; more is answered 503. This \
-         bounds the memory that uploads take.").between("1 MiB", "1 TiB");
+        "Bytes of request bodies held in memory at once over all requests, at most; more is answered 503. It counts \
+         bodies as they arrive, what they unpack to, what their decoders need, and uploads that wait for a journal: \
+         this bounds the memory that uploads take.").between("16 MiB", "1 TiB");
+    tenant_share: Ratio = Key::default("0.25",
+        "The part of max_buffered_bytes that the requests of one tenant may hold at once; more is answered 429. \
+         Agents without a tenant have a share each, all requests without either have one together.");
     max_requests: usize = Key::default("20000",
         "Requests worked on at once, at most. Bounds, with max_header_bytes for each, the memory that requests \
          take besides their bodies.").between("1", "10000000");
@@ -71,6 +82,16 @@ fn limits_agree(limits: &mut Limits, reader: &mut Reader<'_, '_>) {
             .error("max_buffered_bytes", "`max_buffered_bytes` is less than `max_inflated_bytes`")
             .label(format!("less than {}", limits.max_inflated_bytes))
             .note("the largest body allowed could never be taken");
+    } else if limits.tenant_share.of(limits.max_buffered_bytes) < limits.upload_bytes() {
+        let key = if reader.has("tenant_share") { "tenant_share" } else { "max_buffered_bytes" };
+        reader
+            .error(key, "`tenant_share` of `max_buffered_bytes` is less than one upload may take")
+            .label(format!("their product is less than {}", limits.upload_bytes()))
+            .note(format!(
+                "twice `max_body_bytes`, once `max_inflated_bytes`, and {} for the decoder",
+                ByteSize::new(Limits::DECODER_BYTES)
+            ))
+            .note("the largest upload allowed could never be taken");
     }
     if limits.max_record_bytes > limits.max_inflated_bytes {
         reader

@@ -8,9 +8,10 @@
 
 use memchr::memchr;
 
-use crate::compression::{Compression, Encoding, InflateError};
+use crate::compression::{Compression, Encoding};
 use crate::encoder::{BatchEncoder, Counts};
 use crate::id::BatchId;
+use crate::inflate::InflateError;
 
 /// All that is known of a batch beside its rows.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -1,8 +1,8 @@
-//! Where a JSON value ends and how deep it goes, without building it.
+//! Where a JSON value ends, how deep it goes and how long its strings are, without building it.
 //!
-//! The scanner follows RFC 8259 to the letter but for one thing: it does not check that strings are UTF-8, which
-//! whoever cuts a record out does for that record alone. It never recurses; its stack is one byte for each open bracket
-//! of the input.
+//! The scanner follows RFC 8259 to the letter but for two things: it does not check that strings are UTF-8, which
+//! whoever cuts a record out does, and it gives up past [`MAX_OPEN`] brackets open at once (section 9 lets a parser set
+//! such a limit). It never recurses, and sees each byte once; its stack is one bit for each open bracket.
 
 /// What a scan has learned of one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,10 @@ pub(crate) struct Scanned {
     pub(crate) end: usize,
     /// Brackets open at once, at most: 0 for a scalar, 1 for a flat object.
     pub(crate) depth: usize,
+    /// Bytes of the longest string as it is written, names of members included, quotes not.
+    pub(crate) longest: usize,
+    /// Whether line breaks stand between its tokens.
+    pub(crate) broken: bool,
 }
 
 /// Where the input stopped being JSON.
@@ -20,48 +24,63 @@ pub(crate) struct SyntaxError {
     pub(crate) at: usize,
 }
 
+/// Brackets open at once, at most: 128 KiB of stack.
+const MAX_OPEN: usize = 1 << 20;
+
 /// The offset of the first byte at or after `at` that is no JSON white space.
 pub(crate) fn skip_space(input: &[u8], at: usize) -> usize {
-    let rest = &input[at.min(input.len())..];
-    at + rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count()
+    let mut at = at;
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = input.get(at) {
+        at += 1;
+    }
+    at
 }
 
 /// Scans the value that begins at `start`, which must not be white space.
 pub(crate) fn scan_value(input: &[u8], start: usize) -> Result<Scanned, SyntaxError> {
-    let mut open: Vec<u8> = Vec::new();
+    let mut scanner = Scanner { input, at: start, longest: 0, broken: false };
+    let mut open = Brackets::default();
     let mut depth = 0;
-    let mut at = start;
     loop {
         // A value begins here.
-        at = match byte(input, at)? {
+        match scanner.byte()? {
             bracket @ (b'{' | b'[') => {
-                open.push(bracket);
-                depth = depth.max(open.len());
-                let next = skip_space(input, at + 1);
-                if byte(input, next)? != closing(bracket) {
-                    at = if bracket == b'{' { member_name(input, next)? } else { next };
+                open.push(bracket, scanner.at)?;
+                depth = depth.max(open.depth);
+                scanner.at += 1;
+                scanner.skip_space();
+                if scanner.byte()? != closing(bracket) {
+                    if bracket == b'{' {
+                        scanner.member_name()?;
+                    }
                     continue;
                 }
                 open.pop();
-                next + 1
+                scanner.at += 1;
             }
-            _ => scan_scalar(input, at)?,
-        };
+            first => scanner.scalar(first)?,
+        }
         // A value has ended: close brackets until another value begins or none is open.
         loop {
-            let Some(&bracket) = open.last() else { return Ok(Scanned { end: at, depth }) };
-            let next = skip_space(input, at);
-            match byte(input, next)? {
+            let Some(bracket) = open.last() else {
+                let Scanner { at: end, longest, broken, .. } = scanner;
+                return Ok(Scanned { end, depth, longest, broken });
+            };
+            scanner.skip_space();
+            match scanner.byte()? {
                 b',' => {
-                    let next = skip_space(input, next + 1);
-                    at = if bracket == b'{' { member_name(input, next)? } else { next };
+                    scanner.at += 1;
+                    scanner.skip_space();
+                    if bracket == b'{' {
+                        scanner.member_name()?;
+                    }
                     break;
                 }
                 close if close == closing(bracket) => {
                     open.pop();
-                    at = next + 1;
+                    scanner.at += 1;
                 }
-                _ => return Err(SyntaxError { at: next }),
+                _ => return Err(SyntaxError { at: scanner.at }),
             }
         }
     }
@@ -71,84 +90,189 @@ fn closing(bracket: u8) -> u8 {
     if bracket == b'{' { b'}' } else { b']' }
 }
 
-fn byte(input: &[u8], at: usize) -> Result<u8, SyntaxError> {
-    input.get(at).copied().ok_or(SyntaxError { at: input.len() })
+/// The brackets that are open, a bit for each: set for a brace. The last 64 or fewer are in `top`.
+#[derive(Default)]
+struct Brackets {
+    top: u64,
+    below: Vec<u64>,
+    depth: usize,
 }
 
-/// Scans `"name" :` and gives the offset of the member's value.
-fn member_name(input: &[u8], at: usize) -> Result<usize, SyntaxError> {
-    if byte(input, at)? != b'"' {
-        return Err(SyntaxError { at });
+impl Brackets {
+    fn push(&mut self, bracket: u8, at: usize) -> Result<(), SyntaxError> {
+        if self.depth == MAX_OPEN {
+            return Err(SyntaxError { at });
+        }
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.below.push(std::mem::take(&mut self.top));
+        }
+        self.top = self.top << 1 | u64::from(bracket == b'{');
+        self.depth += 1;
+        Ok(())
     }
-    let colon = skip_space(input, scan_string(input, at)?);
-    if byte(input, colon)? != b':' {
-        return Err(SyntaxError { at: colon });
-    }
-    Ok(skip_space(input, colon + 1))
-}
 
-fn scan_scalar(input: &[u8], at: usize) -> Result<usize, SyntaxError> {
-    match byte(input, at)? {
-        b'"' => scan_string(input, at),
-        b't' => scan_word(input, at, b"true"),
-        b'f' => scan_word(input, at, b"false"),
-        b'n' => scan_word(input, at, b"null"),
-        b'-' | b'0'..=b'9' => scan_number(input, at),
-        _ => Err(SyntaxError { at }),
-    }
-}
-
-fn scan_word(input: &[u8], at: usize, word: &[u8]) -> Result<usize, SyntaxError> {
-    if input[at..].starts_with(word) { Ok(at + word.len()) } else { Err(SyntaxError { at }) }
-}
-
-/// Scans the string whose quote stands at `at`; control characters below U+0020 must be escaped (RFC 8259, section 7).
-fn scan_string(input: &[u8], at: usize) -> Result<usize, SyntaxError> {
-    let mut at = at + 1;
-    loop {
-        match byte(input, at)? {
-            b'"' => return Ok(at + 1),
-            b'\\' => at = scan_escape(input, at + 1)?,
-            0..0x20 => return Err(SyntaxError { at }),
-            _ => at += 1,
+    fn pop(&mut self) {
+        self.top >>= 1;
+        self.depth -= 1;
+        if self.depth.is_multiple_of(64) {
+            self.top = self.below.pop().unwrap_or(0);
         }
     }
+
+    fn last(&self) -> Option<u8> {
+        (self.depth > 0).then_some(if self.top & 1 == 1 { b'{' } else { b'[' })
+    }
 }
 
-fn scan_escape(input: &[u8], at: usize) -> Result<usize, SyntaxError> {
-    match byte(input, at)? {
-        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(at + 1),
-        b'u' => {
-            for digit in at + 1..at + 5 {
-                if !byte(input, digit)?.is_ascii_hexdigit() {
-                    return Err(SyntaxError { at: digit });
+struct Scanner<'i> {
+    input: &'i [u8],
+    at: usize,
+    longest: usize,
+    broken: bool,
+}
+
+impl Scanner<'_> {
+    fn byte(&self) -> Result<u8, SyntaxError> {
+        self.input.get(self.at).copied().ok_or(SyntaxError { at: self.input.len() })
+    }
+
+    fn wrong<T>(&self) -> Result<T, SyntaxError> {
+        Err(SyntaxError { at: self.at })
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(space @ (b' ' | b'\t' | b'\n' | b'\r')) = self.input.get(self.at) {
+            self.broken |= matches!(space, b'\n' | b'\r');
+            self.at += 1;
+        }
+    }
+
+    /// Scans `"name" :` and stands at the member's value.
+    fn member_name(&mut self) -> Result<(), SyntaxError> {
+        if self.byte()? != b'"' {
+            return self.wrong();
+        }
+        self.string()?;
+        self.skip_space();
+        if self.byte()? != b':' {
+            return self.wrong();
+        }
+        self.at += 1;
+        self.skip_space();
+        Ok(())
+    }
+
+    fn scalar(&mut self, first: u8) -> Result<(), SyntaxError> {
+        match first {
+            b'"' => self.string(),
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
+            b'-' | b'0'..=b'9' => self.number(first),
+            _ => self.wrong(),
+        }
+    }
+
+    fn word(&mut self, word: &[u8]) -> Result<(), SyntaxError> {
+        if !self.input[self.at..].starts_with(word) {
+            return self.wrong();
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// Scans the string whose quote stands here; control characters below U+0020 must be escaped (RFC 8259, section 7).
+    fn string(&mut self) -> Result<(), SyntaxError> {
+        let start = self.at + 1;
+        self.at = start;
+        loop {
+            self.at = plain_end(self.input, self.at);
+            match self.byte()? {
+                b'"' => {
+                    self.longest = self.longest.max(self.at - start);
+                    self.at += 1;
+                    return Ok(());
+                }
+                b'\\' => self.escape()?,
+                _ => return self.wrong(),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), SyntaxError> {
+        self.at += 1;
+        match self.byte()? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+            b'u' => {
+                for _ in 0..4 {
+                    self.at += 1;
+                    if !self.byte()?.is_ascii_hexdigit() {
+                        return self.wrong();
+                    }
                 }
             }
-            Ok(at + 5)
+            _ => return self.wrong(),
         }
-        _ => Err(SyntaxError { at }),
+        self.at += 1;
+        Ok(())
+    }
+
+    fn number(&mut self, first: u8) -> Result<(), SyntaxError> {
+        if first == b'-' {
+            self.at += 1;
+        }
+        // A zero stands alone: 01 is no number.
+        if self.byte()? == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.input.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.input.get(self.at) {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.input.get(self.at) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), SyntaxError> {
+        if !self.byte()?.is_ascii_digit() {
+            return self.wrong();
+        }
+        while self.input.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        Ok(())
     }
 }
 
-fn scan_number(input: &[u8], at: usize) -> Result<usize, SyntaxError> {
-    let mut at = if input[at] == b'-' { at + 1 } else { at };
-    // A zero stands alone: 01 is no number.
-    at = if byte(input, at)? == b'0' { at + 1 } else { scan_digits(input, at)? };
-    if input.get(at) == Some(&b'.') {
-        at = scan_digits(input, at + 1)?;
+/// The offset of the first quote, backslash or control character at or after `at`, or the input's length. Eight bytes at
+/// a time: in each of the three differences the highest bit of a byte is set where the byte is what is looked for; a
+/// borrow can set a wrong one only above a right one, and the lowest is taken.
+fn plain_end(input: &[u8], at: usize) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let mut at = at;
+    while let Some(bytes) = input.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*bytes);
+        let quote = word ^ (ONES * b'"' as u64);
+        let backslash = word ^ (ONES * b'\\' as u64);
+        let found = quote.wrapping_sub(ONES) & !quote
+            | backslash.wrapping_sub(ONES) & !backslash
+            | word.wrapping_sub(ONES * 0x20) & !word;
+        if found & HIGH != 0 {
+            return at + (found & HIGH).trailing_zeros() as usize / 8;
+        }
+        at += 8;
     }
-    if matches!(input.get(at), Some(b'e' | b'E')) {
-        let sign = usize::from(matches!(input.get(at + 1), Some(b'+' | b'-')));
-        at = scan_digits(input, at + 1 + sign)?;
-    }
-    Ok(at)
-}
-
-fn scan_digits(input: &[u8], at: usize) -> Result<usize, SyntaxError> {
-    if !byte(input, at)?.is_ascii_digit() {
-        return Err(SyntaxError { at });
-    }
-    Ok(at + input[at..].iter().take_while(|byte| byte.is_ascii_digit()).count())
+    let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
+    at + input[at..].iter().take_while(|byte| is_plain(byte)).count()
 }
 
 #[cfg(test)]
@@ -196,7 +320,51 @@ mod tests {
         assert_eq!(depth_of(&text), Some(1_000_000));
     }
 
+    #[test]
+    fn more_brackets_than_any_record_has_are_given_up() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!(depth_of(&nested(MAX_OPEN)), Some(MAX_OPEN));
+        assert_eq!(scan_value(nested(MAX_OPEN + 1).as_bytes(), 0), Err(SyntaxError { at: MAX_OPEN }));
+    }
+
+    #[test]
+    fn braces_and_brackets_close_in_their_order_however_deep() {
+        let open: String = (0..200).map(|level| if level % 3 == 0 { "[" } else { "{\"a\":" }).collect();
+        let close: String = (0..200).rev().map(|level| if level % 3 == 0 { "]" } else { "}" }).collect();
+        assert_eq!(depth_of(&format!("{open}1{close}")), Some(200));
+        for wrong in 0..200 {
+            let mut close = close.clone().into_bytes();
+            close[wrong] = if close[wrong] == b']' { b'}' } else { b']' };
+            let text = [format!("{open}1").as_bytes(), &close].concat();
+            assert_eq!(scan_value(&text, 0), Err(SyntaxError { at: open.len() + 1 + wrong }));
+        }
+    }
+
+    #[test]
+    fn the_longest_string_is_known_and_names_count() {
+        let longest = |text: &str| scan_value(text.as_bytes(), 0).unwrap().longest;
+        assert_eq!(longest(r#"{"a":[1,2]}"#), 1);
+        assert_eq!(longest(r#"{"abc":"de","f":["\u00e9"]}"#), 6);
+        assert_eq!(longest(r#"{"a long name":{"b":"cd"}}"#), 11);
+        assert_eq!(longest("17"), 0);
+    }
+
+    #[test]
+    fn line_breaks_between_tokens_are_noticed_and_escaped_ones_are_not() {
+        let broken = |text: &str| scan_value(text.as_bytes(), 0).unwrap().broken;
+        assert!(!broken(r#"{"a": "\n", "b":	1 }"#));
+        assert!(broken("{\n\"a\":1}") && broken("[1,\r2]") && broken("[1\n]"));
+    }
+
     proptest! {
+        #[test]
+        fn a_string_ends_where_its_bytes_say(plain in proptest::collection::vec(prop_oneof![0x20..=0xffu8, 0x00..=0x5fu8], 0..40)) {
+            let simple = plain.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(plain.len());
+            for at in 0..=plain.len() {
+                prop_assert_eq!(plain_end(&plain, at.min(simple)), simple);
+            }
+        }
+
         #[test]
         fn the_scanner_agrees_with_serde_json(text in r#"[\[\]{},:"\\a0-9eE.+\- tn]{0,24}|\{"a":(true|null|-?[0-9]{1,3}(\.[0-9]+)?(e[0-9])?|"[a-z\\"]{0,4}"|\[[0-9,]{0,5}\])\}"#) {
             let ours = {

@@ -9,16 +9,19 @@
 
 mod answer;
 mod compression;
+mod cutter;
 mod encoder;
 mod file;
 mod id;
+mod inflate;
 mod json;
 pub mod row;
 mod upload;
 
 pub use answer::PartialAnswer;
-pub use compression::{Compression, Encoding, InflateError, UnknownEncoding};
+pub use compression::{Compression, Encoding, UnknownEncoding};
 pub use encoder::{BatchEncoder, Counts, Payload};
 pub use file::{Batch, BatchFile, BatchMeta, FileError, Part, Refused};
 pub use id::{BatchId, InvalidBatchId, Piece};
+pub use inflate::{Allowance, AnyAmount, DECODER_BYTES, InflateError, InflateLimits, SMALL_BYTES};
 pub use upload::{Framing, Reason, Refusal, Upload, UploadError, UploadLimits};

@@ -8,13 +8,18 @@ use std::fmt;
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
-use weir_batch::{Encoding, Framing, Upload, UploadLimits};
+use weir_batch::{Encoding, Framing, InflateLimits, Upload, UploadLimits};
 use weir_fuzz::sections;
 use weir_logic::Millis;
 use weir_logic::merge::{Applied, MergePlan, Merger, Origin};
 
-const LIMITS: UploadLimits =
-    UploadLimits { max_inflated_bytes: 1 << 16, max_records: 100, max_record_bytes: 1 << 12, max_depth: 32 };
+const LIMITS: UploadLimits = UploadLimits {
+    inflate: InflateLimits { max_bytes: 1 << 16, max_ratio: 100 },
+    max_records: 100,
+    max_record_bytes: 1 << 12,
+    max_depth: 32,
+    max_string_bytes: 1 << 12,
+};
 
 fuzz_target!(|input: &str| {
     let mut input = sections(input);

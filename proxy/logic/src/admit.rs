@@ -62,10 +62,13 @@ mod tests {
             max_target_bytes: ByteSize::kib(8),
             max_body_bytes: ByteSize::mib(1),
             max_inflated_bytes: ByteSize::mib(8),
+            max_inflation_ratio: 100,
             max_upload_records: 1000,
             max_record_bytes: ByteSize::kib(64),
+            max_string_bytes: ByteSize::kib(64),
             max_json_depth: 32,
             max_buffered_bytes: ByteSize::mib(64),
+            tenant_share: part(0.5),
             max_requests,
             classes: ClassLimits {
                 probe: part(1.0),

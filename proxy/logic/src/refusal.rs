@@ -30,6 +30,8 @@ pub enum Refusal {
     TargetTooLong,
     /// The body's encoding is not known.
     UnsupportedEncoding,
+    /// The tenant has as much under way as it may.
+    OverShare,
     /// The headers are longer than the node takes.
     HeadersTooLarge,
     /// The node is at a bound of its own.
@@ -48,7 +50,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals, in order of status.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Malformed,
         Self::BadBody,
         Self::Unidentified,
@@ -58,6 +60,7 @@ impl Refusal {
         Self::BodyTooLarge,
         Self::TargetTooLong,
         Self::UnsupportedEncoding,
+        Self::OverShare,
         Self::HeadersTooLarge,
         Self::Overloaded,
         Self::SpoolUnavailable,
@@ -78,6 +81,7 @@ impl Refusal {
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::UnsupportedEncoding => 415,
+            Self::OverShare => 429,
             Self::HeadersTooLarge => 431,
             Self::CoreBroken => 502,
             Self::Overloaded | Self::SpoolUnavailable | Self::Stopping | Self::CoreUnavailable => 503,
@@ -97,6 +101,7 @@ impl Refusal {
             Self::BodyTooLarge => "body_too_large",
             Self::TargetTooLong => "target_too_long",
             Self::UnsupportedEncoding => "unsupported_encoding",
+            Self::OverShare => "over_share",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Overloaded => "overloaded",
             Self::SpoolUnavailable => "spool_unavailable",
@@ -110,7 +115,7 @@ impl Refusal {
     /// The outcome counted.
     pub const fn outcome(self) -> Outcome {
         match self {
-            Self::Overloaded | Self::SpoolUnavailable | Self::Stopping => Outcome::Shed,
+            Self::OverShare | Self::Overloaded | Self::SpoolUnavailable | Self::Stopping => Outcome::Shed,
             Self::CoreUnavailable | Self::CoreBroken | Self::CoreTimeout => Outcome::Failed,
             _ => Outcome::Refused,
         }
@@ -118,7 +123,7 @@ impl Refusal {
 
     /// Whether the same request may succeed later: exactly these carry `Retry-After`.
     pub const fn is_retryable(self) -> bool {
-        self.status() >= 500 || self.status() == 408
+        matches!(self.status(), 408 | 429 | 500..)
     }
 
     /// The answer: `application/problem+json` (RFC 9457) of under 200 bytes. `detail` is for people, shortened to 60 bytes, and

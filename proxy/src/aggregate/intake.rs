@@ -4,24 +4,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use weir_batch::{Encoding, Framing, Reason, Upload, UploadError, UploadLimits};
+use weir_batch::{Encoding, Framing, Reason, Upload, UploadError};
 use weir_config::Action;
 use weir_logic::retry::{agent_hash, retry_after};
 use weir_logic::{Answer, Call, Headers, Outcome, Refusal};
 
 use super::pipeline::{Pipeline, Unkept};
-use super::room::Room;
+use super::unpacking::{Unpacked, Unread};
 use super::{Aggregate, Streams};
-
-/// Packed bodies past this size are unpacked on a thread for blocking work, so that they do not hold up other agents.
-const INLINE_BYTES: usize = 64 * 1024;
 
 /// What an agent is told to wait when its upload cannot be kept: from here to twice of it.
 const REST: Duration = Duration::from_secs(5);
 
 impl Aggregate {
     /// Answers an upload on a route whose action is `aggregate`: 202 once its records are kept, with those refused by
-    /// index; 400, 413 or 415 when there is nothing to keep; 503 when they cannot be kept.
+    /// index; 400, 413 or 415 when there is nothing to keep; 429 when the tenant has its share of memory in use; 503 when they
+    /// cannot be kept.
     pub async fn handle(&self, call: &Call<'_>) -> Answer {
         let streams = self.streams.load_full();
         let Action::Aggregate(route) = &call.route.action else {
@@ -45,45 +43,42 @@ impl Aggregate {
         if let Err(unkept) = pipeline.has_room() {
             return unavailable(call, unkept);
         }
-        let mut upload = match parse(call, streams.limits, &self.room).await {
-            Ok(upload) => upload,
+        let Unpacked { upload, hold } = match self.unpack(pipeline, call, streams).await {
+            Ok(unpacked) => unpacked,
             Err(refusal) => return refusal,
         };
         count_refused(pipeline, &upload);
         let report = Bytes::from(upload.report());
         if upload.accepted == 0 {
-            let status = if upload.refused.is_empty() { 202 } else { 400 };
-            let outcome = if upload.refused.is_empty() { Outcome::Accepted } else { Outcome::Refused };
+            let nothing = upload.refused.is_empty();
+            let (status, outcome) = if nothing { (202, Outcome::Accepted) } else { (400, Outcome::Refused) };
             return answer(status, report, outcome);
         }
-        let Some(place) = self.room.take(upload.lines.len(), streams.max_buffered_bytes) else {
-            return unavailable(call, Unkept::Queue);
-        };
-        upload.lines.shrink_to_fit();
-        let lines = Bytes::from(upload.lines);
-        match pipeline.keep(call.identity, upload.accepted, lines, place).await {
+        match pipeline.keep(call.identity, upload.accepted, Bytes::from(upload.lines), hold).await {
             Ok(()) => answer(202, report, Outcome::Accepted),
             Err(unkept) => unavailable(call, unkept),
         }
     }
-}
 
-async fn parse(call: &Call<'_>, limits: UploadLimits, room: &Room) -> Result<Upload, Answer> {
-    let headers = call.request.headers;
-    let Some(encoding) = encoding(headers) else {
-        return Err(refuse(call, Refusal::UnsupportedEncoding, "the encoding is none of gzip, zstd, lz4"));
-    };
-    let framing = Framing::from_content_type(headers.text("content-type"));
-    let body = call.request.body;
-    let parsed = if encoding == Encoding::Identity || body.len() <= INLINE_BYTES {
-        Upload::parse(body, encoding, framing, &limits)
-    } else {
-        let _one_of_few = room.unpack().await;
-        let body = body.to_vec();
-        let parsing = tokio::task::spawn_blocking(move || Upload::parse(&body, encoding, framing, &limits));
-        parsing.await.map_err(|_| refuse(call, Refusal::Overloaded, "the upload could not be read"))?
-    };
-    parsed.map_err(|error| refuse(call, refusal(&error), &error.to_string()))
+    async fn unpack(&self, pipeline: &Pipeline, call: &Call<'_>, streams: &Streams) -> Result<Unpacked, Answer> {
+        let refused = |reason| pipeline.metrics().uploads_refused.with_label_values(&[pipeline.name(), reason]).inc();
+        let headers = call.request.headers;
+        let Some(encoding) = encoding(headers) else {
+            refused("encoding");
+            return Err(refuse(call, Refusal::UnsupportedEncoding, "the encoding is none of gzip, zstd, lz4"));
+        };
+        let framing = Framing::from_content_type(headers.text("content-type"));
+        let hold = self.budget.hold(call.identity, streams.bounds);
+        let unpacked = self.unpacker.unpack(call.request.body, encoding, framing, streams.limits, hold).await;
+        unpacked.map_err(|unread| match unread {
+            Unread::Upload(error) => {
+                refused(error.label());
+                refuse(call, refusal(&error), &error.to_string())
+            }
+            Unread::NoRoom(cause) => refuse(call, cause.refusal(), cause.detail()),
+            Unread::Lost => refuse(call, Refusal::Overloaded, "the upload could not be read"),
+        })
+    }
 }
 
 /// The one encoding that the headers name; `None` when it is not known or there are several.
@@ -94,19 +89,15 @@ fn encoding(headers: &dyn Headers) -> Option<Encoding> {
 }
 
 fn refusal(error: &UploadError) -> Refusal {
-    if error.status() == 413 { Refusal::BodyTooLarge } else { Refusal::BadBody }
+    if error.status() == Some(413) { Refusal::BodyTooLarge } else { Refusal::BadBody }
 }
 
 fn count_refused(pipeline: &Pipeline, upload: &Upload) {
-    for refusal in &upload.refused {
-        let reason = match refusal.reason {
-            Reason::NotJson => "not_json",
-            Reason::NotAnObject => "not_an_object",
-            Reason::NotUtf8 => "not_utf8",
-            Reason::TooLong => "too_long",
-            Reason::TooDeep => "too_deep",
-        };
-        pipeline.metrics().records_refused.with_label_values(&[pipeline.name(), reason]).inc();
+    for (reason, count) in Reason::ALL.iter().zip(upload.refusals) {
+        if count > 0 {
+            let label = [pipeline.name(), reason.label()];
+            pipeline.metrics().records_refused.with_label_values(&label).inc_by(count as u64);
+        }
     }
 }
 

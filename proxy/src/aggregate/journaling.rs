@@ -18,7 +18,7 @@ use weir_logic::merge::ShardWindow;
 use weir_spool::{Disk, EndReason, Journal, Step};
 
 use super::plan::Settings;
-use super::room::Place;
+use crate::budget::Hold;
 use crate::clock::Clock;
 
 /// What the journal thread is told.
@@ -38,7 +38,7 @@ pub(super) struct Kept {
     pub(super) records: u32,
     pub(super) lines: Bytes,
     /// Held until the records have left the queue.
-    pub(super) _place: Place,
+    pub(super) _hold: Hold,
     /// Told once the records are kept; dropped when they cannot be.
     pub(super) done: oneshot::Sender<()>,
 }

@@ -7,7 +7,7 @@
 //!    ^                            | write, one fsync for all
 //!    └──── 202 once it is kept ───┘ that has queued meanwhile
 //! ```
-//! - `intake` reads an agent's request and answers it, `room` bounds what it may hold in memory;
+//! - `intake` reads an agent's request and answers it, `unpacking` is the work and the memory that this takes;
 //! - `journaling` commits in groups and decides when a generation is closed;
 //! - `merging` turns committed entries into batches in the outbox;
 //! - `sender` delivers batches and gives none up that the core might take, `courier` carries one and settles it;
@@ -25,10 +25,10 @@ mod ledger;
 mod merging;
 mod pipeline;
 mod plan;
-mod room;
 mod sender;
 #[cfg(test)]
 mod tests;
+mod unpacking;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -45,8 +45,9 @@ use weir_spool::SpoolError;
 pub(crate) use self::courier::headers as batch_headers;
 pub use self::ledger::{LedgerStatus, StreamStatus};
 use self::pipeline::Pipeline;
-use self::room::Room;
-
+pub(crate) use self::plan::upload_limits;
+use self::unpacking::Unpacker;
+use crate::budget::{Bounds, Budget};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::upstream::Origin;
@@ -54,13 +55,13 @@ use crate::upstream::Origin;
 /// All streams of the node.
 ///
 /// Memory: for each stream its open windows (`max_keys`), a few groups of uploads between the threads, and
-/// `max_in_flight` batches; for all together the uploads that wait for a journal, at most `limits.max_buffered_bytes`
-/// once unpacked, and those being unpacked, at most twice `limits.max_inflated_bytes` for each thread that serves
-/// agents and four more.
+/// `max_in_flight` batches; for all together what the [`Budget`] bounds: uploads from their first byte until the merge
+/// thread has them.
 pub struct Aggregate {
     context: Context,
     streams: ArcSwap<Streams>,
-    room: Room,
+    budget: Budget,
+    unpacker: Unpacker,
     /// Reloads are one at a time.
     reloading: Mutex<()>,
 }
@@ -79,13 +80,12 @@ pub(crate) struct Context {
 struct Streams {
     by_name: BTreeMap<String, Arc<Pipeline>>,
     limits: UploadLimits,
-    max_buffered_bytes: usize,
+    bounds: Bounds,
 }
 
 impl Streams {
     fn new(by_name: BTreeMap<String, Arc<Pipeline>>, config: &Config) -> Self {
-        let max_buffered_bytes = config.limits.max_buffered_bytes.as_usize();
-        Self { by_name, limits: plan::upload_limits(config), max_buffered_bytes }
+        Self { by_name, limits: plan::upload_limits(config), bounds: (&config.limits).into() }
     }
 }
 
@@ -121,6 +121,7 @@ impl Aggregate {
         config: &Config,
         edge: &str,
         origin: Arc<dyn Origin>,
+        budget: Budget,
         metrics: Metrics,
         clock: Clock,
     ) -> Result<Self, AggregateError> {
@@ -140,7 +141,7 @@ impl Aggregate {
             }
         }
         let streams = ArcSwap::from_pointee(Streams::new(by_name, config));
-        Ok(Self { context, streams, room: Room::new(), reloading: Mutex::new(()) })
+        Ok(Self { context, streams, budget, unpacker: Unpacker::default(), reloading: Mutex::new(()) })
     }
 
     /// Puts another configuration in force: new streams start, changed ones close what they have open and go on under

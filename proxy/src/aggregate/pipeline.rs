@@ -19,9 +19,9 @@ use super::journaling::{Command, Journaling, Kept, Wishes};
 use super::ledger::{LedgerStatus, StreamStatus};
 use super::merging::{MergeState, Merging, Recall};
 use super::plan::Settings;
-use super::room::Place;
 use super::sender::{self, Sender};
 use super::{AggregateError, Context, StartError};
+use crate::budget::Hold;
 use crate::metrics::Metrics;
 use crate::task;
 
@@ -167,7 +167,7 @@ impl Pipeline {
         identity: &Identity,
         records: usize,
         lines: Bytes,
-        place: Place,
+        hold: Hold,
     ) -> Result<(), Unkept> {
         self.has_room()?;
         let (done, kept) = oneshot::channel();
@@ -176,7 +176,7 @@ impl Pipeline {
             agent: identity.agent.as_ref().map(|agent| agent.as_str().to_owned()),
             records: u32::try_from(records).unwrap_or(u32::MAX),
             lines,
-            _place: place,
+            _hold: hold,
             done,
         });
         match self.commands.try_send(command) {

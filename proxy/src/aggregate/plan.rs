@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_batch::{Compression, UploadLimits};
+use weir_batch::{Compression, InflateLimits, UploadLimits};
 use weir_config::{Config, CoreId, Mode, Stream};
 use weir_logic::delivery::{DeliveryRules, DeliveryTable};
 use weir_logic::merge::MergePlan;
@@ -112,11 +112,15 @@ fn compression(configured: weir_config::Compression) -> Compression {
 }
 
 /// The bounds of one upload.
-pub(super) fn upload_limits(config: &Config) -> UploadLimits {
+pub(crate) fn upload_limits(config: &Config) -> UploadLimits {
     UploadLimits {
-        max_inflated_bytes: config.limits.max_inflated_bytes.as_usize(),
+        inflate: InflateLimits {
+            max_bytes: config.limits.max_inflated_bytes.as_usize(),
+            max_ratio: config.limits.max_inflation_ratio,
+        },
         max_records: config.limits.max_upload_records,
         max_record_bytes: config.limits.max_record_bytes.as_usize(),
         max_depth: config.limits.max_json_depth,
+        max_string_bytes: config.limits.max_string_bytes.as_usize(),
     }
 }

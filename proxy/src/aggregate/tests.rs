@@ -189,7 +189,8 @@ const RAW: &str = "mode = \"raw\"\nbatch = { max_age = \"10ms\" }";
 
 fn start(config: &Config, core: &Arc<Core>) -> Aggregate {
     let origin: Arc<dyn Origin> = Arc::clone(core) as Arc<dyn Origin>;
-    Aggregate::start(config, "edge-1", origin, Metrics::new(), Clock::start()).unwrap()
+    let metrics = Metrics::new();
+    Aggregate::start(config, "edge-1", origin, Budget::new(metrics.clone()), metrics, Clock::start()).unwrap()
 }
 
 async fn upload(aggregate: &Aggregate, config: &Config, body: &[u8], headers: &HeaderMap) -> Answer {
@@ -391,7 +392,8 @@ async fn batches_that_wait_while_none_is_accepted_raise_the_alarm() {
     let (config, core) = (config(dir.path(), RAW), Core::new(Script::Down));
     let (clock, hand) = Clock::manual(Millis(1_700_000_000_000));
     let origin: Arc<dyn Origin> = Arc::clone(&core) as Arc<dyn Origin>;
-    let aggregate = Aggregate::start(&config, "edge-1", origin, Metrics::new(), clock).unwrap();
+    let aggregate =
+        Aggregate::start(&config, "edge-1", origin, Budget::new(Metrics::new()), Metrics::new(), clock).unwrap();
     let alarm = || {
         aggregate.refresh_metrics();
         aggregate.context.metrics.render().contains("weir_outbox_stalled{stream=\"process\"} 1")

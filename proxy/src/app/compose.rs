@@ -11,6 +11,7 @@ use super::node;
 use crate::accept::{AcceptError, Acceptor, Certificates, Drain, Listener};
 use crate::admin::Pages;
 use crate::aggregate::{Aggregate, AggregateError, StartError};
+use crate::budget::Budget;
 use crate::cache::CacheAction;
 use crate::clock::Clock;
 use crate::exit::{Code, Failure};
@@ -64,7 +65,8 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let lookup = Arc::new(LookupAction::new(Arc::clone(&origin), metrics.clone(), clock, edge, limits));
     let presence = Presence::new(edge, config.presence.clone(), metrics.clone(), clock);
     drop(task::spawn("presence", Arc::clone(&presence).report(Arc::clone(&origin))));
-    let aggregate = Aggregate::start(config, edge, origin, metrics.clone(), clock);
+    let budget = Budget::new(metrics.clone());
+    let aggregate = Aggregate::start(config, edge, origin, budget.clone(), metrics.clone(), clock);
     let aggregate = Arc::new(aggregate.map_err(|error| aggregate_failure(&error))?);
     let listeners = bind(ground)?;
     let drain = Arc::new(Drain::new());
@@ -75,6 +77,7 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
         aggregate: Arc::clone(&aggregate) as _,
         upstream: Arc::clone(&upstream),
         attendance: Some(Arc::clone(&presence) as _),
+        budget,
         metrics: metrics.clone(),
         clock,
     });

@@ -3,12 +3,14 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use weir_batch::{Encoding, Framing, Upload, UploadLimits};
+use weir_batch::{Encoding, Framing, Upload};
 use weir_config::{
     Action, AggregateRoute, CacheRoute, Calm, Config, ForwardRoute, LookupRoute, Mode, Ratio, Route, duration_to_text,
 };
 use weir_logic::key::{self, KeyError, NamedValue, Scope};
 use weir_logic::{Call, Identity, Refusal, cache};
+
+use crate::aggregate::upload_limits;
 
 /// An explanation in the making.
 #[derive(Debug, Default)]
@@ -150,17 +152,11 @@ impl Report {
         let Ok(encoding) = Encoding::from_header(headers.text("content-encoding")) else {
             return self.refused(Refusal::UnsupportedEncoding, "an encoding that the node does not know");
         };
-        let limits = UploadLimits {
-            max_inflated_bytes: config.limits.max_inflated_bytes.as_usize(),
-            max_records: config.limits.max_upload_records,
-            max_record_bytes: config.limits.max_record_bytes.as_usize(),
-            max_depth: config.limits.max_json_depth,
-        };
         let framing = Framing::from_content_type(headers.text("content-type"));
-        match Upload::parse(call.request.body, encoding, framing, &limits) {
-            Err(error) => self.line("answer", format!("{}: {error}", error.status())),
+        match Upload::parse(call.request.body, encoding, framing, &upload_limits(config)) {
+            Err(error) => self.line("answer", format!("{}: {error}", error.status().unwrap_or(503))),
             Ok(upload) => {
-                self.line("records", format!("{} accepted, {} refused", upload.accepted, upload.refused.len()));
+                self.line("records", format!("{} accepted, {} refused", upload.accepted, upload.refused_count()));
                 for refusal in upload.refused.iter().take(MAX_REFUSALS) {
                     self.line("", format!("record {}: {}", refusal.index, refusal.reason));
                 }

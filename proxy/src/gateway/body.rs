@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::Version;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora::ErrorType;
@@ -10,15 +10,13 @@ use pingora::protocols::http::ServerSession;
 use tokio::time::{Instant, timeout, timeout_at};
 use weir_logic::Refusal;
 
-use super::budget::{Budget, Hold};
+use crate::budget::{Hold, NoRoom};
 
 /// What a body may cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Bytes on the wire, at most.
     pub(super) bytes: usize,
-    /// Bytes of all bodies in memory, at most.
-    pub(super) all_bytes: usize,
     /// The time to its last byte.
     pub(super) time: Duration,
 }
@@ -34,58 +32,52 @@ pub(super) struct Body {
 pub(super) enum BodyError {
     /// The agent is told why.
     Refused(Refusal),
+    /// There is no memory for it.
+    NoRoom(NoRoom),
     /// The agent has left.
     Gone,
 }
 
 /// Reads the whole body. An agent that waits to be told so is told to go on. Where the end of the body is not certain
-/// any more, the connection ends with the answer.
-pub(super) async fn read(session: &mut ServerSession, bounds: Bounds, budget: &Budget) -> Result<Body, BodyError> {
-    let body = gather(session, bounds, budget).await;
+/// any more, the connection ends with the answer. The memory is taken through `hold`: for a body whose length is stated,
+/// all of it before the first byte.
+pub(super) async fn read(session: &mut ServerSession, bounds: Bounds, hold: Hold) -> Result<Body, BodyError> {
+    let body = gather(session, bounds, hold).await;
     if matches!(body, Err(BodyError::Gone | BodyError::Refused(Refusal::BadBody | Refusal::BodyTimeout))) {
         session.set_keepalive(None);
     }
     body
 }
 
-async fn gather(session: &mut ServerSession, bounds: Bounds, budget: &Budget) -> Result<Body, BodyError> {
-    const OVERLOADED: BodyError = BodyError::Refused(Refusal::Overloaded);
+async fn gather(session: &mut ServerSession, bounds: Bounds, mut hold: Hold) -> Result<Body, BodyError> {
     const TOO_LARGE: BodyError = BodyError::Refused(Refusal::BodyTooLarge);
     let declared = declared_length(session);
     if declared.is_some_and(|length| length > bounds.bytes as u64) {
         return Err(TOO_LARGE);
     }
-    let mut hold = budget.hold();
     let ahead = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-    if !hold.grow(ahead, bounds.all_bytes) {
-        return Err(OVERLOADED);
-    }
+    hold.take(ahead).map_err(BodyError::NoRoom)?;
     let deadline = Instant::now() + bounds.time;
     if waits_for_continue(session) {
         session.write_continue_response().await.map_err(|_| BodyError::Gone)?;
     }
-    let (mut whole, mut held) = (Gathered::default(), ahead);
+    let mut whole = Gathered { first: Bytes::new(), all: Vec::new(), ahead, hold };
     while let Some(piece) = next(session, deadline).await? {
-        let length = whole.len() + piece.len();
-        if length > bounds.bytes {
+        if whole.len() + piece.len() > bounds.bytes {
             return Err(TOO_LARGE);
         }
-        if length > held {
-            if !hold.grow(length - held, bounds.all_bytes) {
-                return Err(OVERLOADED);
-            }
-            held = length;
-        }
-        whole.push(piece, ahead);
+        whole.push(piece, bounds.bytes).map_err(BodyError::NoRoom)?;
     }
-    Ok(Body { bytes: whole.finish(), _hold: hold })
+    Ok(whole.finish())
 }
 
 /// Bytes of a body as they came; one that came in one piece is not copied.
-#[derive(Default)]
 struct Gathered {
     first: Bytes,
-    all: BytesMut,
+    all: Vec<u8>,
+    /// The length that was stated and is held already.
+    ahead: usize,
+    hold: Hold,
 }
 
 impl Gathered {
@@ -93,20 +85,30 @@ impl Gathered {
         self.first.len() + self.all.len()
     }
 
-    fn push(&mut self, piece: Bytes, expected: usize) {
+    fn push(&mut self, piece: Bytes, max_bytes: usize) -> Result<(), NoRoom> {
         if self.len() == 0 {
+            self.hold.cover(piece.len())?;
             self.first = piece;
-            return;
+            return Ok(());
         }
-        if !self.first.is_empty() {
-            self.all.reserve(expected.max(self.first.len() + piece.len()));
-            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        let needed = self.len() + piece.len();
+        let first = std::mem::take(&mut self.first);
+        let had = self.all.capacity();
+        if needed > had {
+            let capacity = needed.max(self.ahead).max((2 * had).min(max_bytes));
+            // While a vector moves, both its places count.
+            self.hold.cover(had + capacity)?;
+            self.all.reserve_exact(capacity - self.all.len());
+            self.hold.keep(capacity);
         }
+        self.all.extend_from_slice(&first);
         self.all.extend_from_slice(&piece);
+        Ok(())
     }
 
-    fn finish(self) -> Bytes {
-        if self.first.is_empty() { self.all.freeze() } else { self.first }
+    fn finish(self) -> Body {
+        let bytes = if self.first.is_empty() { Bytes::from(self.all) } else { self.first };
+        Body { bytes, _hold: self.hold }
     }
 }
 

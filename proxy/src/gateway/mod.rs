@@ -7,7 +7,6 @@
 
 mod action;
 mod body;
-mod budget;
 mod context;
 mod steps;
 mod write;
@@ -26,10 +25,10 @@ use weir_logic::{Answer, Outcome};
 pub use action::{Action, Attendance};
 pub use context::RequestContext;
 
-use self::budget::Budget;
 use self::context::{InFlight, Tally};
 use self::steps::Next;
 use crate::accept::Connection;
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::forward::{self, Failure};
 use crate::metrics::Metrics;
@@ -50,6 +49,8 @@ pub struct Parts {
     pub upstream: Arc<Upstream>,
     /// Who counts the agents that are alive; `None` where presence is switched off.
     pub attendance: Option<Arc<dyn Attendance>>,
+    /// The memory that bodies may take.
+    pub budget: Budget,
     /// The node's metrics.
     pub metrics: Metrics,
     /// The node's clock.
@@ -60,15 +61,13 @@ pub struct Parts {
 pub struct Gateway {
     parts: Parts,
     in_flight: InFlight,
-    budget: Budget,
 }
 
 impl Gateway {
     /// A gateway over these parts.
     pub fn new(parts: Parts) -> Self {
         let in_flight = InFlight::new(parts.metrics.requests_in_flight.clone());
-        let budget = Budget::new(parts.metrics.buffered_bytes.clone());
-        Self { parts, in_flight, budget }
+        Self { parts, in_flight }
     }
 
     /// The gateway as what an [`Acceptor`](crate::accept::Acceptor) serves. `conf` sizes the pool of connections for

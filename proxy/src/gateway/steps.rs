@@ -166,13 +166,14 @@ async fn read_body(
     known: &Known<'_>,
     bytes: usize,
 ) -> Result<body::Body, Stop> {
-    let all_bytes = known.config.limits.max_buffered_bytes.as_usize();
-    let bounds = body::Bounds { bytes, all_bytes, time: ctx.connection.listener.body_timeout };
-    body::read(session, bounds, &gateway.budget).await.map_err(|error| match error {
-        BodyError::Gone => Stop::Gone,
-        BodyError::Refused(refusal) => {
-            let wait = patience(Some(&known.identity), &ctx.connection);
-            Stop::Refused { refusal, detail: "", wait }
+    let bounds = body::Bounds { bytes, time: ctx.connection.listener.body_timeout };
+    let hold = gateway.parts.budget.hold(&known.identity, (&known.config.limits).into());
+    body::read(session, bounds, hold).await.map_err(|error| {
+        let wait = patience(Some(&known.identity), &ctx.connection);
+        match error {
+            BodyError::Gone => Stop::Gone,
+            BodyError::Refused(refusal) => Stop::Refused { refusal, detail: "", wait },
+            BodyError::NoRoom(cause) => Stop::Refused { refusal: cause.refusal(), detail: cause.detail(), wait },
         }
     })
 }

@@ -1,5 +1,7 @@
 //! Bodies within their bounds of size, time and memory.
 
+use tokio::net::TcpStream;
+
 use crate::client::Raw;
 use crate::node::Node;
 
@@ -74,24 +76,70 @@ async fn an_agent_that_leaves_within_its_body_is_counted_as_gone() {
     node.until("it is counted", |node| node.count("uploads", "abandoned") == 1).await;
 }
 
+/// The head of an upload of so many bytes.
+fn head(tenant: &str, length: usize) -> String {
+    format!("POST /v1/uploads HTTP/1.1\r\nHost: a\r\nX-Tenant-Id: {tenant}\r\nContent-Length: {length}\r\n\r\n")
+}
+
+/// Agents of a tenant that have begun to send; their bodies are held from then on.
+async fn holding(node: &Node, tenant: &str, agents: usize, length: usize) -> Vec<Raw<TcpStream>> {
+    let before = node.metrics.buffered_bytes.get();
+    let mut holding = Vec::new();
+    for _ in 0..agents {
+        let mut agent = Raw::connect(node.address).await;
+        agent.write(head(tenant, length)).await;
+        holding.push(agent);
+    }
+    let held = i64::try_from(agents * length).unwrap();
+    node.until("their bodies are held", |node| node.metrics.buffered_bytes.get() == before + held).await;
+    holding
+}
+
 #[tokio::test]
 async fn all_bodies_together_stay_within_the_memory_they_may_take() {
-    let node = Node::start("", "max_buffered_bytes = \"1 MiB\"\nmax_inflated_bytes = \"1 MiB\"").await;
-    let body = "a".repeat(60 * 1024);
-    let head = format!("POST /v1/uploads HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
-    let mut first = Vec::new();
-    for held in 1..=17 {
-        let mut agent = Raw::connect(node.address).await;
-        agent.write(&head).await;
-        node.until("its body is held", |node| node.metrics.buffered_bytes.get() == held * 60 * 1024).await;
-        first.push(agent);
-    }
+    let limits = "max_buffered_bytes = \"16 MiB\"\nmax_inflated_bytes = \"1 MiB\"\ntenant_share = 1.0";
+    let node = Node::start("trusted_headers = true", limits).await;
+    // 256 of them fill the budget to the last byte.
+    let body = "a".repeat(64 * 1024);
+    let mut first = holding(&node, "t-1", 256, body.len()).await;
     let mut last = Raw::connect(node.address).await;
-    let answer = last.ask(format!("{head}{body}")).await;
+    let answer = last.ask(format!("{}{body}", head("t-2", body.len()))).await;
     assert_eq!((answer.status, answer.header("connection")), (503, "keep-alive"));
+    assert!(answer.header("retry-after").parse::<u32>().is_ok());
     for agent in &mut first {
         assert_eq!(agent.ask(&body).await.status, 200);
     }
-    assert_eq!(last.ask(format!("{head}{body}")).await.status, 200);
+    assert_eq!(last.ask(format!("{}{body}", head("t-2", body.len()))).await.status, 200);
+    node.until("nothing is held", |node| node.metrics.buffered_bytes.get() == 0).await;
+}
+
+#[tokio::test]
+async fn a_tenant_at_its_share_of_memory_is_told_so_and_others_are_not() {
+    let limits = "max_buffered_bytes = \"32 MiB\"\nmax_inflated_bytes = \"1 MiB\"\ntenant_share = \"50 %\"";
+    let node = Node::start("trusted_headers = true", limits).await;
+    let body = "a".repeat(64 * 1024);
+    let mut first = holding(&node, "t-1", 256, body.len()).await;
+    let mut next = Raw::connect(node.address).await;
+    let answer = next.ask(format!("{}{body}", head("t-1", body.len()))).await;
+    assert_eq!((answer.status, answer.header("connection")), (429, "keep-alive"));
+    assert_eq!(answer.header("weir-refusal"), "over_share");
+    assert!(answer.header("retry-after").parse::<u32>().is_ok());
+    assert_eq!(next.ask(format!("{}{body}", head("t-2", body.len()))).await.status, 200, "on the same connection");
+    assert_eq!(node.metrics.buffered_refused.with_label_values(&["tenant_share"]).get(), 1);
+    assert_eq!(first[0].ask(&body).await.status, 200);
+    assert_eq!(next.ask(format!("{}{body}", head("t-1", body.len()))).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_in_chunks_is_held_as_it_comes() {
+    let node = Node::plain().await;
+    let mut agent = Raw::connect(node.address).await;
+    agent.write("POST /v1/uploads HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    for chunks in 1..=4 {
+        agent.write(format!("3e8\r\n{}\r\n", "a".repeat(1000))).await;
+        node.until("the chunk is held", |node| node.metrics.buffered_bytes.get() >= chunks * 1000).await;
+    }
+    assert!(node.metrics.buffered_bytes.get() <= 8000);
+    assert_eq!(agent.ask("0\r\n\r\n").await.status, 200);
     node.until("nothing is held", |node| node.metrics.buffered_bytes.get() == 0).await;
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use pingora::server::configuration::ServerConf;
 use tokio::sync::Semaphore;
 use weir::accept::{Acceptor, Certificates, Drain, Listener};
+use weir::budget::Budget;
 use weir::clock::Clock;
 use weir::gateway::{Action, Attendance, Gateway, Parts};
 use weir::metrics::Metrics;
@@ -169,6 +170,7 @@ impl Node {
             aggregate: echo,
             upstream,
             attendance: Some(witness.clone()),
+            budget: Budget::new(metrics.clone()),
             metrics: metrics.clone(),
             clock,
         });
