@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -150,6 +150,26 @@ impl Node {
         std::fs::write(&self.config, config).expect("the test directory is writable");
     }
 
+    /// The most memory that the process has had resident since it started, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// When the process has ended.
+    pub fn peak_memory(&self) -> u64 {
+        let id = self.child.id().expect("the node runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the node runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so of every process");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+        kib * 1024
+    }
+
+    /// Lets no file of the node grow past so many bytes, or past any: its writes fail as on a full disk. The node must have
+    /// been started with `SIGXFSZ` ignored, which ends it otherwise.
+    pub fn limit_file_size(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(self.pid()), Resource::Fsize, limit).expect("the node is ours");
+    }
+
     /// Sends SIGHUP.
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);
@@ -184,8 +204,12 @@ impl Node {
     }
 
     fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the node is ours");
+    }
+
+    fn pid(&self) -> Pid {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        kill_process(id.expect("the node runs"), signal).expect("the node is ours");
+        id.expect("the node runs")
     }
 }
 
