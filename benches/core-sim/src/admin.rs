@@ -21,7 +21,8 @@ use crate::{Behaviour, CoreSim, EndpointKind, KeyFault};
 /// The admin port of a core.
 ///
 /// `GET /counters` answers the [`Snapshot`](crate::Snapshot); `POST /behaviour`, `/task`, `/key-fault` and `/bump` take
-/// JSON objects: `{"behaviour":"down"}`, `{"kind":"batch","behaviour":{"status":{"code":429,"retry_after":5}},"next":3}`,
+/// JSON objects: `{"behaviour":"down"}`, `{"kind":"batch","behaviour":{"bad_rows":{"one_in":1000}}}`,
+/// `{"kind":"batch","behaviour":{"status":{"code":429,"retry_after":5}},"next":3}`,
 /// `{"agent":"a-1","task":{...}}`, `{"value":"a-1","fault":{"status":500}}`, `{"manifest":true,"tenant":"t-1"}`.
 #[derive(Debug)]
 pub struct Admin {

@@ -1,15 +1,17 @@
 //! Batches and the records in them: each batch counted once, each record remembered where asked for.
 //!
 //! Plain state behind the server's lock. Worst-case memory: `max_batch_ids` × 64 bytes, and `max_tracked` entries, each
-//! as long as the values tracked, for ids, keys and agents present.
+//! as long as the values tracked, for ids, keys and agents present. A batch taken in part keeps its answer beside its id.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::counters::{BatchCounts, Snapshot, StreamCounts, TrackedCounts, UploadCounts};
+use crate::objections::Division;
 use crate::options::CoreOptions;
 use crate::rows::Row;
 
@@ -25,14 +27,18 @@ pub(crate) struct Batch<'a> {
     /// The rows as bytes, inflated.
     pub(crate) ndjson: &'a [u8],
     pub(crate) bytes_wire: usize,
+    /// Where not all rows are taken: which are.
+    pub(crate) division: Option<Division>,
 }
 
 /// What became of a batch.
 #[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reception {
     Accepted,
     Repeated,
+    /// Taken in part, now or before: the body of the answer.
+    InPart(Bytes),
 }
 
 /// The balance of all that was accepted.
@@ -68,29 +74,33 @@ impl Balance {
 
     /// Accepts a batch, or drops it when its id was accepted before.
     pub(crate) fn receive(&mut self, batch: &Batch<'_>) -> Reception {
-        match self.seen.insert(batch.id, xxh3_64(batch.ndjson)) {
-            Sighting::Same => {
-                self.batches.repeated += 1;
-                return Reception::Repeated;
-            }
-            Sighting::Different => {
-                self.batches.repeated += 1;
-                self.batches.conflicting += 1;
-                return Reception::Repeated;
-            }
-            Sighting::First => self.batches.accepted += 1,
+        let answer = batch.division.as_ref().map(Division::answer);
+        let (sighting, earlier) = self.seen.insert(batch.id, xxh3_64(batch.ndjson), answer.clone());
+        if sighting != Sighting::First {
+            self.batches.repeated += 1;
+            self.batches.conflicting += u64::from(sighting == Sighting::Different);
+            return earlier.map_or(Reception::Repeated, Reception::InPart);
         }
+        self.batches.accepted += 1;
+        self.batches.partial += u64::from(answer.is_some());
         let counts = self.streams.entry(batch.stream.to_owned()).or_default();
         counts.batches += 1;
         counts.bytes_wire += batch.bytes_wire as u64;
         counts.bytes_inflated += batch.ndjson.len() as u64;
-        for row in batch.rows {
+        let takes = |row: usize| batch.division.as_ref().is_none_or(|division| division.takes(row));
+        let taken = || batch.rows.iter().enumerate().filter(|(number, _)| takes(*number)).map(|(_, row)| row);
+        for row in taken() {
             count_row(counts, row);
         }
-        for row in batch.rows {
+        for row in taken() {
             self.track_row(row);
         }
-        Reception::Accepted
+        answer.map_or(Reception::Accepted, Reception::InPart)
+    }
+
+    /// Whether a batch of this id has been accepted.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.seen.contents.contains_key(&xxh3_128(id.as_bytes()))
     }
 
     pub(crate) fn refuse_batch(&mut self) {
@@ -240,12 +250,19 @@ impl Tally {
 /// The ids of batches accepted, with what was in them.
 #[derive(Debug)]
 struct SeenBatches {
-    contents: HashMap<u128, u64>,
+    contents: HashMap<u128, Seen>,
     order: VecDeque<u128>,
     bound: usize,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
+struct Seen {
+    content: u64,
+    /// Of a batch taken in part: the answer, which must be the same each time.
+    answer: Option<Bytes>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sighting {
     First,
     Same,
@@ -257,19 +274,21 @@ impl SeenBatches {
         Self { contents: HashMap::new(), order: VecDeque::new(), bound: bound.max(1) }
     }
 
-    fn insert(&mut self, id: &str, content: u64) -> Sighting {
+    /// Remembers a batch, and gives the answer that it was given before.
+    fn insert(&mut self, id: &str, content: u64, answer: Option<Bytes>) -> (Sighting, Option<Bytes>) {
         let id = xxh3_128(id.as_bytes());
-        if let Some(accepted) = self.contents.get(&id) {
-            return if *accepted == content { Sighting::Same } else { Sighting::Different };
+        if let Some(seen) = self.contents.get(&id) {
+            let sighting = if seen.content == content { Sighting::Same } else { Sighting::Different };
+            return (sighting, seen.answer.clone());
         }
         if self.order.len() == self.bound
             && let Some(oldest) = self.order.pop_front()
         {
             self.contents.remove(&oldest);
         }
-        self.contents.insert(id, content);
+        self.contents.insert(id, Seen { content, answer });
         self.order.push_back(id);
-        Sighting::First
+        (Sighting::First, None)
     }
 }
 
@@ -291,7 +310,8 @@ mod tests {
 
     fn receive(balance: &mut Balance, id: &str, ndjson: &str) -> Reception {
         let rows = parse_rows(ndjson.as_bytes()).unwrap();
-        let batch = Batch { id, stream: "process", rows: &rows, ndjson: ndjson.as_bytes(), bytes_wire: 10 };
+        let batch =
+            Batch { id, stream: "process", rows: &rows, ndjson: ndjson.as_bytes(), bytes_wire: 10, division: None };
         balance.receive(&batch)
     }
 
@@ -348,9 +368,9 @@ mod tests {
     fn the_oldest_batch_id_leaves_at_the_bound() {
         let mut seen = SeenBatches::new(2);
         for id in ["1", "2", "3"] {
-            assert_eq!(seen.insert(id, 0), Sighting::First);
+            assert_eq!(seen.insert(id, 0, None).0, Sighting::First);
         }
-        assert_eq!(seen.insert("3", 0), Sighting::Same);
-        assert_eq!(seen.insert("1", 0), Sighting::First);
+        assert_eq!(seen.insert("3", 0, None).0, Sighting::Same);
+        assert_eq!(seen.insert("1", 0, None).0, Sighting::First);
     }
 }

@@ -73,6 +73,8 @@ pub struct LookupCounts {
 pub struct BatchCounts {
     /// Accepted for the first time.
     pub accepted: u64,
+    /// Of those accepted: in part.
+    pub partial: u64,
     /// Answered 2xx and dropped, for the id was accepted before.
     pub repeated: u64,
     /// Of those repeated: batches whose rows were not the ones first accepted under the id. Always a fault of the sender.

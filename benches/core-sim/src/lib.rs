@@ -16,6 +16,7 @@ mod counters;
 mod endpoints;
 mod inflate;
 mod listener;
+mod objections;
 mod options;
 mod rows;
 mod script;

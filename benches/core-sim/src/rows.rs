@@ -111,7 +111,8 @@ pub(crate) fn parse_upload(body: &[u8]) -> Result<Vec<Value>, String> {
     serde_json::Deserializer::from_slice(text).into_iter().collect::<Result<_, _>>().map_err(|error| error.to_string())
 }
 
-fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+/// The lines that are not blank, by their numbers counted from 1.
+pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     text.split(|byte| *byte == b'\n')
         .enumerate()
         .map(|(at, line)| (at + 1, line.trim_ascii()))

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::objections::Objection;
+
 /// How the core treats requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,14 +37,48 @@ pub enum Behaviour {
     Reset,
     /// Reads the request and never answers, until the script changes; then the connection is closed.
     Hang,
-    /// Does nothing and answers 200 with bytes that no contract allows.
+    /// Does nothing and answers 200 with bytes that no contract allows. To batches it answers 207 with such bytes: there any
+    /// other 2xx is a promise, whatever its body.
     Garbage,
+    /// Refuses with 400 each batch that has a bad row in it and takes nothing of it. A row is bad by its text, about one in so
+    /// many, and so in every batch it comes in. Like [`Self::TooLarge`] and [`Self::Partial`] it leaves batches alone whose id is
+    /// known: they are answered as they were before.
+    BadRows {
+        /// Rows for one that is bad, about.
+        one_in: u64,
+    },
+    /// Refuses with 413 each batch of more rows than this, and takes nothing of it.
+    TooLarge {
+        /// Rows of the largest batch taken.
+        max_rows: u64,
+    },
+    /// Takes each batch in part and answers 207: of so many rows about one is refused for good and one is wanted again. A
+    /// batch that comes a second time is given the same answer, as long as its id is remembered.
+    Partial {
+        /// Rows for one that is refused, and for one that is wanted again, about.
+        one_in: u64,
+    },
 }
 
 impl Behaviour {
     /// Answers late by `delay`, in whole milliseconds.
     pub fn slow(delay: Duration) -> Self {
         Self::Slow { millis: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// Whether requests are worked on, however late, and whatever is said of single rows.
+    pub(crate) fn works(&self) -> bool {
+        matches!(self, Self::Up | Self::Slow { .. }) || self.objection().is_some()
+    }
+
+    /// What it holds against rows of batches.
+    pub(crate) fn objection(&self) -> Option<Objection> {
+        match *self {
+            Self::BadRows { one_in } => Some(Objection::Bad { one_in }),
+            Self::TooLarge { max_rows } => Some(Objection::TooMany { max_rows }),
+            Self::Partial { one_in } => Some(Objection::Partly { one_in }),
+            _ => None,
+        }
     }
 
     /// Answers every request with `code`.

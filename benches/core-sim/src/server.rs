@@ -40,15 +40,20 @@ impl State {
 }
 
 /// Answers one request, or ends the connection it came on.
-pub(crate) async fn serve(state: Arc<State>, request: Request<Incoming>) -> Result<Answer, Gone> {
+pub(crate) async fn serve(state: Arc<State>, mut request: Request<Incoming>) -> Result<Answer, Gone> {
     let kind = EndpointKind::of(request.uri().path());
     state.counters.lock().request(kind);
     let behaviour = state.script.lock().take(kind);
-    if !matches!(behaviour, Behaviour::Up | Behaviour::Slow { .. }) {
+    if !behaviour.works() {
         state.counters.lock().ended(kind, Ending::Failed);
     }
     match behaviour {
-        Behaviour::Up => Ok(answer(&state, kind, request).await),
+        Behaviour::Up | Behaviour::BadRows { .. } | Behaviour::TooLarge { .. } | Behaviour::Partial { .. } => {
+            if let Some(objection) = behaviour.objection() {
+                request.extensions_mut().insert(objection);
+            }
+            Ok(answer(&state, kind, request).await)
+        }
         Behaviour::Down => Err(Gone),
         Behaviour::Slow { millis } => {
             let late = answer(&state, kind, request).await;
@@ -69,7 +74,9 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Incoming>) -> Resu
         }
         Behaviour::Garbage => {
             read(&state, kind, request.into_body()).await.ok();
-            Ok(json(StatusCode::OK, Bytes::from_static(b"{\"answers\": [ \x00\xff no contract says this")))
+            let is_batch = matches!(kind, EndpointKind::Batch | EndpointKind::Presence);
+            let status = if is_batch { StatusCode::MULTI_STATUS } else { StatusCode::OK };
+            Ok(json(status, Bytes::from_static(b"{\"answers\": [ \x00\xff no contract says this")))
         }
     }
 }

@@ -117,6 +117,56 @@ async fn garbage_is_a_200_that_does_not_parse() {
 }
 
 #[tokio::test]
+async fn garbage_is_no_promise_to_take_a_batch() {
+    let (core, mut client) = start().await;
+    core.fail_next(None, 1, Behaviour::Garbage);
+    let answer = client.post("/v1/presence", &PRESENCE, ROW).await;
+    assert_eq!(answer.status(), 207);
+    assert!(serde_json::from_slice::<serde_json::Value>(answer.body()).is_err());
+    assert_eq!(core.last_seen("a-1"), None);
+}
+
+#[tokio::test]
+async fn a_batch_with_a_bad_row_or_too_many_is_refused_whole() {
+    let (core, mut client) = start().await;
+    for (behaviour, status) in [(Behaviour::BadRows { one_in: 1 }, 400), (Behaviour::TooLarge { max_rows: 0 }, 413)] {
+        core.fail_next(None, 1, behaviour);
+        assert_eq!(client.post("/v1/presence", &PRESENCE, ROW).await.status(), status);
+    }
+    assert_eq!((core.last_seen("a-1"), core.snapshot().batches.accepted), (None, 0));
+    for behaviour in [Behaviour::BadRows { one_in: 2_000_000_000 }, Behaviour::TooLarge { max_rows: 1 }] {
+        core.fail_next(None, 1, behaviour);
+        assert_eq!(client.post("/v1/presence", &PRESENCE, ROW).await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn what_was_taken_is_not_refused_later() {
+    let (core, mut client) = start().await;
+    assert_eq!(parse(&client.post("/v1/presence", &PRESENCE, ROW).await), json!({"accepted": 1}));
+    for behaviour in
+        [Behaviour::BadRows { one_in: 1 }, Behaviour::TooLarge { max_rows: 0 }, Behaviour::Partial { one_in: 1 }]
+    {
+        core.fail_next(None, 1, behaviour);
+        assert_eq!(parse(&client.post("/v1/presence", &PRESENCE, ROW).await), json!({"repeated": true}));
+    }
+}
+
+#[tokio::test]
+async fn a_part_is_answered_the_same_way_each_time() {
+    let (core, mut client) = start().await;
+    core.fail_next(None, 1, Behaviour::Partial { one_in: 1 });
+    let first = client.post("/v1/presence", &PRESENCE, ROW).await;
+    assert_eq!(first.status(), 207);
+    assert_eq!(parse(&first)["rejected"][0]["row"], 0);
+    let second = client.post("/v1/presence", &PRESENCE, ROW).await;
+    assert_eq!((second.status(), second.body()), (first.status(), first.body()));
+    let batches = core.snapshot().batches;
+    assert_eq!((batches.accepted, batches.partial, batches.repeated), (1, 1, 1));
+    assert_eq!(core.last_seen("a-1"), None);
+}
+
+#[tokio::test]
 async fn a_status_is_given_over_http2_as_well() {
     let (core, _client) = start().await;
     core.fail_next(None, 1, Behaviour::status(503));

@@ -12,6 +12,7 @@ use super::{header, segment};
 use crate::answer::{Answer, json as json_answer, refusal};
 use crate::balance::{Batch, PRESENCE_STREAM, Reception};
 use crate::inflate::{InflateError, inflate};
+use crate::objections::{Division, Objection, bad_row};
 use crate::rows::{Row, parse_rows, parse_upload};
 use crate::script::EndpointKind;
 use crate::server::State;
@@ -33,6 +34,7 @@ pub(super) async fn batch(state: &Arc<State>, kind: EndpointKind, parts: Parts, 
     match decided {
         Ok((Reception::Accepted, rows)) => json_answer(StatusCode::OK, json!({"accepted": rows}).to_string()),
         Ok((Reception::Repeated, _)) => json_answer(StatusCode::OK, json!({"repeated": true}).to_string()),
+        Ok((Reception::InPart(answer), _)) => json_answer(StatusCode::MULTI_STATUS, answer),
         Err((status, reason)) => refusal(status, &reason),
     }
 }
@@ -60,8 +62,30 @@ fn receive(state: &State, kind: EndpointKind, parts: &Parts, body: &[u8]) -> Res
     let rows = parse_rows(&ndjson).map_err(|reason| (StatusCode::BAD_REQUEST, reason))?;
     check_count(parts, "weir-rows", rows.len() as u64)?;
     check_count(parts, "weir-records", rows.iter().map(Row::records).sum())?;
-    let batch = Batch { id, stream, rows: &rows, ndjson: &ndjson, bytes_wire: body.len() };
+    let known = state.balance.lock().knows(id);
+    let division = match parts.extensions.get().filter(|_| !known) {
+        None => None,
+        Some(objection) => object(*objection, id, &ndjson, rows.len() as u64)?,
+    };
+    let batch = Batch { id, stream, rows: &rows, ndjson: &ndjson, bytes_wire: body.len(), division };
     Ok((state.balance.lock().receive(&batch), rows.len()))
+}
+
+/// Refuses a batch, or says which rows of it are taken; all of them where it says nothing.
+fn object(objection: Objection, id: &str, ndjson: &[u8], rows: u64) -> Result<Option<Division>, Refused> {
+    match objection {
+        Objection::Bad { one_in } => match bad_row(ndjson, one_in) {
+            Some(row) => Err((StatusCode::BAD_REQUEST, format!("row {row} is bad, the script says"))),
+            None => Ok(None),
+        },
+        Objection::TooMany { max_rows } if rows > max_rows => {
+            Err((StatusCode::PAYLOAD_TOO_LARGE, format!("{rows} rows are too many, the script says")))
+        }
+        Objection::TooMany { .. } => Ok(None),
+        Objection::Partly { one_in } => {
+            Ok(Some(Division::of(id, ndjson, one_in)).filter(|division| !division.is_whole()))
+        }
+    }
 }
 
 fn take_upload(state: &State, parts: &Parts, body: &[u8]) -> Result<Answer, Refused> {
