@@ -1,3 +1,17 @@
 //! The demo and the measurements. Nothing here is part of the product; everything here only looks at it from outside.
+//!
+//! Shared by the programs: `place` is a directory for a run, `node` runs the product itself as a child process, `status` asks it
+//! how it is, `books` hold what arrived to what agents were told, `verdict` is how a judgement is shown.
 
+pub mod chaos;
 pub mod demo;
+
+mod books;
+mod node;
+mod place;
+mod signals;
+mod status;
+mod text;
+mod verdict;
+
+pub use verdict::Line;

@@ -171,7 +171,7 @@ fn share(options: FleetOptions) -> Result<Shared, FleetError> {
         update_keys: UpdateKeys::new(),
         routes: Route::ALL,
         mix: Weights::new(options.mix),
-        run: format!("{:x}", unix_ms() & 0xffff_ffff),
+        run: format!("{:x}.{:x}", unix_ms() & 0xffff_ffff, options.seed),
         recorder: Mutex::new(Recorder::new()),
         memory,
         stop: watch::Sender::new(false),

@@ -23,7 +23,8 @@ pub(crate) struct Shared {
     pub(crate) update_keys: UpdateKeys,
     pub(crate) routes: [Route; 4],
     pub(crate) mix: Weights,
-    /// Names this run in every `eid`, so that the records of two runs are told apart.
+    /// Names this run in every `eid`, so that the records of two runs are told apart, and those of two seeds
+    /// in one run.
     pub(crate) run: String,
     pub(crate) recorder: Mutex<Recorder>,
     pub(crate) memory: Option<Mutex<Memory>>,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+use crate::node::NodeArguments;
+
 /// Shows what Weir is worth: a core, one node and a fleet of agents on this machine, an outage of the core in the middle, and a
 /// verdict at the end. Everything stays on loopback; no privilege and no installed service is needed.
 #[derive(Debug, Parser)]
@@ -29,11 +31,7 @@ pub(super) enum Command {
     },
     /// Run the node; the demo starts itself with this, and the node ends when its standard input does
     #[command(hide = true)]
-    Node {
-        /// The node's configuration
-        #[arg(short = 'c')]
-        config: PathBuf,
-    },
+    Node(NodeArguments),
 }
 
 /// What a run is made of.

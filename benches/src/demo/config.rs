@@ -6,9 +6,8 @@ use weir_config::duration_to_text;
 
 use super::arguments::RunArguments;
 use super::plan::{AGENTS_PER_TENANT, Plan};
-
-/// The fields that make two process events the same.
-pub(super) const SAME: [&str; 6] = ["image_path", "cmdline", "sha256", "user", "parent_image", "parent_cmdline"];
+use crate::books::SAME;
+use crate::text::fill;
 
 const TEMPLATE: &str = include_str!("weir.toml");
 
@@ -29,10 +28,8 @@ pub(super) fn render(run: &RunArguments, plan: &Plan, core: SocketAddr) -> Strin
         ("merge_window", duration_to_text(run.window)),
         ("batch_age", duration_to_text(plan.batch_age)),
     ];
-    let filled =
-        values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value));
     // The template's own first lines speak of what is no longer there.
-    filled.replacen(" `{{name}}` is filled in when the demo starts.", "", 1)
+    fill(TEMPLATE, &values).replacen(" `{{name}}` is filled in when the demo starts.", "", 1)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use weir_fleet::Latency;
 
 use super::plan::Phases;
-use super::verdict::Line;
+use crate::verdict::Line;
 
 /// The version of the document.
 pub(super) const FORMAT: u32 = 1;

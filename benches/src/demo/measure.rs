@@ -9,10 +9,10 @@ use weir_fleet::{FleetReport, Route, RouteReport};
 use super::figures::{
     ConnectionFigures, FORMAT, Figures, KeyBalance, NodeFigures, Parameters, RouteFigures, Second, StreamFigures,
 };
-use super::node::Usage;
 use super::plan::Phases;
-use super::status::{NodeStatus, StreamStatus};
 use super::verdict::{UPLOADS, judge, steady_and_peak};
+use crate::node::Usage;
+use crate::status::{NodeStatus, StreamStatus};
 
 /// Everything that was counted.
 #[derive(Debug, Default)]

@@ -1,7 +1,6 @@
 //! The demo: a core, a node and a fleet of agents on one machine, an outage of the core in the middle, and a verdict.
 //!
-//! - `arguments` is the command line, `plan` turns it into phases and windows, `config` and `place` into a node's directory;
-//! - `node` runs the product itself as a child process, `status` asks it how it is;
+//! - `arguments` is the command line, `plan` turns it into phases and windows, `config` into a node's configuration;
 //! - `run` leads through the phases, `screen` shows how it goes;
 //! - `measure` adds up what was counted to `figures`, `verdict` judges them, `report` draws them.
 //!
@@ -14,14 +13,10 @@ mod canned;
 mod config;
 mod figures;
 mod measure;
-mod node;
-mod place;
 mod plan;
 mod report;
 mod run;
 mod screen;
-mod status;
-mod text;
 mod verdict;
 
 use std::ffi::OsString;
@@ -34,21 +29,23 @@ use arguments::{Arguments, Command, RunArguments};
 use plan::Plan;
 use run::{Ending, Failure};
 
+use crate::node;
+use crate::text::print;
+
 pub use figures::{
     ConnectionFigures, Figures, KeyBalance, NodeFigures, Parameters, RouteFigures, Second, StreamFigures,
 };
 pub use plan::Phases;
-pub use verdict::Line;
 
 /// Runs `demo` with these arguments, the program's name first, and says how it ended.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = Arguments::parse_from(arguments);
     match arguments.command {
-        Some(Command::Node { config }) => node::run(config),
+        Some(Command::Node(arguments)) => node::run(&arguments),
         Some(Command::Verdict { file }) => examine(&file),
         None if arguments.run.show_config => {
             let nowhere = ([127, 0, 0, 1], 9000).into();
-            screen::print(&config::render(&arguments.run, &Plan::new(&arguments.run), nowhere));
+            print(&config::render(&arguments.run, &Plan::new(&arguments.run), nowhere));
             ExitCode::SUCCESS
         }
         None => demonstrate(&arguments.run),
@@ -82,7 +79,7 @@ fn demonstrate(arguments: &RunArguments) -> ExitCode {
 
 /// Prints the verdict and writes the files.
 fn conclude(arguments: &RunArguments, figures: &Figures) -> ExitCode {
-    screen::print(&verdict::table(figures));
+    print(&verdict::table(figures));
     let json = serde_json::to_string_pretty(figures).map(|text| text + "\n").map_err(std::io::Error::other);
     let files = [(Some(&arguments.report), Ok(report::render(figures))), (arguments.json.as_ref(), json)];
     for (path, content) in files {
@@ -91,7 +88,7 @@ fn conclude(arguments: &RunArguments, figures: &Figures) -> ExitCode {
             eprintln!("demo: {}: {error}", path.display());
             return ExitCode::from(CANNOT_RUN);
         }
-        screen::print(&format!("{} written\n", path.display()));
+        print(&format!("{} written\n", path.display()));
     }
     if figures.verdict.iter().all(|line| line.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -109,7 +106,7 @@ fn examine(file: &Path) -> ExitCode {
         eprintln!("demo: {}: {problem}", file.display());
     }
     if problems.is_empty() {
-        screen::print(&format!("{}: complete, and every threshold holds\n", file.display()));
+        print(&format!("{}: complete, and every threshold holds\n", file.display()));
         return ExitCode::SUCCESS;
     }
     ExitCode::FAILURE

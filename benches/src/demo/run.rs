@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim};
 use weir_fleet::{Fleet, FleetError, FleetMemory, FleetOptions, FleetReport, FleetTls, Remember, Uploads};
 
 use super::arguments::RunArguments;
+use super::config;
 use super::figures::{Figures, KeyBalance, Parameters};
 use super::measure::{Counted, Mark, records_at_core};
-use super::node::Node;
-use super::place::Place;
 use super::plan::{AGENTS_PER_TENANT, EVENTS_PER_UPLOAD, Phase, Plan};
-use super::screen::{Sample, Screen, print};
-use super::status::{self, NodeStatus, StreamStatus};
-use super::{config, text};
+use super::screen::{Sample, Screen};
+use crate::books::{Books, SAME};
+use crate::node::Node;
+use crate::place::Place;
+use crate::signals::Signals;
+use crate::status::{self, NodeStatus, StreamStatus};
+use crate::text::{self, print};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -63,25 +65,6 @@ pub(super) async fn run(arguments: &RunArguments) -> Result<Ending, Failure> {
     node.kill().await;
     place.leave()?;
     ended
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// What the parts of a run share.
@@ -229,12 +212,11 @@ impl Stage<'_> {
 
     /// Holds the core's sum of every key to what agents were told.
     fn compare_keys(&self, memory: &FleetMemory) -> KeyBalance {
-        let (told, at_core) = (memory.acknowledged(), self.core.tracked_keys());
-        let of = |sums: &std::collections::HashMap<String, u64>, key: &str| sums.get(key).copied().unwrap_or(0);
-        let unequal = told.keys.iter().filter(|(key, count)| of(&at_core, key) != **count).count();
-        let unknown = at_core.keys().filter(|key| !told.keys.contains_key(*key)).count();
+        let told = memory.acknowledged();
+        let books = Books { acknowledged: told.keys, arrived: self.core.tracked_keys(), ..Books::default() };
+        let balance = books.balance();
         let forgotten = self.core.snapshot().tracked.overflow;
-        KeyBalance { keys: told.keys.len() as u64, differing: (unequal + unknown) as u64, forgotten }
+        KeyBalance { keys: books.acknowledged.len() as u64, differing: balance.differing, forgotten }
     }
 
     fn parameters(&self, began_unix_ms: u64) -> Parameters {
@@ -265,7 +247,7 @@ fn by_key(run: &RunArguments, plan: &Plan) -> bool {
 }
 
 fn same() -> Vec<String> {
-    config::SAME.map(str::to_owned).to_vec()
+    SAME.map(str::to_owned).to_vec()
 }
 
 fn core_options(run: &RunArguments, plan: &Plan) -> CoreOptions {

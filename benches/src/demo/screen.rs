@@ -1,7 +1,7 @@
 //! Progress in the terminal: a block that is drawn anew twice a second, or a line every two seconds where there is no terminal.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use weir_core_sim::Snapshot;
@@ -9,8 +9,8 @@ use weir_fleet::FleetReport;
 
 use super::measure::records_at_core;
 use super::plan::Phase;
-use super::status::NodeStatus;
-use super::text::{bytes, grouped};
+use crate::status::NodeStatus;
+use crate::text::{bytes, grouped, print};
 
 /// What is shown.
 #[derive(Debug)]
@@ -63,12 +63,6 @@ impl Screen {
             print(&format!("{}\n", plain_line(sample)));
         }
     }
-}
-
-/// Writes to standard output; a reader who has seen enough is no reason to stop.
-pub(super) fn print(text: &str) {
-    let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).ok();
 }
 
 /// The rates of the last whole second.

@@ -1,24 +1,11 @@
 //! The judgement: which figures must hold, and whether they do. Pure; the same rules judge a fresh run and a file.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::figures::{FORMAT, Figures, Second};
 use super::plan::Phases;
-use super::text::{bytes, grouped};
-
-/// One line of the verdict.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// What is judged.
-    pub what: String,
-    /// What was measured.
-    pub measured: String,
-    /// What it must be.
-    pub threshold: String,
-    /// Whether it is.
-    pub passed: bool,
-}
+use crate::text::{bytes, grouped};
+use crate::verdict::{self, Line, line, zero};
 
 /// Agent requests over origin requests, at least.
 const MIN_REDUCTION: f64 = 100.0;
@@ -94,19 +81,6 @@ pub(super) fn judge(figures: &Figures) -> Vec<Line> {
 
 /// The verdict as a table for the terminal.
 pub(super) fn table(figures: &Figures) -> String {
-    let rows = &figures.verdict;
-    let width = |column: fn(&Line) -> &String| rows.iter().map(|row| column(row).chars().count()).max().unwrap_or(0);
-    let (what, measured, threshold) = (width(|row| &row.what), width(|row| &row.measured), width(|row| &row.threshold));
-    let mut text = String::from("\n");
-    for row in rows {
-        let verdict = if row.passed { "pass" } else { "FAIL" };
-        let line = format!(
-            "  {verdict}  {:<what$}  {:>measured$}  must be {:<threshold$}",
-            row.what, row.measured, row.threshold
-        );
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
     let summary = format!(
         "\n  {} requests of agents, {} at the core; {} from agents, {} to the core\n\n",
         grouped(figures.agent_requests),
@@ -114,7 +88,7 @@ pub(super) fn table(figures: &Figures) -> String {
         bytes(figures.bytes_from_agents),
         bytes(figures.bytes_to_core)
     );
-    text + &summary
+    verdict::table(&figures.verdict) + &summary
 }
 
 /// The gate promises two things: after an outage no stampede, and never more than the operator wrote that the core stands. Where the
@@ -133,14 +107,6 @@ fn peak_line(figures: &Figures) -> Line {
         format!("at most {MAX_PEAK_OVER_STEADY}, or {stands}/s, which the core stands"),
         figures.origin_peak_over_steady <= MAX_PEAK_OVER_STEADY || peak.floor() <= f64::from(stands),
     )
-}
-
-fn zero(what: &str, count: u64) -> Line {
-    line(what, count.to_string(), "0".to_owned(), count == 0)
-}
-
-fn line(what: &str, measured: String, threshold: String, passed: bool) -> Line {
-    Line { what: what.to_owned(), measured, threshold, passed }
 }
 
 /// The core's mean load in the steady phase and its peak after the recovery; `None` where either lasts less than five seconds.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use weir_batch::{Batch, BatchFile, BatchMeta, Counts, FileError};
 
+use crate::entry::{Entry, Upload};
 use crate::files::{Disk, Files};
 use crate::plan::Plan;
 use crate::progress::{self, Standing};
@@ -227,22 +228,36 @@ pub fn inspect(path: &Path) -> Result<Content, InspectError> {
     Ok(Content::Batch(Box::new(BatchFile::decode(&bytes)?.meta)))
 }
 
+/// Reads the uploads of a segment that are whole, in their order.
+///
+/// # Errors
+/// When the file cannot be read or is no segment.
+pub fn uploads(path: &Path) -> Result<Vec<Upload>, InspectError> {
+    let bytes = Bytes::from(Disk.read(path, usize::MAX)?);
+    let entries = read_segment(&bytes)?.entries.into_iter();
+    Ok(entries.filter_map(|entry| if let Entry::Upload(upload) = entry { Some(upload) } else { None }).collect())
+}
+
 fn inspect_segment(bytes: &Bytes) -> Result<SegmentSummary, InspectError> {
-    let segment = Segment::read(bytes).map_err(|unreadable| match unreadable {
-        Unreadable::Damaged => InspectError::Segment,
-        Unreadable::Newer { version, features } => InspectError::Newer { version, features },
-    })?;
+    let segment = read_segment(bytes)?;
     let sealed = segment.is_sealed();
-    let time = |entry: &crate::Entry| entry.time().0;
+    let time = |entry: &Entry| entry.time().0;
     Ok(SegmentSummary {
         generation: segment.generation,
         entries: segment.entries.len(),
-        records: segment.entries.iter().map(crate::Entry::records).sum(),
+        records: segment.entries.iter().map(Entry::records).sum(),
         times: segment.entries.first().map(time).zip(segment.entries.last().map(time)),
         sealed,
         torn: segment.torn,
         damaged: segment.damaged,
         plan: segment.plan,
+    })
+}
+
+fn read_segment(bytes: &Bytes) -> Result<Segment, InspectError> {
+    Segment::read(bytes).map_err(|unreadable| match unreadable {
+        Unreadable::Damaged => InspectError::Segment,
+        Unreadable::Newer { version, features } => InspectError::Newer { version, features },
     })
 }
 

@@ -1,11 +1,11 @@
 //! The page: what is said, in which order.
 
 use super::super::figures::{Figures, Second};
-use super::super::text::{bytes, grouped};
 use super::super::verdict::{CACHEABLE, UPLOADS};
 use super::bars::{bars, ranges};
 use super::escaped;
 use super::lines::{Chart, Level, Line, Scale};
+use crate::text::{bytes, grouped};
 
 const STYLE: &str = include_str!("style.css");
 

@@ -1,16 +1,21 @@
 //! The node as a process of its own: this very program, started again, so that it can be stopped, measured and killed.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use clap::Args;
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::Value;
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// The time that a start may take on a busy machine.
@@ -20,7 +25,7 @@ const STOP: Duration = Duration::from_secs(90);
 
 /// A running node. Dropping it kills the process.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     child: Child,
     /// The node ends when this does. Not left in `child`, which closes it to wait.
     _lifeline: Option<ChildStdin>,
@@ -35,28 +40,38 @@ struct Progress {
     admin: Option<SocketAddr>,
     ready: bool,
     closed: bool,
+    /// Errors, by message.
+    complaints: BTreeMap<String, u64>,
     /// The last line.
     last: String,
 }
 
 /// What a node has used up.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Usage {
-    pub(super) cpu_seconds: f64,
-    pub(super) peak_rss_bytes: u64,
+pub(crate) struct Usage {
+    pub(crate) cpu_seconds: f64,
+    pub(crate) peak_rss_bytes: u64,
 }
 
 impl Node {
-    /// Starts a node with the configuration at `config` and waits until it serves. Its log goes to `node.log` beside it.
-    pub(super) async fn start(config: &Path) -> io::Result<Self> {
+    /// Starts a node with the configuration at `config` and waits until it serves. Its log is added to `node.log` beside it.
+    pub(crate) async fn start(config: &Path) -> io::Result<Self> {
+        let node = Self::spawn(config, None).await?;
+        node.ready().await?;
+        Ok(node)
+    }
+
+    /// Starts a node, on one processor where one is named, and does not wait for it.
+    pub(crate) async fn spawn(config: &Path, processor: Option<usize>) -> io::Result<Self> {
         let directory = config.parent().unwrap_or(Path::new("."));
         let log = directory.join("node.log");
         let mut child = Command::new(std::env::current_exe()?)
             .args(["node", "-c"])
             .arg(config)
+            .args(processor.map(|processor| format!("--processor={processor}")))
             .current_dir(directory)
             .env_remove("NOTIFY_SOCKET")
-            // Ctrl-C is for the demo, which then stops the node in its own way.
+            // Ctrl-C is for the parent, which then stops the node in its own way.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -65,43 +80,59 @@ impl Node {
             .spawn()?;
         let output = child.stderr.take().ok_or_else(|| io::Error::other("the node's log was not piped"))?;
         let (say, progress) = watch::channel(Progress::default());
-        tokio::spawn(follow(output, File::create(&log).await?, say));
-        let node = Self { _lifeline: child.stdin.take(), child, progress, log };
-        let mut progress = node.progress.clone();
+        let file = File::options().create(true).append(true).open(&log).await?;
+        tokio::spawn(follow(output, file, say));
+        Ok(Self { _lifeline: child.stdin.take(), child, progress, log })
+    }
+
+    /// Waits until the node serves.
+    pub(crate) async fn ready(&self) -> io::Result<()> {
+        let mut progress = self.progress.clone();
         let ready = progress.wait_for(|progress| progress.ready || progress.closed);
         match tokio::time::timeout(START, ready).await {
-            Ok(Ok(progress)) if progress.ready => {}
-            Ok(_) => return Err(node.failure("the node ended before it was ready")),
-            Err(_) => return Err(node.failure("the node is not ready after a minute")),
+            Ok(Ok(progress)) if progress.ready => Ok(()),
+            Ok(_) => Err(self.failure("the node ended before it was ready")),
+            Err(_) => Err(self.failure("the node is not ready after a minute")),
         }
-        Ok(node)
+    }
+
+    /// How often the log has said something at the level of errors, by message.
+    pub(crate) fn complaints(&self) -> BTreeMap<String, u64> {
+        self.progress.borrow().complaints.clone()
+    }
+
+    /// Forbids the node to make any file longer than this; `None` lifts that. A write beyond it is cut short there and then fails,
+    /// as on a disk that is full.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) -> io::Result<()> {
+        let id = self.id().ok_or_else(|| self.failure("the node has ended"))?;
+        prlimit(Some(id), Resource::Fsize, Rlimit { current: bytes, maximum: None })?;
+        Ok(())
     }
 
     /// Where agents connect.
-    pub(super) fn agents(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn agents(&self) -> io::Result<SocketAddr> {
         self.progress.borrow().agents.ok_or_else(|| self.failure("the node does not say where it listens"))
     }
 
     /// Where operators connect.
-    pub(super) fn admin(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn admin(&self) -> io::Result<SocketAddr> {
         self.progress.borrow().admin.ok_or_else(|| self.failure("the node does not say where it listens"))
     }
 
     /// Whether the process has ended.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.progress.borrow().closed
     }
 
     /// What the node has used up so far; `None` where the system does not say.
-    pub(super) fn usage(&self) -> Option<Usage> {
+    pub(crate) fn usage(&self) -> Option<Usage> {
         let of = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id()?)).ok();
         Some(Usage { cpu_seconds: cpu_seconds(&of("stat")?)?, peak_rss_bytes: peak_rss(&of("status")?)? })
     }
 
     /// Asks the node to stop and waits for its end.
-    pub(super) async fn stop(&mut self) -> io::Result<ExitStatus> {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(id) = id {
+    pub(crate) async fn stop(&mut self) -> io::Result<ExitStatus> {
+        if let Some(id) = self.id() {
             kill_process(id, Signal::TERM)?;
         }
         match tokio::time::timeout(STOP, self.child.wait()).await {
@@ -111,13 +142,24 @@ impl Node {
     }
 
     /// Kills the node and waits until it is gone.
-    pub(super) async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         // One that has ended already is as good.
         self.child.kill().await.ok();
     }
 
+    fn id(&self) -> Option<Pid> {
+        self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+    }
+
+    /// Waits until all that a node which has ended wrote to its log has been taken in.
+    pub(crate) async fn has_said_all(&self) {
+        let mut progress = self.progress.clone();
+        // An error means that nobody reads the log any more, and that it is at its end.
+        progress.wait_for(|progress| progress.closed).await.ok();
+    }
+
     /// An error that names the log and its last line.
-    pub(super) fn failure(&self, what: &str) -> io::Error {
+    pub(crate) fn failure(&self, what: &str) -> io::Error {
         let last = self.progress.borrow().last.clone();
         io::Error::other(format!("{what}; the last line of {}: {last}", self.log.display()))
     }
@@ -139,7 +181,11 @@ impl Progress {
     fn take_in(&mut self, line: String) {
         let entry: Value = serde_json::from_str(&line).unwrap_or_default();
         let fields = &entry["fields"];
-        match fields["message"].as_str() {
+        let message = fields["message"].as_str();
+        if let (Some("ERROR"), Some(message)) = (entry["level"].as_str(), message) {
+            *self.complaints.entry(message.to_owned()).or_default() += 1;
+        }
+        match message {
             Some("listening") => {
                 let address = fields["address"].as_str().and_then(|address| address.parse().ok());
                 match fields["listener"].as_str() {
@@ -155,18 +201,54 @@ impl Progress {
     }
 }
 
+/// How a program is started that shall be a node.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeArguments {
+    /// The node's configuration
+    #[arg(short = 'c')]
+    config: PathBuf,
+    /// The one processor that it may run on
+    #[arg(long)]
+    processor: Option<usize>,
+}
+
 /// Runs the node in this process, for the parent that holds the other end of standard input.
-pub(super) fn run(config: PathBuf) -> ExitCode {
-    let orphaned = std::thread::Builder::new().name("demo-parent".to_owned()).spawn(|| {
-        // The demo never writes: this ends when the demo does, however it does.
-        io::copy(&mut io::stdin().lock(), &mut io::sink()).ok();
-        std::process::exit(1);
-    });
-    if let Err(error) = orphaned {
-        eprintln!("demo: no thread can be started: {error}");
-        return ExitCode::FAILURE;
+pub(crate) fn run(arguments: &NodeArguments) -> ExitCode {
+    match prepare(arguments.processor) {
+        // Kept to the end: with it the signal would get its deadly meaning back.
+        Ok(_runtime) => {
+            weir::cli::main(["weir".into(), "run".into(), "-c".into(), arguments.config.clone().into_os_string()])
+        }
+        Err(error) => {
+            eprintln!("the node cannot be started: {error}");
+            ExitCode::FAILURE
+        }
     }
-    weir::cli::main(["weir".into(), "run".into(), "-c".into(), config.into_os_string()])
+}
+
+/// Makes this process one that its parent can use: it ends with the parent, stays on its processor, and is told of a limit on
+/// files instead of being killed by it.
+fn prepare(processor: Option<usize>) -> io::Result<Runtime> {
+    if let Some(processor) = processor {
+        // Before any thread is started, for threads take after the one that starts them.
+        pin(processor)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let exceeded = runtime.block_on(async { signal(SignalKind::from_raw(Signal::XFSZ.as_raw())) })?;
+    std::thread::Builder::new().name("parent".to_owned()).spawn(move || {
+        // The parent never writes: this ends when the parent does, however it does.
+        io::copy(&mut io::stdin().lock(), &mut io::sink()).ok();
+        drop(exceeded);
+        std::process::exit(1);
+    })?;
+    Ok(runtime)
+}
+
+/// Keeps the calling thread, and those that it starts from now on, on one processor.
+pub(crate) fn pin(processor: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 /// User and system time out of `/proc/PID/stat`.

@@ -1,7 +1,9 @@
-//! Figures as people read them.
+//! Figures as people read them, and the way out for text.
+
+use std::io::{self, Write};
 
 /// `1234567` as `1,234,567`.
-pub(super) fn grouped(count: u64) -> String {
+pub(crate) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -14,7 +16,7 @@ pub(super) fn grouped(count: u64) -> String {
 }
 
 /// Bytes in binary units with three digits.
-pub(super) fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;
     let mut unit = 0;
@@ -24,6 +26,17 @@ pub(super) fn bytes(count: u64) -> String {
     }
     let digits = if unit == 0 || value >= 100.0 { 0 } else { 1 };
     format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// Writes to standard output; a reader who has seen enough is no reason to stop.
+pub(crate) fn print(text: &str) {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).ok();
+}
+
+/// A template with each `{{name}}` replaced by its value.
+pub(crate) fn fill(template: &str, values: &[(&str, String)]) -> String {
+    values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
 }
 
 #[cfg(test)]

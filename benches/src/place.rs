@@ -10,16 +10,16 @@ use tempfile::TempDir;
 
 /// A directory for one run: removed with the value, unless it is to be kept.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     path: PathBuf,
     temporary: Option<TempDir>,
     /// The certificate of the authority that signed the node's, PEM.
-    pub(super) authority: Vec<u8>,
+    pub(crate) authority: Vec<u8>,
 }
 
 impl Place {
     /// Makes the directory and a certificate for `localhost` in it.
-    pub(super) fn new(keep: Option<&Path>) -> io::Result<Self> {
+    pub(crate) fn new(keep: Option<&Path>) -> io::Result<Self> {
         let (path, temporary) = match keep {
             Some(path) => {
                 std::fs::create_dir_all(path)?;
@@ -30,7 +30,7 @@ impl Place {
                 (path.to_owned(), None)
             }
             None => {
-                let temporary = tempfile::Builder::new().prefix("weir-demo-").tempdir()?;
+                let temporary = tempfile::Builder::new().prefix("weir-run-").tempdir()?;
                 (temporary.path().to_owned(), Some(temporary))
             }
         };
@@ -39,14 +39,28 @@ impl Place {
     }
 
     /// Writes the node's configuration and says where it is.
-    pub(super) fn write_config(&self, text: &str) -> io::Result<PathBuf> {
+    pub(crate) fn write_config(&self, text: &str) -> io::Result<PathBuf> {
         let file = self.path.join("weir.toml");
         std::fs::write(&file, text)?;
         Ok(file)
     }
 
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves the directory where it is, for people to look at, and says where that is.
+    pub(crate) fn keep(self) -> PathBuf {
+        if let Some(temporary) = self.temporary {
+            // Its path is known; what matters is that it is not removed.
+            drop(temporary.keep());
+        }
+        self.path
+    }
+
     /// Removes the directory if it is temporary. Nobody may use it any more.
-    pub(super) fn leave(self) -> io::Result<()> {
+    pub(crate) fn leave(self) -> io::Result<()> {
         self.temporary.map_or(Ok(()), TempDir::close)
     }
 }
@@ -55,7 +69,7 @@ impl Place {
 fn certify(directory: &Path) -> Result<io::Result<Vec<u8>>, rcgen::Error> {
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.distinguished_name.push(DnType::CommonName, "weir demo authority");
+    authority.distinguished_name.push(DnType::CommonName, "weir bench authority");
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let authority_key = KeyPair::generate()?;
     let authority_pem = authority.self_signed(&authority_key)?.pem();

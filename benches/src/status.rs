@@ -1,4 +1,4 @@
-//! What the node says of itself on its admin listener, as far as the demo looks at it.
+//! What the node says of itself on its admin listener, as far as the programs look at it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,49 +9,50 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The parts of `/status` that the demo reads.
+/// The parts of `/status` that are read.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct NodeStatus {
-    pub(super) requests: BTreeMap<String, u64>,
-    pub(super) cache: CacheStatus,
-    pub(super) streams: BTreeMap<String, StreamStatus>,
+pub(crate) struct NodeStatus {
+    pub(crate) requests: BTreeMap<String, u64>,
+    pub(crate) cache: CacheStatus,
+    pub(crate) streams: BTreeMap<String, StreamStatus>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct CacheStatus {
-    pub(super) hit_ratio: Option<f64>,
+pub(crate) struct CacheStatus {
+    pub(crate) hit_ratio: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct StreamStatus {
-    pub(super) accepted: u64,
-    pub(super) forwarded: u64,
-    pub(super) merged: u64,
-    pub(super) discarded: u64,
-    pub(super) held: u64,
-    pub(super) journal_bytes: u64,
-    pub(super) outbox_batches: u64,
-    pub(super) outbox_bytes: u64,
+pub(crate) struct StreamStatus {
+    pub(crate) accepted: u64,
+    pub(crate) forwarded: u64,
+    pub(crate) merged: u64,
+    pub(crate) discarded: u64,
+    pub(crate) held: u64,
+    pub(crate) difference: i64,
+    pub(crate) journal_bytes: u64,
+    pub(crate) outbox_batches: u64,
+    pub(crate) outbox_bytes: u64,
 }
 
 impl NodeStatus {
     /// The stream of process events.
-    pub(super) fn process(&self) -> StreamStatus {
+    pub(crate) fn process(&self) -> StreamStatus {
         self.streams.get("process").copied().unwrap_or_default()
     }
 }
 
 /// Asks for `/status`.
-pub(super) async fn status(admin: SocketAddr) -> io::Result<NodeStatus> {
+pub(crate) async fn status(admin: SocketAddr) -> io::Result<NodeStatus> {
     let body = get(admin, "/status").await?;
     serde_json::from_str(&body).map_err(io::Error::other)
 }
 
 /// Requests that a core answered, by what they were for (a route's or a stream's name).
-pub(super) async fn answered_by_core(admin: SocketAddr) -> io::Result<BTreeMap<String, u64>> {
+pub(crate) async fn answered_by_core(admin: SocketAddr) -> io::Result<BTreeMap<String, u64>> {
     Ok(answered(&get(admin, "/metrics").await?))
 }
 
@@ -73,18 +74,30 @@ fn answered(metrics: &str) -> BTreeMap<String, u64> {
     sums
 }
 
-/// A page of the admin listener.
+/// Has the node read its configuration again.
+pub(crate) async fn reload(admin: SocketAddr) -> io::Result<()> {
+    ask(admin, "POST", "/reload").await.map(drop)
+}
+
 async fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
-    tokio::time::timeout(PATIENCE, exchange(admin, path)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    ask(admin, "GET", path).await
+}
+
+/// A page of the admin listener.
+async fn ask(admin: SocketAddr, method: &str, path: &str) -> io::Result<String> {
+    tokio::time::timeout(PATIENCE, exchange(admin, method, path))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// The node runs on the same busy machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_PAGE_BYTES: u64 = 4 << 20;
 
-async fn exchange(admin: SocketAddr, path: &str) -> io::Result<String> {
+async fn exchange(admin: SocketAddr, method: &str, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(admin).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {admin}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.take(MAX_PAGE_BYTES).read_to_string(&mut answer).await?;
