@@ -1,5 +1,7 @@
 //! Streams against a scripted core, with real files and threads.
 
+mod delivery;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

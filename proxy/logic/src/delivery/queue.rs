@@ -19,8 +19,8 @@
 //! **When the core fails**, one batch at a time is its probe, after a pause with full jitter; the first success opens all
 //! places again. A batch that is always the first to fail after a success, [`STRIKES`] times, is **stuck**: it is
 //! no longer waited for and is tried when nothing else is to be sent. So that such a batch can be told from an outage also
-//! where all others wait for it, the fourth, eighth, sixteenth probe and so on is one that has not failed yet. These are
-//! the two exceptions from the order.
+//! where all others wait for it, after 4, 8, 16 failures and so on another one is the probe that has not failed yet.
+//! These are the two exceptions from the order.
 //!
 //! Not here: what an answer means ([`super::DeliveryTable`]), the core's own limits ([`crate::gate`]).
 
@@ -128,6 +128,8 @@ pub struct DeliveryQueue {
     backlog_content: LaneContent,
     /// Failures of the stream since the last success.
     failures: u32,
+    /// Whether a batch has been taken for the first to fail since then.
+    struck: bool,
     pause_until: Millis,
     paused: Option<u16>,
 }
@@ -190,10 +192,9 @@ impl DeliveryQueue {
         if now < self.pause_until || self.in_flight.len() >= places {
             return None;
         }
-        let scout = self.failures >= 4 && self.failures.is_power_of_two();
-        let fresh = if scout { self.first_of_lanes(places, true, now) } else { None };
-        let name =
-            fresh.or_else(|| self.first_of_lanes(places, false, now)).or_else(|| self.first_stuck(places, now))?;
+        let name = self.first_of_lanes(places, false, now).or_else(|| self.first_stuck(places, now))?;
+        let scout = self.wants_scout(&name).then(|| self.first_of_lanes(places, true, now)).flatten();
+        let name = scout.unwrap_or(name);
         self.rest(&name, Millis::default());
         let batch = self.batches.get_mut(&name)?;
         let lane = batch.lane;
@@ -249,14 +250,13 @@ impl DeliveryQueue {
         if let Some(batch) = self.batches.get_mut(name) {
             batch.going = None;
         }
-        let first = self.failures == 0;
         if let Setback::Failed(asked) = setback {
             let was_stuck = self.is_stuck(name);
             let delay = self.set_back(name, asked, rules, now, random);
-            if first && was_stuck {
+            if was_stuck && !self.is_failing() {
                 return delay;
             }
-            if first {
+            if !was_stuck && !std::mem::replace(&mut self.struck, true) {
                 self.strike(name);
             }
         }
@@ -385,6 +385,12 @@ impl DeliveryQueue {
         batches.find(|(_, batch)| batch.going.is_none())
     }
 
+    /// Whether a batch that has not failed is to be the probe instead of this one, which may be why the core fails.
+    fn wants_scout(&self, name: &str) -> bool {
+        let is_suspect = self.batches.get(name).is_some_and(|batch| batch.strikes > 0);
+        is_suspect && self.failures >= 4 && self.failures.is_power_of_two()
+    }
+
     fn first_of_lanes(&self, places: usize, untried: bool, now: Millis) -> Option<Arc<str>> {
         let live = self.first(Lane::Live, untried, now);
         live.or_else(|| self.first(Lane::Backlog, untried, now).filter(|_| self.backlog_has_room(places)))
@@ -445,7 +451,8 @@ impl DeliveryQueue {
     }
 
     fn reopen(&mut self) {
-        (self.failures, self.pause_until, self.paused) = (0, Millis::default(), None);
+        (self.failures, self.struck) = (0, false);
+        (self.pause_until, self.paused) = (Millis::default(), None);
     }
 
     fn order(&self, lane: Lane) -> &BTreeSet<Arc<str>> {

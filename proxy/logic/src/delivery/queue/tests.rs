@@ -352,7 +352,9 @@ impl Course {
         loop {
             self.queue.age(self.rules.live_for, self.now);
             let failures = self.queue.failures;
-            let scouts = failures >= 4 && failures.is_power_of_two();
+            let next = self.queue.first_of_lanes(1, false, self.now);
+            let suspect = next.is_some_and(|next| self.queue.batches[&next].strikes > 0);
+            let scouts = suspect && failures >= 4 && failures.is_power_of_two();
             let live = self.queue.first(Lane::Live, false, self.now);
             let Some((name, lane)) = self.queue.next(&self.rules, self.now) else { return };
             self.check(&name, lane, scouts);
