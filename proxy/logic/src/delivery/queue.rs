@@ -24,6 +24,7 @@
 //!
 //! Not here: what an answer means ([`super::DeliveryTable`]), the core's own limits ([`crate::gate`]).
 
+mod failing;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use crate::Millis;
 use crate::retry::RetrySchedule;
+pub use failing::STRIKES;
 
 /// The bounds that a stream's deliveries keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,9 +156,6 @@ struct Waiting {
 /// Batches of a lane that are looked at for one that may go: past them, all are taken to wait for an older one.
 pub const LOOK_AHEAD: usize = 256;
 
-/// How often a batch must be the first to fail after a success before it is no longer waited for.
-pub const STRIKES: u32 = 4;
-
 impl DeliveryQueue {
     /// Adds a batch; nothing when it is known.
     pub fn add(&mut self, arrival: Arrival, rules: &DeliveryRules, now: Millis) {
@@ -243,33 +242,6 @@ impl DeliveryQueue {
         }
     }
 
-    /// The batch was not taken. `random` is a number from 0 (included) to 1 (excluded). Gives for how long nothing, or
-    /// only this batch where it is stuck, is not tried.
-    pub fn fail(&mut self, name: &str, setback: Setback, rules: &DeliveryRules, now: Millis, random: f64) -> Duration {
-        self.in_flight.remove(name);
-        if let Some(batch) = self.batches.get_mut(name) {
-            batch.going = None;
-        }
-        if let Setback::Failed(asked) = setback {
-            let was_stuck = self.is_stuck(name);
-            let delay = self.set_back(name, asked, rules, now, random);
-            if was_stuck && !self.is_failing() {
-                return delay;
-            }
-            if !was_stuck && !std::mem::replace(&mut self.struck, true) {
-                self.strike(name);
-            }
-        }
-        let delay = self.note_failure(setback, &rules.schedule, random);
-        self.pause_until = now.after(delay);
-        delay
-    }
-
-    /// The core wants this batch later than now: it holds rows that it asked for again.
-    pub fn defer(&mut self, name: &str, asked: Option<Duration>, rules: &DeliveryRules, now: Millis, random: f64) {
-        self.set_back(name, asked, rules, now, random);
-    }
-
     /// Whether nothing waits and nothing is on its way.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
@@ -331,64 +303,10 @@ impl DeliveryQueue {
         }
     }
 
-    /// Notes that a batch was the first to fail after a success.
-    fn strike(&mut self, name: &str) {
-        let Some(batch) = self.batches.get_mut(name) else { return };
-        batch.strikes += 1;
-        if !batch.is_stuck() {
-            return;
-        }
-        let (lane, until) = (batch.lane, batch.rests_until);
-        self.change_lane(name);
-        if let Some(name) = self.order_mut(lane).take(name) {
-            let entry = (until, name);
-            self.rested.remove(&entry);
-            self.stuck.insert(entry);
-        }
-    }
-
-    /// Has a batch rest after one more failure; gives for how long.
-    fn set_back(
-        &mut self,
-        name: &str,
-        asked: Option<Duration>,
-        rules: &DeliveryRules,
-        now: Millis,
-        random: f64,
-    ) -> Duration {
-        let Some(batch) = self.batches.get_mut(name) else { return Duration::ZERO };
-        batch.failures = batch.failures.saturating_add(1);
-        let delay = rules.schedule.delay_after(batch.failures, asked, random);
-        self.rest(name, now.after(delay));
-        delay
-    }
-
-    /// Has a batch rest until then; one that is not stuck and need not rest is in no list.
-    fn rest(&mut self, name: &str, until: Millis) {
-        let Some(batch) = self.batches.get_mut(name) else { return };
-        let list = if batch.is_stuck() { &mut self.stuck } else { &mut self.rested };
-        let name: Arc<str> = Arc::from(name);
-        list.remove(&(batch.rests_until, Arc::clone(&name)));
-        batch.rests_until = until;
-        if batch.is_stuck() || until > Millis::default() {
-            list.insert((until, name));
-        }
-    }
-
-    fn is_stuck(&self, name: &str) -> bool {
-        self.batches.get(name).is_some_and(Waiting::is_stuck)
-    }
-
     /// The oldest live batch that is not on its way.
     fn oldest_live(&self) -> Option<(&Arc<str>, &Waiting)> {
         let mut batches = self.live.iter().filter_map(|name| Some((name, self.batches.get(name)?)));
         batches.find(|(_, batch)| batch.going.is_none())
-    }
-
-    /// Whether a batch that has not failed is to be the probe instead of this one, which may be why the core fails.
-    fn wants_scout(&self, name: &str) -> bool {
-        let is_suspect = self.batches.get(name).is_some_and(|batch| batch.strikes > 0);
-        is_suspect && self.failures >= 4 && self.failures.is_power_of_two()
     }
 
     fn first_of_lanes(&self, places: usize, untried: bool, now: Millis) -> Option<Arc<str>> {
@@ -431,30 +349,6 @@ impl DeliveryQueue {
         going < (places - places.div_ceil(4)).max(1)
     }
 
-    /// Notes a failure of the stream; gives the pause that follows.
-    fn note_failure(&mut self, setback: Setback, schedule: &RetrySchedule, random: f64) -> Duration {
-        match setback {
-            Setback::Failed(asked) => {
-                self.failures = self.failures.saturating_add(1);
-                schedule.delay_after(self.failures, asked, random)
-            }
-            Setback::Held(asked) => {
-                self.failures = self.failures.max(1);
-                schedule.delay_after(1, asked, random)
-            }
-            Setback::Blamed(status, asked) => {
-                self.failures = self.failures.saturating_add(1);
-                self.paused = Some(status);
-                schedule.longest(asked, random)
-            }
-        }
-    }
-
-    fn reopen(&mut self) {
-        (self.failures, self.struck) = (0, false);
-        (self.pause_until, self.paused) = (Millis::default(), None);
-    }
-
     fn order(&self, lane: Lane) -> &BTreeSet<Arc<str>> {
         match lane {
             Lane::Live => &self.live,
@@ -474,12 +368,6 @@ impl DeliveryQueue {
             Lane::Live => &mut self.live_content,
             Lane::Backlog => &mut self.backlog_content,
         }
-    }
-}
-
-impl Waiting {
-    fn is_stuck(&self) -> bool {
-        self.strikes >= STRIKES
     }
 }
 
