@@ -8,9 +8,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use weir_config::{
-    Action, AggregateRoute, BatchPlan, ByteSize, CacheRoute, Calm, Class, ClientAuth, Compression, Config, Core,
-    CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute, HealthCheck, IdentitySource, KeyPart, Listener,
-    ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Peer, Presence, Protocol, Ratio, Retry, Route,
+    Action, AggregateRoute, BatchEncoding, BatchPlan, ByteSize, CacheRoute, Calm, Class, ClientAuth, Compression,
+    Config, Core, CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute, HealthCheck, IdentitySource, KeyPart,
+    Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Peer, Presence, Protocol, Ratio, Retry, Route,
     SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion, changes, parse, to_toml,
 };
 
@@ -203,7 +203,6 @@ fn streams() -> impl Strategy<Value = Vec<Stream>> {
     vec((mode, 256_u64..4096, any::<bool>()), 0..3).prop_map(|parts| {
         let stream = parts.into_iter().enumerate().map(|(index, (mode, kib, fast))| Stream {
             name: format!("stream-{index}"),
-            mode,
             core: CoreId(0),
             path: format!("/v2/${{x}}/{index}"),
             durability: if fast { Durability::Os } else { Durability::Fsync },
@@ -212,6 +211,7 @@ fn streams() -> impl Strategy<Value = Vec<Stream>> {
                 max_records: 10,
                 max_age: Duration::from_millis(kib),
                 compression: if fast { Compression::Gzip } else { Compression::Zstd },
+                encoding: if fast && mode != Mode::Raw { BatchEncoding::Shapes } else { BatchEncoding::Rows },
             },
             spool: SpoolLimits {
                 max_journal_bytes: ByteSize::new(kib * 4096),
@@ -221,6 +221,7 @@ fn streams() -> impl Strategy<Value = Vec<Stream>> {
             retry: Retry { initial: Duration::from_millis(kib), max: Duration::from_millis(kib) },
             delivery: delivery(fast),
             max_in_flight: 1,
+            mode,
         });
         stream.collect()
     })

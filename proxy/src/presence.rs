@@ -182,8 +182,8 @@ impl Presence {
         let name = |(ordinal, payload): (u32, weir_batch::Payload)| {
             let id = BatchId::new(&self.edge, STREAM, generation, ordinal);
             let (core, path, compression) = (String::new(), settings.path.clone(), payload.compression);
-            let (counts, shards) = (payload.counts, u64::MAX);
-            let meta = BatchMeta { id, core, path, compression, counts, sealed_at, shards, refusal: None };
+            let (format, counts, shards) = (payload.format, payload.counts, u64::MAX);
+            let meta = BatchMeta { id, core, path, compression, format, counts, sealed_at, shards, refusal: None };
             (meta, Bytes::from(payload.bytes))
         };
         (0..).zip(batches).map(name).collect()

@@ -20,7 +20,7 @@ pub use route::{
     Action, AggregateRoute, CacheRoute, Calm, Class, ForwardRoute, KeyPart, LookupRoute, Method, PathPattern, Route,
     Segment, StatusTtl,
 };
-pub use stream::{BatchPlan, Compression, Durability, Mode, Retry, SpoolLimits, Stream};
+pub use stream::{BatchEncoding, BatchPlan, Compression, Durability, Mode, Retry, SpoolLimits, Stream};
 
 /// The whole of an operator's file and its includes.
 #[derive(Clone, Debug, PartialEq)]

@@ -71,6 +71,18 @@ pub struct BatchPlan {
     pub max_age: Duration,
     /// How it is packed.
     pub compression: Compression,
+    /// How its rows are written; shapes in mode `events` alone.
+    pub encoding: BatchEncoding,
+}
+
+/// `stream.batch.encoding`: how the rows of a batch are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchEncoding {
+    /// Each row is a line.
+    #[default]
+    Rows,
+    /// Rows are tables in columns; what many have in common stands once.
+    Shapes,
 }
 
 /// `stream.batch.compression`: how a batch is packed.

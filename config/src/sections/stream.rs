@@ -7,7 +7,9 @@ use crate::key::{Description, Key, Kind, Variants};
 use crate::section::{Context, Names, Reader, Section, Setting, Writer, section, table_settings};
 use crate::setting::choice_settings;
 use crate::tree::Node;
-use crate::{BatchPlan, ByteSize, Compression, CoreId, DeliveryPlan, Durability, Mode, Retry, SpoolLimits, Stream};
+use crate::{
+    BatchEncoding, BatchPlan, ByteSize, Compression, CoreId, DeliveryPlan, Durability, Mode, Retry, SpoolLimits, Stream,
+};
 
 const DESCRIPTION: Description = Description {
     title: "[[stream]]",
@@ -44,7 +46,8 @@ section! { fields Head, "[[stream]]", head_agrees, {
     durability: Durability = Key::default("fsync",
         "What an acknowledged upload survives.");
     max_in_flight: usize = Key::default("4",
-        "Batches on their way at once, at most. Memory: batch.max_bytes for each.").between("1", "1024");
+        "Batches on their way at once, at most. Memory: batch.max_bytes for each; and as rows are gathered for so many \
+         batches, up to 16, three times that at worst.").between("1", "1024");
     batch: BatchPlan = Key::table("When a batch closes and how it is packed.");
     spool: SpoolLimits = Key::table("The bounds of what is kept on disk.");
     retry: Retry = Key::table("How a batch is tried again.");
@@ -91,6 +94,9 @@ section! { BatchPlan, "stream.batch", "When a batch closes, whichever comes firs
         "The age of its first record at which a batch leaves.").between("10ms", "1h");
     compression: Compression = Key::default("lz4",
         "How it is packed.");
+    encoding: BatchEncoding = Key::default("rows",
+        "How its rows are written, before they are compressed. Shapes are for streams of mode events; a core that is sent \
+         them is also sent rows, where these are shorter.");
 }}
 
 section! { SpoolLimits, "stream.spool", "The bounds of what is kept on disk.", |_, _| {}, {
@@ -132,6 +138,10 @@ choice_settings! {
         "lz4" => Lz4: "LZ4 frame";
         "zstd" => Zstd: "Zstandard";
         "gzip" => Gzip: "gzip";
+    }
+    pub BatchEncoding {
+        "rows" => Rows: "each row is a line";
+        "shapes" => Shapes: "tables in columns; a process seen on many endpoints stands once";
     }
 }
 
@@ -210,6 +220,12 @@ fn head_agrees(head: &mut Head, reader: &mut Reader<'_, '_>) {
             .error("spool", "`spool.max_outbox_bytes` is less than `batch.max_bytes`")
             .label(format!("less than {}", head.batch.max_bytes))
             .note("not one full batch could be kept");
+    }
+    if head.batch.encoding == BatchEncoding::Shapes && head.mode != ModeName::Events {
+        reader
+            .error("batch", "`batch.encoding` is \"shapes\" and `mode` is not \"events\"")
+            .note("a shape is what the fields in `same` say, which only streams of mode \"events\" have")
+            .help("leave `encoding` out");
     }
 }
 

@@ -3,21 +3,57 @@
 use std::io;
 
 use crate::compression::{Compression, Deflater};
+use crate::shapes;
 
-/// A batch in the making. Costs its compressed bytes and the compressor's own memory: under 2 MiB each.
+/// A batch in the making. As rows it costs its compressed bytes and the compressor's own memory, under 2 MiB each. As
+/// shapes it costs its rows until it is closed, and while it is closed three times as much.
 pub struct BatchEncoder {
-    deflater: Deflater,
     compression: Compression,
     counts: Counts,
+    lines: Lines,
+}
+
+enum Lines {
+    /// Compressed one by one.
+    Rows(Deflater),
+    /// Kept until all are known, and the fields that make a shape.
+    Shapes { rows: Vec<u8>, same: Vec<String> },
+}
+
+/// How rows are written as lines. Part of the contract with the core: see `proxy/FORMAT.md`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Each row is a line.
+    #[default]
+    Rows,
+    /// Rows are tables in columns; what many have in common stands once.
+    Shapes,
+}
+
+impl Format {
+    /// Its name and version in `Weir-Format`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "rows/1",
+            Self::Shapes => shapes::NAME,
+        }
+    }
+
+    pub(crate) fn is_rows(&self) -> bool {
+        *self == Self::Rows
+    }
 }
 
 /// A finished batch, without its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
-    /// The compressed rows.
+    /// The compressed lines.
     pub bytes: Vec<u8>,
     /// How they are packed.
     pub compression: Compression,
+    /// What the lines are.
+    pub format: Format,
     /// What is in them.
     pub counts: Counts,
 }
@@ -31,7 +67,7 @@ pub struct Counts {
     pub records: u64,
     /// Records merged into repeat rows; the rest travels itself.
     pub merged: u64,
-    /// Bytes of the rows before compression.
+    /// Bytes of the rows, each a line, before compression.
     pub raw_bytes: u64,
 }
 
@@ -54,12 +90,19 @@ impl std::ops::SubAssign for Counts {
 }
 
 impl BatchEncoder {
-    /// An empty batch.
+    /// An empty batch of rows.
     ///
     /// # Errors
     /// When the compressor cannot be set up, for want of memory.
     pub fn new(compression: Compression) -> io::Result<Self> {
-        Ok(Self { deflater: Deflater::new(compression)?, compression, counts: Counts::default() })
+        let lines = Lines::Rows(Deflater::new(compression)?);
+        Ok(Self { compression, counts: Counts::default(), lines })
+    }
+
+    /// An empty batch in which rows that have these fields in common share them. It becomes one of rows when that is
+    /// shorter.
+    pub fn shapes(compression: Compression, same: Vec<String>) -> Self {
+        Self { compression, counts: Counts::default(), lines: Lines::Shapes { rows: Vec::new(), same } }
     }
 
     /// Adds a row that stands for itself: an event or a sign of life. The row ends with its line feed.
@@ -67,8 +110,7 @@ impl BatchEncoder {
     /// # Errors
     /// When the compressor fails; the batch is then lost.
     pub fn push(&mut self, row: &[u8]) -> io::Result<()> {
-        self.counts.records += 1;
-        self.write(row)
+        self.push_counted(row, 1, 0)
     }
 
     /// Adds a row that stands for `count` merged records.
@@ -76,8 +118,16 @@ impl BatchEncoder {
     /// # Errors
     /// When the compressor fails; the batch is then lost.
     pub fn push_repeat(&mut self, row: &[u8], count: u64) -> io::Result<()> {
-        self.counts.records += count;
-        self.counts.merged += count;
+        self.push_counted(row, count, count)
+    }
+
+    /// Adds a row that stands for so many records, of which so many do not travel themselves.
+    ///
+    /// # Errors
+    /// When the compressor fails; the batch is then lost.
+    pub fn push_counted(&mut self, row: &[u8], records: u64, merged: u64) -> io::Result<()> {
+        self.counts.records += records;
+        self.counts.merged += merged;
         self.write(row)
     }
 
@@ -91,13 +141,30 @@ impl BatchEncoder {
     /// # Errors
     /// When the compressor fails.
     pub fn finish(self) -> io::Result<Payload> {
-        Ok(Payload { bytes: self.deflater.finish()?, compression: self.compression, counts: self.counts })
+        let Self { compression, counts, lines } = self;
+        let (format, bytes) = match lines {
+            Lines::Rows(deflater) => (Format::Rows, deflater.finish()?),
+            Lines::Shapes { rows, same } => {
+                let lines = shapes::encode(&rows, &same);
+                let format = if lines.is_some() { Format::Shapes } else { Format::Rows };
+                let mut deflater = Deflater::new(compression)?;
+                deflater.write(&lines.unwrap_or(rows))?;
+                (format, deflater.finish()?)
+            }
+        };
+        Ok(Payload { bytes, compression, format, counts })
     }
 
     fn write(&mut self, row: &[u8]) -> io::Result<()> {
         self.counts.rows += 1;
         self.counts.raw_bytes += row.len() as u64;
-        self.deflater.write(row)
+        match &mut self.lines {
+            Lines::Rows(deflater) => deflater.write(row),
+            Lines::Shapes { rows, .. } => {
+                rows.extend_from_slice(row);
+                Ok(())
+            }
+        }
     }
 }
 

@@ -1,17 +1,20 @@
 //! A batch as it waits on disk, and reading it back.
 //!
 //! Layout of version 1, integers little-endian: the magic `WEIRBAT` and a zero byte; the version as two bytes; two
-//! bytes of features that a reader must know, none so far; the length of the meta as four bytes; the meta as JSON; the
+//! bytes of features that a reader must know, of which there is one: 1 for a payload of [`Format::Shapes`]; the length of the meta as four bytes; the meta as JSON; the
 //! CRC-32 of all before it; the length of the payload as eight bytes; the payload; the CRC-32 of the payload. A reader
 //! refuses versions and features that it does not know and leaves the file alone. Members of the meta that it does not
 //! know are ignored.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 
 use crate::compression::{Compression, Encoding};
-use crate::encoder::{BatchEncoder, Counts};
+use crate::encoder::{BatchEncoder, Counts, Format};
 use crate::id::BatchId;
 use crate::inflate::InflateError;
+use crate::shapes::{self, Undecodable};
 
 /// All that is known of a batch beside its rows.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -24,6 +27,9 @@ pub struct BatchMeta {
     pub path: String,
     /// How the payload is packed.
     pub compression: Compression,
+    /// What the payload's lines are.
+    #[serde(default, skip_serializing_if = "Format::is_rows")]
+    pub format: Format,
     /// What is in it.
     pub counts: Counts,
     /// When the batch was closed: milliseconds since 1970.
@@ -107,7 +113,8 @@ pub enum FileError {
     Unknown,
     /// They were written by a later version.
     #[error(
-        "a batch file of version {version} with features {features:#06x}; this program reads version 1 without features"
+        "a batch file of version {version} with features {features:#06x}; this program reads version 1 with features up \
+         to 0x0001"
     )]
     Newer {
         /// The version found.
@@ -127,11 +134,21 @@ pub enum FileError {
     /// The payload cannot be unpacked.
     #[error(transparent)]
     Inflate(#[from] InflateError),
+    /// Its lines say that they are in a format of a later version.
+    #[error("the payload's format is {0:?}; this program reads rows/1 and shapes/1")]
+    NewerFormat(String),
+    /// Its lines are no tables of `shapes/1`.
+    #[error("line {line} of the payload is no table of shapes/1, or does not fit the others")]
+    Table {
+        /// Which line, counted from 1.
+        line: usize,
+    },
 }
 
 const MAGIC: &[u8; 8] = b"WEIRBAT\0";
 const VERSION: u16 = 1;
-const FEATURES: u16 = 0;
+const SHAPES: u16 = 1;
+const FEATURES: u16 = SHAPES;
 
 impl<'a> BatchFile<'a> {
     /// The file's bytes.
@@ -141,7 +158,8 @@ impl<'a> BatchFile<'a> {
         let mut bytes = Vec::with_capacity(json.len() + payload.len() + 32);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&FEATURES.to_le_bytes());
+        let features = if meta.format == Format::Shapes { SHAPES } else { 0 };
+        bytes.extend_from_slice(&features.to_le_bytes());
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&json);
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
@@ -190,8 +208,12 @@ fn read_meta(bytes: &[u8]) -> Result<(BatchMeta, &[u8]), FileError> {
     let (header, rest) = rest.split_first_chunk::<8>().ok_or(FileError::Short)?;
     let [v0, v1, f0, f1, l0, l1, l2, l3] = *header;
     let (version, features) = (u16::from_le_bytes([v0, v1]), u16::from_le_bytes([f0, f1]));
-    if version != VERSION || features != FEATURES {
+    if version > VERSION || features & !FEATURES != 0 {
         return Err(FileError::Newer { version, features });
+    }
+    // Zeros that a crash has left where the head was to be written.
+    if version != VERSION {
+        return Err(FileError::Damaged { part: "head" });
     }
     let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).map_err(|_| FileError::Short)?;
     let (json, rest) = rest.split_at_checked(length).ok_or(FileError::Short)?;
@@ -211,7 +233,7 @@ pub struct Batch<'a> {
     pub meta: Option<BatchMeta>,
     /// How the payload is packed.
     pub encoding: Encoding,
-    /// The rows as packed.
+    /// The lines as packed.
     pub payload: &'a [u8],
 }
 
@@ -236,12 +258,43 @@ impl<'a> Batch<'a> {
         Ok(Self { meta: None, encoding, payload: bytes })
     }
 
-    /// The rows, unpacked to at most `max_bytes` bytes.
+    /// The rows, unpacked to at most `max_bytes` bytes, whatever the format.
+    ///
+    /// # Errors
+    /// When the payload is corrupt, longer than that, or of a later format.
+    pub fn rows(&self, max_bytes: usize) -> Result<Cow<'a, [u8]>, FileError> {
+        let format = self.meta.as_ref().map(|meta| meta.format);
+        Ok(read_rows(self.encoding, format, self.payload, max_bytes)?.0)
+    }
+
+    /// The lines as they travel, unpacked to at most `max_bytes` bytes.
     ///
     /// # Errors
     /// When the payload is corrupt or longer than that.
-    pub fn rows(&self, max_bytes: usize) -> Result<std::borrow::Cow<'a, [u8]>, FileError> {
+    pub fn lines(&self, max_bytes: usize) -> Result<Cow<'a, [u8]>, FileError> {
         Ok(self.encoding.inflate(self.payload, max_bytes)?)
+    }
+}
+
+/// Unpacks and decodes rows; gives them, and the fields that made their shapes. Where nothing says the format, the lines
+/// do: no row is of the kind `format`.
+fn read_rows(
+    encoding: Encoding,
+    format: Option<Format>,
+    payload: &[u8],
+    max_bytes: usize,
+) -> Result<(Cow<'_, [u8]>, Vec<String>), FileError> {
+    let lines = encoding.inflate(payload, max_bytes)?;
+    let named = shapes::format_of(&lines);
+    match (format, named) {
+        (Some(Format::Rows), _) | (None, None) => return Ok((lines, Vec::new())),
+        (Some(Format::Shapes), _) | (None, Some(shapes::NAME)) => {}
+        (None, Some(other)) => return Err(FileError::NewerFormat(other.to_owned())),
+    }
+    match shapes::decode(&lines, max_bytes) {
+        Ok(decoded) => Ok((Cow::Owned(decoded.rows), decoded.same)),
+        Err(Undecodable::TooLarge) => Err(InflateError::TooLarge { max_bytes }.into()),
+        Err(Undecodable::Malformed { line }) => Err(FileError::Table { line }),
     }
 }
 
@@ -276,9 +329,12 @@ impl BatchFile<'_> {
         let damaged = |_| FileError::Damaged { part: "payload" };
         let encoding = Encoding::Compressed(self.meta.compression);
         let max_bytes = usize::try_from(self.meta.counts.raw_bytes).unwrap_or(usize::MAX);
-        let rows = encoding.inflate(self.payload, max_bytes)?;
+        let (rows, same) = read_rows(encoding, Some(self.meta.format), self.payload, max_bytes)?;
         let mut rest: &[u8] = &rows;
-        let mut encoder = BatchEncoder::new(self.meta.compression).map_err(damaged)?;
+        let mut encoder = match self.meta.format {
+            Format::Rows => BatchEncoder::new(self.meta.compression).map_err(damaged)?,
+            Format::Shapes => BatchEncoder::shapes(self.meta.compression, same),
+        };
         for number in 0..self.meta.counts.rows {
             let end = memchr(b'\n', rest).ok_or(FileError::Damaged { part: "payload" })?;
             let (row, after) = rest.split_at(end + 1);
@@ -292,7 +348,8 @@ impl BatchFile<'_> {
             }
         }
         let payload = encoder.finish().map_err(damaged)?;
-        Ok(Part { meta: BatchMeta { id, counts: payload.counts, ..self.meta.clone() }, payload: payload.bytes })
+        let meta = BatchMeta { id, format: payload.format, counts: payload.counts, ..self.meta.clone() };
+        Ok(Part { meta, payload: payload.bytes })
     }
 }
 

@@ -16,11 +16,12 @@ mod id;
 mod inflate;
 mod json;
 pub mod row;
+mod shapes;
 mod upload;
 
 pub use answer::PartialAnswer;
 pub use compression::{Compression, Encoding, UnknownEncoding};
-pub use encoder::{BatchEncoder, Counts, Payload};
+pub use encoder::{BatchEncoder, Counts, Format, Payload};
 pub use file::{Batch, BatchFile, BatchMeta, FileError, Part, Refused};
 pub use id::{BatchId, InvalidBatchId, Piece};
 pub use inflate::{Allowance, AnyAmount, DECODER_BYTES, InflateError, InflateLimits, SMALL_BYTES};

@@ -40,19 +40,25 @@ fn opens(bytes: &[u8]) {
 
 /// A file as a node makes it, of rows that are anyone's.
 fn made_here(compression: Compression, how: u8, rows: &[u8]) {
-    let mut encoder = BatchEncoder::new(compression).expect("memory");
-    for row in rows.split_inclusive(|byte| *byte == b'\n').filter(|row| row.ends_with(b"\n")) {
+    let mut encoder = if how & 4 == 0 {
+        BatchEncoder::new(compression).expect("memory")
+    } else {
+        BatchEncoder::shapes(compression, ["a", "image", "/p"].map(str::to_owned).to_vec())
+    };
+    for row in lines(rows) {
         encoder.push(row).expect("memory");
     }
-    let Payload { bytes: payload, compression, counts } = encoder.finish().expect("memory");
+    let Payload { bytes: payload, compression, format, counts } = encoder.finish().expect("memory");
     let id = BatchId::new("edge", "stream", 1_700_000_000_000, 3);
     let (core, path) = ("core".to_owned(), "/v1".to_owned());
-    let meta = BatchMeta { id, core, path, compression, counts, sealed_at: 17, shards: 9, refusal: None };
+    let meta = BatchMeta { id, core, path, compression, format, counts, sealed_at: 17, shards: 9, refusal: None };
     let bytes = BatchFile::encode(&meta, &payload);
     let file = BatchFile::decode(&bytes).expect("what is written is read");
     assert_eq!((&file.meta, file.payload), (&meta, payload.as_slice()));
     let whole = Batch::open(&bytes).and_then(|batch| batch.rows(MAX_BYTES).map(|rows| rows.into_owned()));
     let whole = whole.expect("its rows are there");
+    let written: Vec<u8> = lines(rows).collect::<Vec<_>>().concat();
+    assert!(whole == written, "the rows come back as others");
 
     let mut damaged = bytes.clone();
     let at = (rows.len() * 31 + usize::from(how)) % damaged.len();
@@ -74,4 +80,8 @@ fn made_here(compression: Compression, how: u8, rows: &[u8]) {
             assert_eq!(rows.map(|rows| rows.expect("a half's rows are there")).concat(), whole);
         }
     }
+}
+
+fn lines(rows: &[u8]) -> impl Iterator<Item = &[u8]> {
+    rows.split_inclusive(|byte| *byte == b'\n').filter(|row| row.ends_with(b"\n"))
 }

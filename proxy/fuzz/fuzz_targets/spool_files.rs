@@ -158,7 +158,7 @@ fn entry(file: &mut Vec<u8>, kind: u8, body: &[u8]) {
 
 fn some_plan() -> Plan {
     serde_json::from_str(
-        r#"{"edge":"e","stream":"s","core":"c","path":"/","mode":"raw","max_batch_bytes":1,"max_batch_rows":1,"compression":"lz4"}"#,
+        r#"{"edge":"e","stream":"s","core":"c","path":"/","mode":"raw","max_batch_bytes":1,"max_batch_rows":1,"lanes":1,"compression":"lz4"}"#,
     )
     .expect("a plan")
 }

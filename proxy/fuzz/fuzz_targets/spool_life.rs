@@ -179,6 +179,8 @@ fn plan() -> Plan {
         mode: weir_spool::PlanMode::Events(merge),
         max_batch_bytes: 600,
         max_batch_rows: 5,
+        lanes: 2,
         compression: weir_batch::Compression::Lz4,
+        format: weir_batch::Format::Shapes,
     }
 }

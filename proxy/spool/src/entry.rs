@@ -52,9 +52,9 @@ pub struct Upload {
 /// Why a generation was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// It holds as many bytes as a batch may.
+    /// It holds as many bytes as its batches may.
     Bytes,
-    /// It holds as many records as a batch may.
+    /// It holds as many records as its batches may.
     Records,
     /// Its first record is as old as a batch may get.
     Age,

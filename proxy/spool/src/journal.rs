@@ -107,13 +107,13 @@ impl<F: Files> Journal<F> {
         self.open.as_ref().filter(|open| open.begun).map(|open| open.since)
     }
 
-    /// The reason to close the open generation at once, if it has become as large as a batch may.
+    /// The reason to close the open generation at once, if it has become as large as its batches may.
     pub fn is_full(&self) -> Option<EndReason> {
         let open = self.open.as_ref()?;
-        if open.bytes >= self.plan.max_batch_bytes {
+        if open.bytes >= self.plan.max_generation_bytes() {
             return Some(EndReason::Bytes);
         }
-        (open.records >= self.plan.max_batch_rows).then_some(EndReason::Records)
+        (open.records >= self.plan.max_generation_records()).then_some(EndReason::Records)
     }
 
     /// Adds an upload to the next commit.

@@ -1,7 +1,7 @@
 //! What a stream's records are to become: the part of the configuration that a journal must remember.
 
 use serde::{Deserialize, Serialize};
-use weir_batch::Compression;
+use weir_batch::{Compression, Format};
 use weir_logic::merge::MergePlan;
 
 /// The plan in force for a generation, kept in its segment so that replay under another configuration makes the same
@@ -22,8 +22,13 @@ pub struct Plan {
     pub max_batch_bytes: u64,
     /// Rows in one batch, at most; at least one.
     pub max_batch_rows: u64,
+    /// Batches of one generation at most, as long as they are not too large: how many a sender can have on their way.
+    pub lanes: u32,
     /// How batches are packed.
     pub compression: Compression,
+    /// How rows are written; [`Format::Shapes`] for [`PlanMode::Events`] alone.
+    #[serde(default)]
+    pub format: Format,
 }
 
 /// What is done with a stream's records.
@@ -37,6 +42,27 @@ pub enum PlanMode {
 }
 
 impl Plan {
+    /// Bytes of journal at which a generation is closed: as much as its batches hold if nothing merges.
+    pub fn max_generation_bytes(&self) -> u64 {
+        self.max_batch_bytes.saturating_mul(self.lanes.max(1).into())
+    }
+
+    /// Records at which a generation is closed.
+    pub fn max_generation_records(&self) -> u64 {
+        self.max_batch_rows.saturating_mul(self.lanes.max(1).into())
+    }
+
+    /// Bytes of rows of one generation that are kept at once, at most: a half more than is journaled, because rows that
+    /// do not merge are longer than their records.
+    pub fn max_kept_bytes(&self) -> u64 {
+        self.max_generation_bytes().saturating_mul(3) / 2
+    }
+
+    /// Rows of one generation that are kept at once, at most.
+    pub fn max_kept_rows(&self) -> u64 {
+        self.max_generation_records().saturating_mul(3) / 2
+    }
+
     /// The longest time for which a record can wait in a window, in milliseconds.
     pub fn window_ms(&self) -> u64 {
         match &self.mode {

@@ -76,7 +76,7 @@ pub enum SpoolError {
 
 /// Opens the spool in `root`, or makes it. Replays the journal, closes the generation that the last run left open, and
 /// emits what had not been emitted. `plan` is in force when there is nothing on disk; without one, an empty spool is an
-/// error. Time: one pass over the journal. Memory: one segment, which is at most a batch and an upload long, and the
+/// error. Time: one pass over the journal. Memory: one segment, which is at most as long as its batches and an upload, and the
 /// open windows.
 ///
 /// # Errors

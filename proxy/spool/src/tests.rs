@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use weir_batch::{Batch, Compression, PartialAnswer, Refused};
+use weir_batch::{Batch, Compression, Format, PartialAnswer, Refused};
 use weir_logic::Millis;
 use weir_logic::merge::{MergePlan, Origin};
 
@@ -26,7 +26,9 @@ fn plan() -> Plan {
         mode: PlanMode::Events(merge_plan(WINDOW)),
         max_batch_bytes: 600,
         max_batch_rows: 5,
+        lanes: 2,
         compression: Compression::Lz4,
+        format: Format::Shapes,
     }
 }
 

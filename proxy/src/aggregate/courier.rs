@@ -221,7 +221,7 @@ pub(crate) fn headers(meta: &BatchMeta, lane: Lane) -> Option<Vec<(HeaderName, H
         (IDEMPOTENCY_KEY, HeaderValue::from_str(&id).ok()?),
         (EDGE, HeaderValue::from_str(&meta.id.edge).ok()?),
         (STREAM, HeaderValue::from_str(&meta.id.stream).ok()?),
-        (FORMAT, HeaderValue::from_static("rows/1")),
+        (FORMAT, HeaderValue::from_static(meta.format.name())),
         (DELIVERY, HeaderValue::from_static(lane.label())),
         (ROWS, HeaderValue::from(meta.counts.rows)),
         (RECORDS, HeaderValue::from(meta.counts.records)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_batch::{Compression, InflateLimits, UploadLimits};
+use weir_batch::{Compression, Format, InflateLimits, UploadLimits};
 use weir_config::{Config, CoreId, Mode, Stream};
 use weir_logic::delivery::{DeliveryRules, DeliveryTable};
 use weir_logic::merge::MergePlan;
@@ -99,9 +99,18 @@ fn plan(config: &Config, stream: &Stream, edge: &str) -> Plan {
         mode,
         max_batch_bytes: stream.batch.max_bytes.bytes(),
         max_batch_rows: stream.batch.max_records.max(1) as u64,
+        lanes: u32::try_from(stream.max_in_flight).unwrap_or(MAX_LANES).clamp(1, MAX_LANES),
         compression: compression(stream.batch.compression),
+        format: match stream.batch.encoding {
+            weir_config::BatchEncoding::Rows => Format::Rows,
+            weir_config::BatchEncoding::Shapes => Format::Shapes,
+        },
     }
 }
+
+/// Batches for which the rows of one generation are gathered, at most: more would cost memory and gain nothing, as the
+/// next generation's batches can be on their way as well.
+const MAX_LANES: u32 = 16;
 
 fn compression(configured: weir_config::Compression) -> Compression {
     match configured {

@@ -37,6 +37,7 @@ fn sample(compression: Compression, events: u64) -> (BatchMeta, Payload) {
         core: "core".to_owned(),
         path: "/v1/bulk/process".to_owned(),
         compression,
+        format: payload.format,
         counts: payload.counts,
         sealed_at: 1_700_000_060_000,
         shards: u64::MAX,
@@ -86,6 +87,10 @@ fn a_later_version_is_refused_by_name() {
     let mut file = BatchFile::encode(&meta, &payload.bytes);
     file[8] = 2;
     assert_eq!(Batch::open(&file), Err(FileError::Newer { version: 2, features: 0 }));
+    (file[8], file[10]) = (1, 2);
+    assert_eq!(Batch::open(&file), Err(FileError::Newer { version: 1, features: 2 }));
+    let lines = b"{\"kind\":\"format\",\"format\":\"shapes/2\"}\n{}\n";
+    assert_eq!(Batch::open(lines).unwrap().rows(100), Err(FileError::NewerFormat("shapes/2".to_owned())));
 }
 
 #[test]
