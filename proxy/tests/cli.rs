@@ -195,6 +195,16 @@ fn a_damaged_batch_file_is_a_data_error() {
 }
 
 #[test]
+fn a_batch_of_shapes_is_printed_as_rows_or_as_it_travels() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("batch"), include_bytes!("../batch/tests/golden/shapes-1.batch")).unwrap();
+    let (code, rows, _) = weir(directory.path(), &["batch", "cat", "batch"]);
+    assert_eq!((code, rows.as_str()), (0, include_str!("../batch/tests/golden/rows-1.ndjson")));
+    let (_, lines, _) = weir(directory.path(), &["batch", "cat", "--raw", "batch"]);
+    assert_eq!(lines, include_str!("../batch/tests/golden/shapes-1.ndjson"));
+}
+
+#[test]
 fn wrong_arguments_end_with_2_and_help_with_0() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(weir(directory.path(), &["frobnicate"]).0, 2);

@@ -99,8 +99,11 @@ pub(super) enum ConfigCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BatchCommand {
-    /// Print the rows of a batch file as JSON lines
+    /// Print the rows of a batch file as JSON lines, whatever its format
     Cat {
+        /// Print the lines as they travel to the core: those of a batch in shapes are tables
+        #[arg(long)]
+        raw: bool,
         /// The batch file, from an outbox, from a dead-letter directory, or as the core received it
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,

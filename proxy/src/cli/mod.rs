@@ -48,7 +48,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Example) => print(weir_config::EXAMPLE.as_bytes()),
         Command::Config(ConfigCommand::Schema) => print(pretty(&weir_config::schema()).as_bytes()),
         Command::Config(ConfigCommand::Show(file)) => print(config::load(&file.config)?.to_toml().as_bytes()),
-        Command::Batch(BatchCommand::Cat { file }) => print(&batch::rows(&file)?),
+        Command::Batch(BatchCommand::Cat { file, raw }) => {
+            print(&batch::cat(&file, if raw { batch::What::Lines } else { batch::What::Rows })?)
+        }
         Command::Spool(command) => look_into_spool(command),
         Command::Purge(arguments) => {
             let address = config::load(&arguments.file.config)?.config.admin.address;
