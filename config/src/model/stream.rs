@@ -58,6 +58,8 @@ pub enum Durability {
     Fsync,
     /// With the operating system: survives a crash of the node, not of the machine.
     Os,
+    /// In the node's memory, written a moment later: survives neither.
+    Memory,
 }
 
 /// `stream.batch`: when a batch closes and how it is packed.

@@ -133,6 +133,7 @@ choice_settings! {
     pub Durability {
         "fsync" => Fsync: "on stable storage: survives power loss";
         "os" => Os: "with the operating system: survives a crash of the node, not of the machine";
+        "memory" => Memory: "in memory, written a moment later: a crash of the node loses the uploads that wait to be written";
     }
     pub Compression {
         "lz4" => Lz4: "LZ4 frame";

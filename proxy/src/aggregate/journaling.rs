@@ -1,8 +1,9 @@
 //! The journal thread: commits uploads in groups and decides when a generation is closed.
 //!
 //! While one group is written, the next one queues: that is all the batching there is, and an idle node answers after
-//! one `fsync`.
+//! one `fsync`. Where uploads are acknowledged from memory, one that cannot be written is tried again until it can be.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -37,10 +38,11 @@ pub(super) struct Kept {
     pub(super) agent: Option<String>,
     pub(super) records: u32,
     pub(super) lines: Bytes,
-    /// Held until the records have left the queue.
+    /// Held until the records are written.
     pub(super) _hold: Hold,
-    /// Told once the records are kept; dropped when they cannot be.
-    pub(super) done: oneshot::Sender<()>,
+    /// Told once the records are kept; dropped when they cannot be. `None` where the agent has been told already: then
+    /// they must be.
+    pub(super) done: Option<oneshot::Sender<()>>,
 }
 
 /// What the merge thread wants of the journal thread.
@@ -86,6 +88,9 @@ pub(super) struct Journaling {
     pub(super) adopted: Option<Arc<Settings>>,
     pub(super) clock: Clock,
     pub(super) commit_seconds: Histogram,
+    /// What is to be written next. Between turns only what was acknowledged and could not be written: memory that the
+    /// budget bounds.
+    pub(super) waiting: VecDeque<Kept>,
     /// When the last generation was closed: windows that had ended by then leave with it, whether the merge thread
     /// knows yet or not.
     pub(super) sealed_at: Millis,
@@ -139,8 +144,10 @@ impl Journaling {
         }
         // First: an upload that came after a reload goes by it.
         self.adopt()?;
-        self.commit(group)?;
+        self.waiting.extend(group);
+        self.commit_waiting()?;
         if stop {
+            self.give_up_waiting();
             if self.journal.open_since().is_some() {
                 self.seal(EndReason::Stop)?;
             }
@@ -167,8 +174,8 @@ impl Journaling {
     fn deadline(&self) -> Option<Millis> {
         let age = self.journal.open_since().map(|since| since.after(self.max_age()));
         let earliest = age.into_iter().chain(self.due()).min().map(|deadline| deadline.max(self.rest_until));
-        let adoption = (!self.is_adopted()).then_some(self.rest_until);
-        earliest.into_iter().chain(adoption).min()
+        let again = (!self.is_adopted() || !self.waiting.is_empty()).then_some(self.rest_until);
+        earliest.into_iter().chain(again).min()
     }
 
     /// When a generation must be closed for the merge thread's sake; a wish that the last one has granted does not count. A repeat
@@ -183,32 +190,63 @@ impl Journaling {
         self.adopted.as_ref().map_or(Duration::ZERO, |settings| settings.max_age)
     }
 
-    fn commit(&mut self, group: Vec<Kept>) -> Result<(), MergingEnded> {
+    /// Writes what waits, in groups. When that fails, what was acknowledged goes on waiting, and the agents of the others
+    /// are told to come back.
+    fn commit_waiting(&mut self) -> Result<(), MergingEnded> {
+        loop {
+            if !self.commit()? {
+                self.waiting.retain(|kept| kept.done.is_none());
+                return Ok(());
+            }
+            if self.waiting.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes one group of what waits. Gives whether that worked.
+    fn commit(&mut self) -> Result<bool, MergingEnded> {
         let now = self.now();
         let flush = self.wishes.take_flush();
         if let Some(which) = flush {
             self.journal.push_flush(now, which);
         }
-        let mut waiters = Vec::with_capacity(group.len());
-        for kept in group {
-            self.journal.push(now, kept.tenant, kept.agent, kept.records, kept.lines);
-            waiters.push(kept.done);
+        let (mut group, mut bytes) = (0, 0);
+        for Kept { tenant, agent, records, lines, .. } in &self.waiting {
+            if bytes >= GROUP_BYTES {
+                break;
+            }
+            self.journal.push(now, tenant.clone(), agent.clone(), *records, lines.clone());
+            (group, bytes) = (group + 1, bytes + lines.len());
         }
         let started = self.clock.elapsed();
         match self.journal.commit() {
-            Ok(steps) if steps.is_empty() => Ok(()),
+            Ok(steps) if steps.is_empty() => Ok(true),
             Ok(steps) => {
                 self.commit_seconds.observe((self.clock.elapsed() - started).as_secs_f64());
                 // An agent that has gone does not hear that its records are kept; they are.
-                waiters.into_iter().for_each(|done| done.send(()).unwrap_or(()));
-                self.hand_on(steps)
+                self.waiting.drain(..group).filter_map(|kept| kept.done).for_each(|done| done.send(()).unwrap_or(()));
+                self.hand_on(steps)?;
+                Ok(true)
             }
             Err(error) => {
                 flush.into_iter().for_each(|which| self.wishes.wish_flush(which));
-                // The waiters are dropped, which tells each agent to come back.
-                tracing::error!(stream = self.stream, %error, uploads = waiters.len(), "the journal cannot be written");
-                Ok(())
+                self.rest_until = now.after(REST);
+                tracing::error!(stream = self.stream, %error, uploads = group, "the journal cannot be written");
+                Ok(false)
             }
+        }
+    }
+
+    /// What was acknowledged from memory and still waits when the node stops is lost.
+    fn give_up_waiting(&mut self) {
+        let records: u64 = self.waiting.drain(..).map(|kept| u64::from(kept.records)).sum();
+        if records > 0 {
+            tracing::error!(
+                stream = self.stream,
+                records,
+                "records acknowledged from memory are lost: they could not be written"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
 //! One stream's four stages, put together.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use weir_spool::{Disk, Meters, Outbox, Recovered, RecoveryReport, recover};
 use super::journaling::{Command, Journaling, Kept, Wishes};
 use super::ledger::{LedgerStatus, StreamStatus};
 use super::merging::{MergeState, Merging, Recall};
-use super::plan::Settings;
+use super::plan::{Acknowledged, Settings};
 use super::sender::{self, Sender};
 use super::{AggregateError, Context, StartError};
 use crate::budget::Hold;
@@ -96,6 +97,7 @@ impl Pipeline {
             adopted: None,
             clock: context.clock,
             commit_seconds: context.metrics.journal_commit.with_label_values(&[name]),
+            waiting: VecDeque::new(),
             sealed_at: Millis::default(),
             rest_until: Millis::default(),
             stream: name.to_owned(),
@@ -170,6 +172,7 @@ impl Pipeline {
         hold: Hold,
     ) -> Result<(), Unkept> {
         self.has_room()?;
+        let acknowledged = self.settings.load().acknowledged;
         let (done, kept) = oneshot::channel();
         let command = Command::Keep(Kept {
             tenant: identity.tenant.as_ref().map(|tenant| tenant.as_str().to_owned()),
@@ -177,9 +180,10 @@ impl Pipeline {
             records: u32::try_from(records).unwrap_or(u32::MAX),
             lines,
             _hold: hold,
-            done,
+            done: (acknowledged == Acknowledged::Written).then_some(done),
         });
         match self.commands.try_send(command) {
+            Ok(()) if acknowledged == Acknowledged::Queued => Ok(()),
             Ok(()) => kept.await.map_err(|_| Unkept::Disk),
             Err(TrySendError::Full(_)) => Err(Unkept::Queue),
             Err(TrySendError::Disconnected(_)) => Err(Unkept::Disk),

@@ -15,6 +15,7 @@ pub(super) struct Settings {
     /// The plan for new generations; `None` for a stream that is no longer configured.
     pub(super) plan: Option<Plan>,
     pub(super) durability: Durability,
+    pub(super) acknowledged: Acknowledged,
     pub(super) max_age: Duration,
     pub(super) max_journal_bytes: u64,
     pub(super) max_outbox_bytes: u64,
@@ -28,6 +29,15 @@ pub(super) struct Settings {
     pub(super) destination: Option<(CoreId, String)>,
 }
 
+/// When an agent is told that its upload is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acknowledged {
+    /// Once it is in the journal, as durable as the stream promises.
+    Written,
+    /// Once it waits for the journal.
+    Queued,
+}
+
 impl Settings {
     /// The settings of a configured stream.
     pub(super) fn new(config: &Config, stream: &Stream, edge: &str) -> Self {
@@ -35,7 +45,11 @@ impl Settings {
             plan: Some(plan(config, stream, edge)),
             durability: match stream.durability {
                 weir_config::Durability::Fsync => Durability::Fsync,
-                weir_config::Durability::Os => Durability::Os,
+                weir_config::Durability::Os | weir_config::Durability::Memory => Durability::Os,
+            },
+            acknowledged: match stream.durability {
+                weir_config::Durability::Fsync | weir_config::Durability::Os => Acknowledged::Written,
+                weir_config::Durability::Memory => Acknowledged::Queued,
             },
             max_age: stream.batch.max_age,
             max_journal_bytes: stream.spool.max_journal_bytes.bytes(),
@@ -52,6 +66,7 @@ impl Settings {
         Self {
             plan: None,
             durability: Durability::Fsync,
+            acknowledged: Acknowledged::Written,
             max_age: Duration::from_secs(1),
             max_journal_bytes: 0,
             max_outbox_bytes: 0,

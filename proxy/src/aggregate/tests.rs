@@ -513,6 +513,37 @@ async fn the_ledger_in_the_metrics_adds_up_across_a_restart() {
     assert!(aggregate.stop(LONG).await);
 }
 
+const FROM_MEMORY: &str = "mode = \"raw\"\ndurability = \"memory\"\nbatch = { max_age = \"10ms\" }";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_acknowledged_from_memory_is_written_once_it_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), FROM_MEMORY), Core::new(Script::Status(200)));
+    let aggregate = start(&config, &core);
+    let (journal, away) = (dir.path().join("spool/process/journal"), dir.path().join("away"));
+    std::fs::rename(&journal, &away).unwrap();
+    assert_eq!(post(&aggregate, &config, r#"[{"n":1},{"n":2}]"#).await.0, 202);
+    // While the journal cannot be written, the node may take another or turn it away.
+    let second = u64::from(post(&aggregate, &config, r#"{"n":3}"#).await.0 == 202);
+    assert_eq!((ledger(&aggregate).accepted, core.records()), (0, 0), "nothing counts that is not written");
+    std::fs::rename(&away, &journal).unwrap();
+    core.until("what was acknowledged arrives", |core| core.records() == 2 + second).await;
+    assert!(aggregate.stop(LONG).await);
+    assert_eq!(ledger(&aggregate).forwarded, 2 + second);
+}
+
+#[tokio::test]
+async fn uploads_acknowledged_from_memory_are_written_before_the_node_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), FROM_MEMORY), Core::new(Script::Status(200)));
+    let aggregate = start(&config, &core);
+    for number in 0..50 {
+        assert_eq!(post(&aggregate, &config, &format!(r#"{{"n":{number}}}"#)).await.0, 202);
+    }
+    assert!(aggregate.stop(LONG).await);
+    assert_eq!((ledger(&aggregate).forwarded, core.records()), (50, 50));
+}
+
 /// The journal thread that has granted a wish waits without a deadline until it hears of the next one.
 #[test]
 fn a_later_wish_is_news_to_the_journal_thread() {
