@@ -77,6 +77,30 @@ async fn who_does_not_fit_waits_and_higher_classes_go_first() {
 }
 
 #[tokio::test]
+async fn the_backlog_waits_behind_every_class() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) =
+        upstream(&one_core(&sim, "max_in_flight = 1\nmax_wait = \"30s\"\nmax_requests_per_second = 10000"));
+    let upstream = std::sync::Arc::new(upstream);
+    let label = std::sync::Arc::from("test");
+    let first = upstream.forward_permit(CoreId(0), Class::Telemetry, &label).await.unwrap();
+    let (done, mut order) = tokio::sync::mpsc::channel(8);
+    for (rank, waiting) in [(Rank::Backlog, 1), (Rank::BATCH, 2)] {
+        let (waiter, done) = (upstream.clone(), done.clone());
+        crate::task::spawn("waiter", async move {
+            waiter.send(OriginRequest { rank, ..get("/v1/echo") }).await.unwrap();
+            done.send(rank).await.unwrap();
+        });
+        while upstream.status()[0].waiting < waiting {
+            tokio::task::yield_now().await;
+        }
+    }
+    first.succeeded(Duration::from_millis(1));
+    let seen = [order.recv().await, order.recv().await].map(Option::unwrap);
+    assert_eq!(seen, [Rank::BATCH, Rank::Backlog]);
+}
+
+#[tokio::test]
 async fn a_full_line_turns_away_the_newest_of_the_lowest_class() {
     let sim = started(CoreOptions::default()).await;
     let (upstream, _) = upstream(&one_core(&sim, "max_in_flight = 1\nmax_requests_per_second = 1"));
