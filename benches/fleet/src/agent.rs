@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::acknowledged::Uploader;
 use crate::connection::{Connection, Dialer};
-use crate::events::{Occasion, Past};
+use crate::events::Past;
 use crate::http::{Response, exchange};
 use crate::options::Identity;
 use crate::recorder::{Ending, Exchange, UploadResult};
@@ -55,7 +55,8 @@ impl Drop for Agent {
 /// A request ready to be sent.
 struct Request {
     bytes: Vec<u8>,
-    body_at: usize,
+    /// Of an upload: its body, not compressed.
+    body: Vec<u8>,
     records: u64,
     repeats: u64,
 }
@@ -262,7 +263,7 @@ impl Agent {
     /// What became of an upload's records.
     fn settle(&self, request: &Request, ending: Ending, response: &Response) -> UploadResult {
         let uploader = Uploader { tenant: &self.tenant, agent: &self.name };
-        let body = &request.bytes[request.body_at..];
+        let body = &request.body;
         let (mut result, mut forgotten) = (UploadResult::default(), 0);
         match ending {
             Ending::Answered(200..=299) => {
@@ -303,42 +304,34 @@ impl Agent {
                 write!(head, "If-None-Match: {etag}\r\n").ok();
             }
             head.push_str("\r\n");
-            return Request { body_at: head.len(), bytes: head.into_bytes(), records: 0, repeats: 0 };
+            return Request { bytes: head.into_bytes(), body: Vec::new(), records: 0, repeats: 0 };
         }
         let (body, repeats) = self.upload();
-        write!(head, "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len()).ok();
-        let body_at = head.len();
+        let mut packed = None;
+        if let Some(compression) = self.shared.options.uploads.compression {
+            // Compressing in memory does not fail; an upload that did would go as it is.
+            packed = compression.pack(&body).ok();
+            if packed.is_some() {
+                write!(head, "Content-Encoding: {}\r\n", compression.name()).ok();
+            }
+        }
+        let sent = packed.as_ref().unwrap_or(&body);
+        write!(head, "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", sent.len()).ok();
         let mut bytes = head.into_bytes();
-        bytes.extend_from_slice(&body);
-        Request { bytes, body_at, records: self.shared.options.uploads.events.into(), repeats }
+        bytes.extend_from_slice(sent);
+        Request { bytes, body, records: self.shared.options.uploads.events.into(), repeats }
     }
 
     /// An upload's body and how many of its events are repeats.
     fn upload(&mut self) -> (Vec<u8>, u64) {
-        let uploads = &self.shared.options.uploads;
-        let now_ms = unix_ms();
-        let mut body = Vec::with_capacity(uploads.events as usize * 480);
-        let mut eid = String::new();
-        let mut repeats = 0;
-        for at in 0..uploads.events {
-            let seen = self.past.next(&self.shared.events, uploads.repeats, now_ms, &mut self.rng);
-            repeats += u64::from(seen.repeat);
+        let (shared, index, first) = (&self.shared, self.index, self.events_sent);
+        let uploads = &shared.options.uploads;
+        self.events_sent += u64::from(uploads.events);
+        let name = |eid: &mut String, at: u32| {
             if uploads.with_eid {
-                eid.clear();
-                write!(eid, "{}-{:x}-{:x}", self.shared.run, self.index, self.events_sent).ok();
+                write!(eid, "{}-{index:x}-{:x}", shared.run, first + u64::from(at)).ok();
             }
-            self.events_sent += 1;
-            let occasion = Occasion {
-                eid: &eid,
-                agent: self.index,
-                unix_ms: now_ms.saturating_sub(u64::from(uploads.events - at) * 10),
-                pid: self.rng.random_range(1..16_000) * 4,
-                ppid: self.rng.random_range(1..16_000) * 4,
-            };
-            body.push(if at == 0 { b'[' } else { b',' });
-            self.shared.events.render(&mut body, seen.sight, &occasion);
-        }
-        body.push(b']');
-        (body, repeats)
+        };
+        shared.events.upload(uploads, &mut self.past, index, unix_ms(), name, &mut self.rng)
     }
 }

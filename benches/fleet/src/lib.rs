@@ -10,10 +10,12 @@
 
 mod acknowledged;
 mod agent;
+mod compression;
 mod connection;
 mod events;
 mod http;
 mod options;
+mod press;
 mod recorder;
 mod report;
 mod schedule;
@@ -31,7 +33,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 pub use crate::acknowledged::Acknowledged;
+pub use crate::compression::Compression;
 pub use crate::options::{FleetError, FleetOptions, FleetTls, Identity, Mix, Paths, Remember, Uploads};
+pub use crate::press::{Press, PressCounts, PressOptions};
 pub use crate::report::{
     ConnectionReport, ErrorCounts, FleetReport, Latency, RecordReport, Route, RouteReport, SecondReport,
 };

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use weir_fleet::{Fleet, FleetOptions, FleetReport, FleetTls, Identity, Mix, Uploads};
+use weir_fleet::{Compression, Fleet, FleetOptions, FleetReport, FleetTls, Identity, Mix, Uploads};
 
 /// A fleet of agents: open loop, keep-alive TLS, latency without coordinated omission.
 #[derive(Debug, Parser)]
@@ -67,6 +67,9 @@ struct Arguments {
     /// A file of events to draw from, one JSON object a line.
     #[arg(long)]
     events: Option<PathBuf>,
+    /// Compress uploads: gzip, zstd or lz4.
+    #[arg(long)]
+    compress: Option<Compression>,
     /// Do not heed Retry-After.
     #[arg(long)]
     ignore_retry_after: bool,
@@ -167,6 +170,7 @@ fn options(arguments: &Arguments) -> Result<FleetOptions, String> {
             repeats: arguments.repeats,
             with_eid: true,
             file: arguments.events.clone(),
+            compression: arguments.compress,
         },
         obey_retry_after: !arguments.ignore_retry_after,
         seed: arguments.seed,

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::compression::Compression;
+
 /// What a fleet is started with. The defaults are the standard mix from a thousand agents for ten seconds, plaintext.
 #[derive(Debug, Clone)]
 pub struct FleetOptions {
@@ -110,6 +112,8 @@ pub struct Uploads {
     pub with_eid: bool,
     /// A file of JSON objects, one a line, to draw from; the vocabulary that ships with the crate without.
     pub file: Option<PathBuf>,
+    /// How their bodies are compressed; not at all without.
+    pub compression: Option<Compression>,
 }
 
 /// What to remember of acknowledged records, for tests of what arrived.
@@ -153,7 +157,7 @@ impl Default for FleetOptions {
             paths: Paths::default(),
             identity: Identity::Headers { agent: "x-agent-id".to_owned(), tenant: "x-tenant-id".to_owned() },
             agents_per_tenant: 17,
-            uploads: Uploads { events: 24, repeats: 0.7, with_eid: true, file: None },
+            uploads: Uploads { events: 24, repeats: 0.7, with_eid: true, file: None, compression: None },
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             max_backoff: Duration::from_secs(30),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, CoreTls, EndpointKind};
-use weir_fleet::{Fleet, FleetOptions, FleetReport, FleetTls, Mix, Remember, Route};
+use weir_fleet::{Compression, Fleet, FleetOptions, FleetReport, FleetTls, Mix, Press, PressOptions, Remember, Route};
 
 const KEY_FIELDS: [&str; 3] = ["image_path", "cmdline", "user"];
 
@@ -157,4 +157,41 @@ async fn a_slow_answer_is_felt_by_the_turns_behind_it() {
     assert!(report.agent_requests <= 11, "{}", report.agent_requests);
     let slowest = report.routes.values().map(|counts| counts.latency_ms.max).fold(0.0, f64::max);
     assert!(slowest >= 900.0, "{slowest} ms");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_uploads_arrive_whole() {
+    for compression in [Compression::Gzip, Compression::Zstd, Compression::Lz4] {
+        let core = CoreSim::start(core_options()).await.unwrap();
+        let mut options = fleet_options(&core);
+        (options.duration, options.uploads.compression) = (Duration::from_millis(500), Some(compression));
+        let fleet = Fleet::start(options).unwrap();
+        let memory = fleet.memory();
+        let report = fleet.finish().await;
+        assert!(report.records.acknowledged > 0 && report.records.refused == 0, "{:?}", report.records);
+        assert_eq!(memory.acknowledged().keys, core.tracked_keys(), "{compression:?}");
+        let events = &core.snapshot().endpoints[&EndpointKind::Events];
+        assert!(events.bytes_wire * 2 < events.bytes_inflated, "{events:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_press_sends_until_it_is_stopped() {
+    let core = CoreSim::start(core_options()).await.unwrap();
+    let options = PressOptions {
+        target: core.address(),
+        tls: None,
+        path: "/v1/events/process".to_owned(),
+        connections: 4,
+        uploads_per_second: None,
+        uploads: FleetOptions::default().uploads,
+        seed: 1,
+    };
+    let press = Press::start(options).unwrap();
+    while press.counts().uploads < 50 {
+        tokio::task::yield_now().await;
+    }
+    let counts = press.stop().await;
+    assert_eq!((counts.records, counts.refused, counts.failed), (counts.uploads * 24, 0, 0));
+    assert!(core.snapshot().uploads.records >= counts.records);
 }

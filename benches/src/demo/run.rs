@@ -269,7 +269,13 @@ fn fleet_options(run: &RunArguments, plan: &Plan, node: &Node, place: &Place) ->
         duration: run.duration,
         handshakes_per_second: run.handshakes,
         agents_per_tenant: AGENTS_PER_TENANT,
-        uploads: Uploads { events: EVENTS_PER_UPLOAD, repeats: 0.7, with_eid: false, file: run.events.clone() },
+        uploads: Uploads {
+            events: EVENTS_PER_UPLOAD,
+            repeats: 0.7,
+            with_eid: false,
+            file: run.events.clone(),
+            compression: None,
+        },
         seed: run.seed,
         remember: by_key(run, plan).then(|| Remember { key_fields: same(), max: MAX_REMEMBERED }),
         ..FleetOptions::default()

@@ -16,6 +16,7 @@ use rand::Rng;
 
 use self::file::RecordedEvents;
 use self::synthetic::SyntheticEvents;
+use crate::options::Uploads;
 
 /// Where events come from.
 #[derive(Debug)]
@@ -58,6 +59,38 @@ impl Events {
     /// Events of a file of JSON objects, one a line.
     pub(crate) fn recorded(path: &Path) -> io::Result<Self> {
         RecordedEvents::read(path).map(Self::Recorded)
+    }
+
+    /// Writes an upload as a JSON array of events, each ten milliseconds after the one before and the last of them now. `name` writes
+    /// the id of the event of that number into an empty text. Gives the body and how many of its events are repeats.
+    pub(crate) fn upload(
+        &self,
+        uploads: &Uploads,
+        past: &mut Past,
+        agent: u64,
+        now_ms: u64,
+        name: impl Fn(&mut String, u32),
+        rng: &mut impl Rng,
+    ) -> (Vec<u8>, u64) {
+        let mut body = Vec::with_capacity(uploads.events as usize * 480);
+        let (mut eid, mut repeats) = (String::new(), 0);
+        for at in 0..uploads.events {
+            let seen = past.next(self, uploads.repeats, now_ms, rng);
+            repeats += u64::from(seen.repeat);
+            eid.clear();
+            name(&mut eid, at);
+            let occasion = Occasion {
+                eid: &eid,
+                agent,
+                unix_ms: now_ms.saturating_sub(u64::from(uploads.events - at) * 10),
+                pid: rng.random_range(1..16_000) * 4,
+                ppid: rng.random_range(1..16_000) * 4,
+            };
+            body.push(if at == 0 { b'[' } else { b',' });
+            self.render(&mut body, seen.sight, &occasion);
+        }
+        body.push(b']');
+        (body, repeats)
     }
 
     fn draw(&self, rng: &mut impl Rng) -> Sight {
