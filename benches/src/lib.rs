@@ -5,6 +5,7 @@
 
 pub mod chaos;
 pub mod demo;
+pub mod ingest;
 
 mod books;
 mod node;

@@ -39,6 +39,8 @@ struct Progress {
     agents: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     ready: bool,
+    /// Records that were replayed, once they were.
+    replayed: Option<u64>,
     closed: bool,
     /// Errors, by message.
     complaints: BTreeMap<String, u64>,
@@ -96,6 +98,16 @@ impl Node {
         }
     }
 
+    /// Waits until the journal of the last life has been replayed.
+    pub(crate) async fn replayed(&self) -> io::Result<()> {
+        let mut progress = self.progress.clone();
+        let replayed = progress.wait_for(|progress| progress.replayed.is_some() || progress.closed);
+        match tokio::time::timeout(START, replayed).await {
+            Ok(Ok(progress)) if progress.replayed.is_some() => Ok(()),
+            _ => Err(self.failure("the node does not say that it replayed its journal")),
+        }
+    }
+
     /// How often the log has said something at the level of errors, by message.
     pub(crate) fn complaints(&self) -> BTreeMap<String, u64> {
         self.progress.borrow().complaints.clone()
@@ -126,8 +138,7 @@ impl Node {
 
     /// What the node has used up so far; `None` where the system does not say.
     pub(crate) fn usage(&self) -> Option<Usage> {
-        let of = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id()?)).ok();
-        Some(Usage { cpu_seconds: cpu_seconds(&of("stat")?)?, peak_rss_bytes: peak_rss(&of("status")?)? })
+        usage(self.child.id()?)
     }
 
     /// Asks the node to stop and waits for its end.
@@ -195,6 +206,7 @@ impl Progress {
                 }
             }
             Some("ready") => self.ready = true,
+            Some("the journal was replayed") => self.replayed = fields["replayed"].as_u64(),
             _ => {}
         }
         self.last = line;
@@ -228,12 +240,12 @@ pub(crate) fn run(arguments: &NodeArguments) -> ExitCode {
 
 /// Makes this process one that its parent can use: it ends with the parent, stays on its processor, and is told of a limit on
 /// files instead of being killed by it.
-fn prepare(processor: Option<usize>) -> io::Result<Runtime> {
+pub(crate) fn prepare(processor: Option<usize>) -> io::Result<Runtime> {
     if let Some(processor) = processor {
         // Before any thread is started, for threads take after the one that starts them.
         pin(processor)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exceeded = runtime.block_on(async { signal(SignalKind::from_raw(Signal::XFSZ.as_raw())) })?;
     std::thread::Builder::new().name("parent".to_owned()).spawn(move || {
         // The parent never writes: this ends when the parent does, however it does.
@@ -249,6 +261,12 @@ pub(crate) fn pin(processor: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(processor);
     Ok(sched_setaffinity(None, &set)?)
+}
+
+/// What a process has used up so far; `None` where the system does not say.
+pub(crate) fn usage(id: u32) -> Option<Usage> {
+    let of = |file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}")).ok();
+    Some(Usage { cpu_seconds: cpu_seconds(&of("stat")?)?, peak_rss_bytes: peak_rss(&of("status")?)? })
 }
 
 /// User and system time out of `/proc/PID/stat`.

@@ -27,6 +27,9 @@ pub struct CoreOptions {
     pub max_body_bytes: usize,
     /// Bytes of a request's body after inflation, at most; more is answered 413.
     pub max_inflated_bytes: usize,
+    /// Whether the rows of batches are read and counted. Without, batches go by their ids and bytes alone, whatever their format:
+    /// for measurements in which the core should cost little.
+    pub read_rows: bool,
     /// Batch ids remembered, at most; the oldest leave first. About 64 bytes each.
     pub max_batch_ids: usize,
     /// The field of a record that names it uniquely. Where set, the core remembers how often it has seen each value.
@@ -59,6 +62,7 @@ impl Default for CoreOptions {
             agents_per_task: 1000,
             max_body_bytes: 64 << 20,
             max_inflated_bytes: 256 << 20,
+            read_rows: true,
             max_batch_ids: 1_000_000,
             track_field: None,
             key_fields: Vec::new(),

@@ -52,6 +52,10 @@ fn receive(state: &State, kind: EndpointKind, parts: &Parts, body: &[u8]) -> Res
     let bad = |reason: &str| (StatusCode::BAD_REQUEST, reason.to_owned());
     let id = header(parts, "idempotency-key").ok_or_else(|| bad("Idempotency-Key is missing"))?;
     let stream = if kind == EndpointKind::Presence { PRESENCE_STREAM } else { segment(parts, 2) };
+    if !state.options.read_rows {
+        let batch = Batch { id, stream, rows: &[], ndjson: body, bytes_wire: body.len(), division: None };
+        return Ok((state.balance.lock().receive(&batch), 0));
+    }
     if header(parts, "content-type") != Some("application/x-ndjson") {
         return Err(bad("Content-Type is not application/x-ndjson"));
     }
