@@ -156,6 +156,7 @@ impl Balance {
                     *latest = (*latest).max(*last_seen);
                 }
             }
+            Row::Loss { .. } => {}
             // Reading a record costs more than everything else.
             _ if self.track_field.is_none() && self.key_fields.is_empty() => {}
             Row::Event { origin, record } => {
@@ -213,8 +214,20 @@ fn count_row(counts: &mut StreamCounts, row: &Row<'_>) {
             counts.early_rows += u64::from(*early);
         }
         Row::Presence { .. } => {}
+        Row::Loss { reason, records, total } => {
+            // Names are few: a core that is told nonsense need not keep all of it.
+            if counts.losses.len() < MAX_REASONS || counts.losses.contains_key(reason) {
+                let loss = counts.losses.entry(reason.clone()).or_default();
+                loss.rows += 1;
+                loss.records += records;
+                loss.total = loss.total.max(*total);
+            }
+        }
     }
 }
+
+/// Reasons of losses that are told apart in one stream.
+const MAX_REASONS: usize = 64;
 
 /// A bounded map from names to counts.
 #[derive(Debug)]

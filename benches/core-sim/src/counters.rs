@@ -96,12 +96,26 @@ pub struct StreamCounts {
     pub repeat_rows: u64,
     /// Repeat rows that left before their window's end.
     pub early_rows: u64,
+    /// What rows of kind `loss` tell of, by reason.
+    #[serde(default)]
+    pub losses: BTreeMap<String, LossCounts>,
     /// Event rows plus the counts of repeat rows; for presence, rows.
     pub records: u64,
     /// Bytes as they came.
     pub bytes_wire: u64,
     /// Bytes after inflation.
     pub bytes_inflated: u64,
+}
+
+/// What a core was told of losses for one reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossCounts {
+    /// Rows.
+    pub rows: u64,
+    /// The sum of their records.
+    pub records: u64,
+    /// The greatest total.
+    pub total: u64,
 }
 
 /// Uploads that came without a proxy between.

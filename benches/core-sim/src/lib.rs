@@ -34,7 +34,7 @@ pub use crate::admin::Admin;
 pub use crate::balance::record_key;
 pub use crate::content::KeyFault;
 pub use crate::counters::{
-    BatchCounts, EndpointCounts, LookupCounts, Snapshot, StreamCounts, TrackedCounts, UploadCounts,
+    BatchCounts, EndpointCounts, LookupCounts, LossCounts, Snapshot, StreamCounts, TrackedCounts, UploadCounts,
 };
 pub use crate::options::{CoreOptions, CoreTls};
 pub use crate::script::{Behaviour, EndpointKind};

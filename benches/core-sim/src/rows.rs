@@ -16,6 +16,8 @@ pub(crate) enum Row<'a> {
     Repeat { origin: Origin, count: u64, key: &'a RawValue, exemplars: Vec<&'a RawValue>, early: bool },
     /// An agent was there.
     Presence { agent: String, last_seen: u64 },
+    /// Something was lost on the way.
+    Loss { reason: String, records: u64, total: u64 },
 }
 
 /// Whose row it is, as far as that is known.
@@ -43,6 +45,11 @@ struct Line<'a> {
     exemplars: Vec<&'a RawValue>,
     #[serde(default)]
     early: bool,
+    reason: Option<String>,
+    records: Option<u64>,
+    total: Option<u64>,
+    since: Option<u64>,
+    until: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -51,6 +58,7 @@ enum Kind {
     Event,
     Repeat,
     Presence,
+    Loss,
 }
 
 impl Row<'_> {
@@ -59,6 +67,7 @@ impl Row<'_> {
         match self {
             Self::Event { .. } | Self::Presence { .. } => 1,
             Self::Repeat { count, .. } => *count,
+            Self::Loss { .. } => 0,
         }
     }
 }
@@ -83,6 +92,16 @@ impl<'a> Line<'a> {
             Kind::Presence => {
                 let agent = origin.agent.ok_or("the agent is not named")?;
                 Ok(Row::Presence { agent, last_seen: self.last_seen.ok_or("last_seen is missing")? })
+            }
+            Kind::Loss => {
+                let since = self.since.ok_or("since is missing")?;
+                if since > self.until.ok_or("until is missing")? {
+                    return Err("since is after until");
+                }
+                let reason = self.reason.ok_or("the reason is missing")?;
+                let records = self.records.ok_or("records is missing")?;
+                let total = self.total.filter(|total| *total >= records).ok_or("the total is less than the records")?;
+                Ok(Row::Loss { reason, records, total })
             }
         }
     }
@@ -129,10 +148,11 @@ mod tests {
             br#"{"kind":"event","tenant":"t-1","agent":"a-1","received":1,"record":{"a":1}}
 {"kind":"repeat","tenant":null,"agent":"a-1","first_seen":1,"last_seen":2,"count":3,"key":{"a":"1"},"exemplars":[{"pid":1}],"early":true}
 {"kind":"presence","tenant":"t-1","agent":"a-1","last_seen":1,"version":null}
+{"kind":"loss","tenant":null,"agent":null,"reason":"expired","records":3,"total":7,"since":1,"until":2}
 "#,
         )
         .unwrap();
-        assert_eq!(rows.iter().map(Row::records).collect::<Vec<_>>(), [1, 3, 1]);
+        assert_eq!(rows.iter().map(Row::records).collect::<Vec<_>>(), [1, 3, 1, 0]);
     }
 
     #[test]
