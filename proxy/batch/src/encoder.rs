@@ -73,10 +73,10 @@ pub struct Counts {
 
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
-        self.rows += other.rows;
-        self.records += other.records;
-        self.merged += other.merged;
-        self.raw_bytes += other.raw_bytes;
+        self.rows = self.rows.saturating_add(other.rows);
+        self.records = self.records.saturating_add(other.records);
+        self.merged = self.merged.saturating_add(other.merged);
+        self.raw_bytes = self.raw_bytes.saturating_add(other.raw_bytes);
     }
 }
 

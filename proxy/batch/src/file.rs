@@ -353,7 +353,7 @@ impl BatchFile<'_> {
     }
 }
 
-/// The count of a repeat row; `None` for rows of other kinds.
+/// The count of a repeat row, nothing for a loss row; `None` for rows that are a record each.
 fn merged_count(row: &[u8]) -> Option<u64> {
     #[derive(serde::Deserialize)]
     struct Head<'a> {
@@ -362,7 +362,11 @@ fn merged_count(row: &[u8]) -> Option<u64> {
         count: u64,
     }
     let head: Head<'_> = serde_json::from_slice(row).ok()?;
-    (head.kind == "repeat").then_some(head.count)
+    match head.kind {
+        "repeat" => Some(head.count),
+        "loss" => Some(0),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -78,6 +78,38 @@ pub fn write_presence(output: &mut Vec<u8>, origin: Origin<'_>, last_seen: u64, 
     close(output);
 }
 
+/// What was lost on the way, told in the stream in which it was lost. It stands for no record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss<'a> {
+    /// Why.
+    pub reason: &'a str,
+    /// How many records this row tells of.
+    pub records: u64,
+    /// Parts of files lost beside them, of which nobody can say how many records they held; no member where it is zero.
+    pub parts: u64,
+    /// How many records were lost for this reason since the spool was made, this row's included.
+    pub total: u64,
+    /// They were lost after this time: milliseconds since 1970.
+    pub since: u64,
+    /// And before this one.
+    pub until: u64,
+}
+
+/// A notice of loss.
+pub fn write_loss(output: &mut Vec<u8>, loss: &Loss<'_>) {
+    open(output, "loss", Origin::default());
+    name(output, "reason");
+    text(output, loss.reason);
+    number(output, "records", loss.records);
+    if loss.parts > 0 {
+        number(output, "parts", loss.parts);
+    }
+    number(output, "total", loss.total);
+    number(output, "since", loss.since);
+    number(output, "until", loss.until);
+    close(output);
+}
+
 fn open(output: &mut Vec<u8>, kind: &str, origin: Origin<'_>) {
     output.extend_from_slice(b"{\"kind\":");
     text(output, kind);
@@ -154,5 +186,17 @@ mod tests {
         write_presence(&mut output, ORIGIN, 5, None);
         let expected = r#"{"kind":"presence","tenant":"t-1","agent":"a \"1\"","last_seen":5,"version":null}"#;
         assert_eq!(String::from_utf8(output).unwrap(), expected.to_owned() + "\n");
+    }
+
+    #[test]
+    fn a_loss_row_belongs_to_nobody_and_names_parts_only_where_there_are_any() {
+        let mut output = Vec::new();
+        let loss = Loss { reason: "expired", records: 3, parts: 0, total: 7, since: 1, until: 9 };
+        write_loss(&mut output, &loss);
+        write_loss(&mut output, &Loss { parts: 2, ..loss });
+        let expected = r#"{"kind":"loss","tenant":null,"agent":null,"reason":"expired","records":3,"total":7,"since":1,"until":9}
+{"kind":"loss","tenant":null,"agent":null,"reason":"expired","records":3,"parts":2,"total":7,"since":1,"until":9}
+"#;
+        assert_eq!(String::from_utf8(output).unwrap(), expected);
     }
 }

@@ -1,7 +1,7 @@
 //! The examples in `proxy/CONTRACTS.md` are the rows and ids that this crate writes.
 
 use weir_batch::BatchId;
-use weir_batch::row::{Origin, Repeat, write_event, write_presence, write_repeat};
+use weir_batch::row::{Loss, Origin, Repeat, write_event, write_loss, write_presence, write_repeat};
 
 const DOCUMENT: &str = include_str!("../../CONTRACTS.md");
 
@@ -36,6 +36,11 @@ fn documented_rows_are_the_codes() {
 
     row.clear();
     write_presence(&mut row, ORIGIN, 1_700_000_000_123, Some("1.2"));
+    assert_documented(&row);
+
+    row.clear();
+    let (since, until) = (1_700_000_000_123, 1_700_000_060_000);
+    write_loss(&mut row, &Loss { reason: "expired", records: 1200, parts: 0, total: 3100, since, until });
     assert_documented(&row);
 }
 
