@@ -73,6 +73,7 @@ impl Life {
         match what % 10 {
             0..3 => self.push(how),
             3 => {
+                self.spool.journal.push_losses(Millis(self.now));
                 let steps = self.spool.journal.commit().expect("nothing fails");
                 self.committed(steps);
             }
@@ -128,7 +129,9 @@ impl Life {
         let waiting = self.spool.outbox.waiting();
         let Some(batch) = waiting.get(usize::from(how / 6) % waiting.len().max(1)) else { return };
         let refusal = || Refused::whole(422, "no");
-        match how % 6 {
+        match how % 8 {
+            6 => return drop(self.spool.outbox.expire(Millis(batch.meta.sealed_at + 1)).expect("nothing fails")),
+            7 => return drop(self.spool.outbox.drop_dead(1, u64::MAX).expect("nothing fails")),
             0 | 1 => self.spool.outbox.deliver(batch),
             2 => self.spool.outbox.bury(batch, refusal()),
             3 => self.spool.outbox.isolate(batch, refusal()).map(drop),
@@ -159,7 +162,7 @@ impl Life {
     /// Records in the outbox and past it; the journal holds none any more.
     fn accounted(&self) -> u64 {
         let (content, ledger) = self.spool.outbox.balance();
-        content.counts.records + ledger.delivered.records + ledger.buried.records
+        content.counts.records + ledger.delivered.records + ledger.buried.records + ledger.expired.records
     }
 }
 

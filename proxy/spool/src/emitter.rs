@@ -11,7 +11,8 @@ use weir_logic::merge::ShardWindow;
 use crate::entry::{EndReason, Entry};
 use crate::files::Files;
 use crate::ledger::{Mark, Meters};
-use crate::outbox::{Outbox, Waiting};
+use crate::losses::Loss;
+use crate::outbox::{Emission, Outbox, Waiting};
 use crate::packing::Packing;
 use crate::plan::Plan;
 use crate::segment;
@@ -69,6 +70,8 @@ struct Generation {
     /// Records that waited in windows when the generation began, and accepted in it.
     waited_before: u64,
     accepted: u64,
+    /// What the core is told in it.
+    told: Vec<Loss>,
     /// The time of the last entry.
     last: Millis,
     ended: Option<(EndReason, u64)>,
@@ -104,6 +107,11 @@ impl<F: Files> Emitter<F> {
         self.outbox.mark().is_some_and(|mark| mark.generation >= generation)
     }
 
+    /// Records that wait in open windows.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.windows.as_ref().map_or(0, Windows::waiting)
+    }
+
     /// Keys held in open windows.
     pub fn keys(&self) -> usize {
         self.windows.as_ref().map_or(0, Windows::keys)
@@ -123,6 +131,9 @@ impl<F: Files> Emitter<F> {
             Step::Begin { .. } => {}
             Step::Entry(entry) => {
                 generation.last = entry.time();
+                if let Entry::Loss(loss) = &entry {
+                    generation.told.push(*loss);
+                }
                 generation.accepted += windows.apply(&entry, &mut generation.packing)?;
             }
             Step::End { time, reason, bytes } => {
@@ -151,7 +162,13 @@ impl<F: Files> Emitter<F> {
         let fresh = !generation.packing.is_emitted();
         if fresh {
             let mark = Mark { generation: generation.number, sealed_at: generation.last.0 };
-            self.outbox.announce(mark, generation.accepted, &generation.stored)?;
+            self.outbox.announce(&Emission {
+                mark,
+                accepted: generation.accepted,
+                early: generation.packing.early(),
+                told: &generation.told,
+                batches: &generation.stored,
+            })?;
         }
         let Some(generation) = self.generation.take() else { return Ok(None) };
         self.balance(&generation);
@@ -173,6 +190,7 @@ impl<F: Files> Emitter<F> {
             stored: Vec::new(),
             waited_before: self.windows.as_ref().map_or(0, Windows::waiting),
             accepted: 0,
+            told: Vec::new(),
             last: Millis::default(),
             ended: None,
         });

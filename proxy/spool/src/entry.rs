@@ -8,6 +8,8 @@ use bytes::Bytes;
 use weir_logic::Millis;
 use weir_logic::merge::ShardWindow;
 
+use crate::losses::{Loss, LossReason, Lost};
+
 /// One entry of a journal. Times never fall from one entry to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -25,6 +27,8 @@ pub enum Entry {
         /// When this was decided.
         time: Millis,
     },
+    /// The core is told of a loss.
+    Loss(Loss),
     /// The generation is closed; nothing follows.
     End {
         /// When it was closed.
@@ -75,6 +79,7 @@ impl Entry {
     pub fn time(&self) -> Millis {
         match self {
             Self::Upload(upload) => upload.time,
+            Self::Loss(loss) => Millis(loss.until),
             Self::Flush { time, .. } | Self::FlushAll { time } | Self::End { time, .. } => *time,
         }
     }
@@ -83,7 +88,7 @@ impl Entry {
     pub fn records(&self) -> u64 {
         match self {
             Self::Upload(upload) => u64::from(upload.records),
-            Self::Flush { .. } | Self::FlushAll { .. } | Self::End { .. } => 0,
+            Self::Flush { .. } | Self::FlushAll { .. } | Self::Loss(_) | Self::End { .. } => 0,
         }
     }
 
@@ -106,6 +111,13 @@ impl Entry {
                 FLUSH
             }
             Self::FlushAll { .. } => FLUSH_ALL,
+            Self::Loss(loss) => {
+                output.push(loss.reason.code());
+                for number in [loss.lost.records, loss.lost.parts, loss.total, loss.since] {
+                    output.extend_from_slice(&number.to_le_bytes());
+                }
+                LOSS
+            }
             Self::End { reason, .. } => {
                 output.push(reason.code());
                 END
@@ -172,6 +184,13 @@ fn decode(kind: u8, mut body: Bytes) -> Option<Entry> {
             Some(Entry::Flush { time, which: ShardWindow { shard, window } })
         }
         FLUSH_ALL => Some(Entry::FlushAll { time }),
+        LOSS => {
+            let [code] = take(&mut body)?;
+            let reason = LossReason::from_code(code)?;
+            let mut number = || Some(u64::from_le_bytes(take(&mut body)?));
+            let lost = Lost { records: number()?, parts: number()? };
+            Some(Entry::Loss(Loss { reason, lost, total: number()?, since: number()?, until: time.0 }))
+        }
         END => {
             let [code] = take(&mut body)?;
             Some(Entry::End { time, reason: EndReason::from_code(code)? })
@@ -244,3 +263,4 @@ const UPLOAD: u8 = 1;
 const FLUSH: u8 = 2;
 const FLUSH_ALL: u8 = 3;
 const END: u8 = 4;
+const LOSS: u8 = 6;

@@ -3,15 +3,17 @@
 //! What is seen is from no single moment: a file that goes away between the listing and the reading is passed over, and
 //! the torn end of a segment that is still being written is not damage. Memory: one file at a time.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde::Serialize;
-use weir_batch::{Batch, BatchFile, BatchMeta, Counts, FileError};
+use weir_batch::{Batch, BatchFile, BatchMeta, FileError};
 
 use crate::entry::{Entry, Upload};
-use crate::files::{Disk, Files};
+use crate::files::{Disk, Files, Listed};
+use crate::outbox::remaining;
 use crate::plan::Plan;
 use crate::progress::{self, Standing};
 use crate::segment::{self, Segment, Unreadable};
@@ -40,6 +42,8 @@ pub struct Shelf {
     pub oldest: Option<u64>,
     /// Files put aside as damaged.
     pub damaged: usize,
+    /// Their bytes.
+    pub damaged_bytes: u64,
 }
 
 /// What is in one file of a spool.
@@ -100,6 +104,9 @@ pub enum InspectError {
     /// It is a segment whose head is damaged, or none.
     #[error("the segment's head is damaged")]
     Segment,
+    /// They are notes, and a later version wrote them.
+    #[error("{0}")]
+    Later(String),
     /// A later version wrote it.
     #[error(
         "a segment of version {version} with features {features:#06x}; this program reads version 1 without features"
@@ -125,32 +132,48 @@ impl Inventory {
     /// Counts what is in the spool at `root`.
     ///
     /// # Errors
-    /// When a directory or file cannot be read. A directory that is not there is empty.
+    /// When a directory or file cannot be read, or was written by a later version. A directory that is not there is empty.
     pub fn of(root: &Path) -> io::Result<Self> {
+        Self::walk(&Disk, root)
+    }
+
+    /// The same on any file system. What lies in a directory only because nobody has removed it yet does not count.
+    pub(crate) fn walk<F: Files>(files: &F, root: &Path) -> io::Result<Self> {
+        let standing = standing(files, root)?;
         let mut journal = Shelf::default();
-        for listed in list(&root.join("journal"))? {
+        for listed in list(files, &root.join("journal"))? {
             journal.count(&listed.name, ".segment", listed.bytes);
         }
-        Ok(Self { journal, outbox: batches(&root.join("outbox"))?, dead: batches(&root.join("dead"))? })
+        let (outbox, dead) = (root.join("outbox"), root.join("dead"));
+        let mut buried = list(files, &dead)?;
+        buried.retain(|listed| !standing.dropped.contains(&listed.name));
+        let names: HashSet<String> = buried.iter().map(|listed| listed.name.clone()).collect();
+        let mut waiting = list(files, &outbox)?;
+        let all: Vec<String> = waiting.iter().map(|listed| listed.name.clone()).collect();
+        let remaining: HashSet<String> = remaining(&all, &names, &standing).into_iter().collect();
+        waiting.retain(|listed| listed.name.strip_suffix(".batch").is_none_or(|batch| remaining.contains(batch)));
+        let outbox = batches(files, &outbox, waiting, &standing)?;
+        Ok(Self { journal, outbox, dead: batches(files, &dead, buried, &Standing::default())? })
     }
 }
 
-fn batches(dir: &Path) -> io::Result<Shelf> {
+fn batches<F: Files>(files: &F, dir: &Path, listed: Vec<Listed>, standing: &Standing) -> io::Result<Shelf> {
     let mut shelf = Shelf::default();
-    let mut counts = Counts::default();
-    for listed in list(dir)? {
-        if !listed.name.ends_with(".batch") {
+    let mut records = 0;
+    for listed in listed {
+        let Some(batch) = listed.name.strip_suffix(".batch") else {
             shelf.count(&listed.name, ".batch", listed.bytes);
             continue;
-        }
-        let Some(prefix) = read(&dir.join(&listed.name), BatchFile::MAX_META_BYTES)? else { continue };
+        };
+        let Some(prefix) = read(files, &dir.join(&listed.name), BatchFile::MAX_META_BYTES)? else { continue };
         shelf.count(&listed.name, ".batch", listed.bytes);
         if let Ok((meta, _)) = BatchFile::peek(&prefix) {
-            counts += meta.counts;
+            let left = standing.trials.get(batch).map_or(meta.counts, |trial| trial.left);
+            records += left.records;
             shelf.oldest = shelf.oldest.into_iter().chain([meta.sealed_at]).min();
         }
     }
-    shelf.records = Some(counts.records);
+    shelf.records = Some(records);
     Ok(shelf)
 }
 
@@ -161,8 +184,17 @@ impl Shelf {
             self.bytes += bytes;
         } else if name.ends_with(".damaged") {
             self.damaged += 1;
+            self.damaged_bytes += bytes;
         }
     }
+}
+
+/// What the notes of a spool say.
+fn standing<F: Files>(files: &F, root: &Path) -> io::Result<Standing> {
+    let path = root.join(progress::FILE_NAME);
+    let notes = read(files, &path, usize::MAX)?.unwrap_or_default();
+    let later = |later| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {later}", path.display()));
+    Standing::read(&notes).map_err(later)
 }
 
 /// Where batches lie.
@@ -185,15 +217,15 @@ pub fn export(
     mut take: impl FnMut(&BatchMeta, &[u8], u64) -> io::Result<()>,
 ) -> io::Result<()> {
     let dir = root.join(if place == Place::Outbox { "outbox" } else { "dead" });
-    let standing = Standing::read(&read(&root.join(progress::FILE_NAME), usize::MAX)?.unwrap_or_default());
-    let mut names: Vec<String> = list(&dir)?.into_iter().map(|listed| listed.name).collect();
+    let standing = standing(&Disk, root)?;
+    let mut names: Vec<String> = list(&Disk, &dir)?.into_iter().map(|listed| listed.name).collect();
     names.sort_unstable();
     for name in names.iter().filter_map(|name| name.strip_suffix(".batch")) {
         if place == Place::Outbox && standing.fates.contains_key(name) {
             continue;
         }
         let path = dir.join(format!("{name}.batch"));
-        let Some(bytes) = read(&path, usize::MAX)? else { continue };
+        let Some(bytes) = read(&Disk, &path, usize::MAX)? else { continue };
         let damaged =
             |error: FileError| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()));
         let batch = Batch::open(&bytes).map_err(damaged)?;
@@ -214,7 +246,7 @@ pub fn inspect(path: &Path) -> Result<Content, InspectError> {
     let bytes = Bytes::from(Disk.read(path, usize::MAX)?);
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if name == progress::FILE_NAME {
-        let standing = Standing::read(&bytes);
+        let standing = Standing::read(&bytes).map_err(|later| InspectError::Later(later.to_string()))?;
         return Ok(Content::Progress(ProgressSummary {
             generation: standing.mark.map(|mark| mark.generation),
             ledger: standing.ledger,
@@ -270,7 +302,7 @@ pub fn verify(root: &Path) -> io::Result<(usize, Vec<Damage>)> {
     let (mut read, mut damaged) = (0, Vec::new());
     let newest = newest_segment(&root.join("journal"))?;
     for dir in [root.to_owned(), root.join("journal"), root.join("outbox"), root.join("dead")] {
-        let mut names: Vec<String> = list(&dir)?.into_iter().map(|listed| listed.name).collect();
+        let mut names: Vec<String> = list(&Disk, &dir)?.into_iter().map(|listed| listed.name).collect();
         names.sort_unstable();
         for name in names {
             let path = dir.join(&name);
@@ -304,19 +336,23 @@ impl Content {
 }
 
 fn newest_segment(dir: &Path) -> io::Result<Option<String>> {
-    Ok(list(dir)?.into_iter().filter_map(|listed| segment::generation_of(&listed.name)).max().map(segment::file_name))
+    Ok(list(&Disk, dir)?
+        .into_iter()
+        .filter_map(|listed| segment::generation_of(&listed.name))
+        .max()
+        .map(segment::file_name))
 }
 
-fn list(dir: &Path) -> io::Result<Vec<crate::Listed>> {
-    match Disk.list(dir) {
+fn list<F: Files>(files: &F, dir: &Path) -> io::Result<Vec<Listed>> {
+    match files.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         listed => listed,
     }
 }
 
 /// A file that is gone by now is `None`.
-fn read(path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
-    match Disk.read(path, max_bytes) {
+fn read<F: Files>(files: &F, path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+    match files.read(path, max_bytes) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         bytes => bytes.map(Some),
     }

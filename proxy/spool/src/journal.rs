@@ -13,6 +13,7 @@ use crate::entry::{EndReason, Entry, Upload};
 use crate::files::Files;
 use crate::ledger::Meters;
 use crate::log::{Log, Sync};
+use crate::losses::Losses;
 use crate::plan::Plan;
 use crate::segment;
 
@@ -37,6 +38,7 @@ pub struct Journal<F: Files> {
     durability: Durability,
     plan: Arc<Plan>,
     meters: Arc<Meters>,
+    losses: Arc<Losses>,
     next_generation: u64,
     time: Time,
     open: Option<Open<F>>,
@@ -80,11 +82,12 @@ impl<F: Files> Journal<F> {
         dir: PathBuf,
         plan: Arc<Plan>,
         meters: Arc<Meters>,
+        losses: Arc<Losses>,
         next_generation: u64,
         time: Time,
     ) -> Self {
         let durability = Durability::default();
-        Self { files, dir, durability, plan, meters, next_generation, time, open: None, pushed: Vec::new() }
+        Self { files, dir, durability, plan, meters, losses, next_generation, time, open: None, pushed: Vec::new() }
     }
 
     /// Sets what the following commits promise.
@@ -126,6 +129,14 @@ impl<F: Files> Journal<F> {
     pub fn push_flush(&mut self, now: Millis, which: ShardWindow) {
         let time = self.time(now);
         self.pushed.push(Entry::Flush { time, which });
+    }
+
+    /// Adds to the next commit what the core is to be told of losses now: see [`Losses`].
+    pub fn push_losses(&mut self, now: Millis) {
+        let time = self.time(now);
+        if !self.pushed.iter().any(|entry| matches!(entry, Entry::Loss(_))) {
+            self.pushed.extend(self.losses.due(time).into_iter().map(Entry::Loss));
+        }
     }
 
     /// Writes what was pushed and gives the steps for the emitter.
@@ -198,6 +209,7 @@ impl<F: Files> Journal<F> {
             self.next_generation = open.generation + 1;
             steps.push(Step::Begin { generation: open.generation, plan: Arc::clone(&self.plan) });
         }
+        self.losses.tell(&entries);
         let records = entries.iter().map(Entry::records).sum::<u64>();
         open.bytes += bytes.len() as u64;
         open.records += records;

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use weir_batch::Counts;
 
+use crate::losses::{LossReason, Lost, PerReason};
+
 /// The balance of a stream since its spool was made, across restarts.
 ///
-/// Records accepted = delivered + buried + waiting in the outbox + waiting in the journal. The first two and what has
-/// been emitted are kept in `progress`; the outbox is counted by its files.
+/// Records accepted = delivered + buried + expired + damaged + waiting in the outbox + waiting in the journal. All but
+/// the last two are kept in `progress`; the outbox is counted by its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Records accepted in generations that have been emitted.
@@ -19,6 +21,32 @@ pub struct Ledger {
     pub delivered: Counts,
     /// What went to the dead letters.
     pub buried: Counts,
+    /// What was given up for its age.
+    pub expired: Counts,
+    /// What could not be read. Records are those of generations that have been emitted; of entries and files of the journal
+    /// nobody can say how many they held.
+    pub damaged: Lost,
+    /// Of what went to the dead letters: what is no longer there.
+    pub dropped: Lost,
+    /// Rows that left before their window's end.
+    pub early: u64,
+}
+
+impl Ledger {
+    /// What the core is to be told of.
+    pub fn lost(&self) -> PerReason<Lost> {
+        let mut lost = PerReason::default();
+        for reason in LossReason::ALL {
+            *lost.of_mut(reason) = match reason {
+                LossReason::Expired => Lost::records(self.expired.records),
+                LossReason::DeadLetter => Lost::records(self.buried.records),
+                LossReason::Dropped => self.dropped,
+                LossReason::Damaged => self.damaged,
+                LossReason::EarlyFlush => Lost::records(self.early),
+            };
+        }
+        lost
+    }
 }
 
 /// How far a spool has emitted.

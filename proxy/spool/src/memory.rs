@@ -93,6 +93,14 @@ impl Memory {
         Self(Arc::new(Mutex::new(inner)))
     }
 
+    /// Does something that fails for no order, and brings none forward.
+    pub(crate) fn undisturbed<T>(&self, act: impl FnOnce(&Self) -> T) -> T {
+        let fuse = self.0.lock().fuse.take();
+        let done = act(self);
+        self.0.lock().fuse = fuse;
+        done
+    }
+
     /// The files below a directory.
     pub(crate) fn count(&self, dir: &Path) -> usize {
         self.0.lock().names.keys().filter(|path| path.parent() == Some(dir)).count()

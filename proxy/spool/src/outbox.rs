@@ -1,13 +1,15 @@
 //! Batches that the core has not acknowledged, and the notes on those that it has.
 
 mod arrivals;
+mod giving_up;
 mod opening;
 mod trying;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -15,13 +17,17 @@ use weir_batch::{BatchFile, BatchId, BatchMeta, Counts, FileError, Part, Refused
 
 use crate::files::{Append, Files};
 use crate::ledger::{Ledger, Mark};
+use crate::losses::{Book, Loss, Losses};
 use crate::progress::{Note, Progress, Standing};
 use crate::trial::Trial;
 
+pub use giving_up::Lent;
+pub(crate) use opening::remaining;
+
 /// The outbox of one stream. Calls that return an [`io::Result`] read or write files.
 ///
-/// A batch leaves it by [`Self::deliver`], [`Self::bury`] or [`Self::halve`], or part by part by these and
-/// [`Self::isolate`] and [`Self::divide`]. Each is noted durably before a file goes. A call that fails has changed nothing
+/// A batch leaves it by [`Self::deliver`], [`Self::bury`], [`Self::halve`] or [`Self::expire`], or part by part by the first
+/// three and [`Self::isolate`] and [`Self::divide`]. Each is noted durably before a file goes. A call that fails has changed nothing
 /// that counts and may be made again.
 pub struct Outbox<F: Files> {
     files: F,
@@ -29,6 +35,7 @@ pub struct Outbox<F: Files> {
     dead: PathBuf,
     progress: Mutex<Progress<F>>,
     state: Mutex<State>,
+    losses: Arc<Losses>,
 }
 
 #[derive(Debug, Default)]
@@ -39,15 +46,28 @@ struct State {
     bytes: u64,
     /// The names of those that came since the last call of [`Outbox::take_arrivals`].
     arrived: Vec<String>,
+    /// The names of those that expired since the last call of [`Outbox::take_expired`].
+    expired: Vec<String>,
     /// By the name of the file.
     leftovers: BTreeMap<String, Leftover>,
+    /// The files of the dead letters, and their bytes.
+    dead: BTreeMap<String, u64>,
+    /// Batches that somebody works on.
+    lent: HashSet<String>,
+    /// What the core is told in generations that have been emitted.
+    told: Book,
+    /// Damaged files that are still in their places, and how many parts of each have been counted.
+    damage: BTreeMap<String, u64>,
 }
 
 /// What is still to be done with a file of the outbox that no longer counts there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leftover {
     Remove,
-    Bury,
+    /// Move it to the dead letters; so many bytes.
+    Bury(u64),
+    /// Remove it from the dead letters.
+    Drop,
 }
 
 /// A batch in the outbox.
@@ -107,6 +127,22 @@ pub struct Content {
     pub counts: Counts,
     /// When the oldest was sealed: milliseconds since 1970.
     pub oldest: Option<u64>,
+    /// Files of the dead letters, those put aside as damaged among them.
+    pub dead_files: usize,
+    /// Their bytes.
+    pub dead_bytes: u64,
+}
+
+/// A generation all of whose batches are written.
+pub(crate) struct Emission<'a> {
+    pub(crate) mark: Mark,
+    /// Records accepted in it.
+    pub(crate) accepted: u64,
+    /// Rows in it that left before their window's end.
+    pub(crate) early: u64,
+    /// What the core is told in it.
+    pub(crate) told: &'a [Loss],
+    pub(crate) batches: &'a [Waiting],
 }
 
 const EXTENSION: &str = "batch";
@@ -133,7 +169,9 @@ impl<F: Files> Outbox<F> {
     /// What waits, and what came in and what became of it, at one moment.
     pub fn balance(&self) -> (Content, Ledger) {
         let state = self.state.lock();
-        let mut content = Content { batches: state.waiting.len(), bytes: state.bytes, ..Content::default() };
+        let (dead_files, dead_bytes) = (state.dead.len(), state.dead.values().sum());
+        let mut content =
+            Content { batches: state.waiting.len(), bytes: state.bytes, dead_files, dead_bytes, ..Content::default() };
         for waiting in state.waiting.values() {
             content.counts += waiting.counts();
             content.oldest = content.oldest.into_iter().chain([waiting.meta.sealed_at]).min();
@@ -144,6 +182,11 @@ impl<F: Files> Outbox<F> {
     /// What came in and what became of it.
     pub fn ledger(&self) -> Ledger {
         self.state.lock().ledger
+    }
+
+    /// What was lost, and what of it the core has been told.
+    pub fn losses(&self) -> &Arc<Losses> {
+        &self.losses
     }
 
     /// How far the spool has emitted.
@@ -207,7 +250,7 @@ impl<F: Files> Outbox<F> {
     pub fn bury_damaged(&self, waiting: &Waiting) -> io::Result<()> {
         let batch = waiting.name();
         let note = Note::Buried { batch: batch.clone(), counts: waiting.counts() };
-        self.leave(&batch, &note, &[], &[(file_name(&batch), Leftover::Bury)])
+        self.leave(&batch, &note, &[], &[(file_name(&batch), Leftover::Bury(waiting.bytes))])
     }
 
     /// Puts a batch's two halves in its place; `None` for a batch of one row, or of which a part is settled. Only for a
@@ -257,7 +300,8 @@ impl<F: Files> Outbox<F> {
     }
 
     /// Notes that a generation is emitted; its batches wait from now on. Nothing when the mark is there already.
-    pub(crate) fn announce(&self, mark: Mark, accepted: u64, batches: &[Waiting]) -> io::Result<()> {
+    pub(crate) fn announce(&self, emission: &Emission<'_>) -> io::Result<()> {
+        let Emission { mark, accepted, early, told, batches } = *emission;
         if self.mark().is_some_and(|known| known.generation >= mark.generation) {
             return Ok(());
         }
@@ -266,7 +310,7 @@ impl<F: Files> Outbox<F> {
         }
         let mut counts = Counts::default();
         batches.iter().for_each(|batch| counts += batch.meta.counts);
-        let note = Note::Emitted { mark, accepted, counts };
+        let note = Note::Emitted { mark, accepted, counts, early, told: told.to_vec() };
         let mut progress = self.progress.lock();
         self.write(&mut progress, &note)?;
         let mut state = self.state.lock();
@@ -299,7 +343,9 @@ impl<F: Files> Outbox<F> {
             progress.restart(&sum)?;
         }
         progress.write(note)?;
-        self.state.lock().apply(note);
+        let mut state = self.state.lock();
+        state.apply(note);
+        self.losses.set_lost(state.ledger.lost());
         Ok(())
     }
 
@@ -311,7 +357,8 @@ impl<F: Files> Outbox<F> {
             let path = self.dir.join(&name);
             let swept = match leftover {
                 Leftover::Remove => self.files.remove(&path),
-                Leftover::Bury => self.bury_file(&path, &name),
+                Leftover::Bury(bytes) => self.bury_file(&path, &name, bytes),
+                Leftover::Drop => self.drop_file(&name),
             };
             if swept.is_ok() {
                 self.state.lock().leftovers.remove(&name);
@@ -322,19 +369,21 @@ impl<F: Files> Outbox<F> {
 
     /// Makes the outbox's names durable. A file whose move to the dead letters is in doubt must be durable there first.
     fn sync_names(&self) -> io::Result<()> {
-        if self.state.lock().leftovers.values().any(|leftover| *leftover == Leftover::Bury) {
+        if self.state.lock().leftovers.values().any(|leftover| matches!(leftover, Leftover::Bury(_))) {
             self.files.sync_dir(&self.dead)?;
         }
         self.files.sync_dir(&self.dir)
     }
 
     /// Moves a file to the dead letters, where its name is durable before the outbox can forget it.
-    fn bury_file(&self, path: &Path, name: &str) -> io::Result<()> {
-        match self.files.rename(path, &self.dead.join(file_name(stem(name)))) {
+    fn bury_file(&self, path: &Path, name: &str, bytes: u64) -> io::Result<()> {
+        let letter = file_name(stem(name));
+        match self.files.rename(path, &self.dead.join(&letter)) {
             // An earlier call was told that it failed, and had not.
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        self.state.lock().dead.insert(letter, bytes);
         self.files.sync_dir(&self.dead)
     }
 
@@ -345,15 +394,19 @@ impl<F: Files> Outbox<F> {
 
 impl State {
     fn apply(&mut self, note: &Note) {
-        let mut standing = Standing { mark: self.mark, ledger: self.ledger, ..Standing::default() };
+        let (mark, ledger, told) = (self.mark, self.ledger, Some(self.told));
+        let mut standing = Standing { mark, ledger, told, ..Standing::default() };
         standing.note(note);
         (self.mark, self.ledger) = (standing.mark, standing.ledger);
+        self.told = standing.told.unwrap_or_default();
+        self.damage.append(&mut standing.damage);
     }
 
     /// All that is known, as one note.
     fn sum(&self) -> Note {
         let trials = self.waiting.iter().filter_map(|(name, waiting)| Some((name.clone(), waiting.trial.clone()?)));
-        Note::Sum { mark: self.mark, ledger: self.ledger, trials: trials.collect() }
+        let Self { mark, ledger, told, damage, .. } = self;
+        Note::Sum { mark: *mark, ledger: *ledger, told: *told, damage: damage.clone(), trials: trials.collect() }
     }
 
     fn add(&mut self, waiting: Waiting) {

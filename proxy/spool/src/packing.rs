@@ -33,6 +33,7 @@ pub(crate) struct Packing {
     ordinal: u32,
     finished: VecDeque<Finished>,
     records: u64,
+    early: u64,
 }
 
 /// Rows that are in no batch yet.
@@ -67,7 +68,7 @@ struct Finished {
 impl Packing {
     pub(crate) fn new(generation: u64, plan: Arc<Plan>, emitted: bool) -> Self {
         let finished = VecDeque::new();
-        Self { plan, generation, emitted, kept: Kept::default(), ordinal: 0, finished, records: 0 }
+        Self { plan, generation, emitted, kept: Kept::default(), ordinal: 0, finished, records: 0, early: 0 }
     }
 
     /// Whether the generation has been emitted before.
@@ -78,6 +79,21 @@ impl Packing {
     /// Records that the rows so far stand for.
     pub(crate) fn records(&self) -> u64 {
         self.records
+    }
+
+    /// Rows so far that left before their window's end.
+    pub(crate) fn early(&self) -> u64 {
+        self.early
+    }
+
+    /// The next row leaves before its window's end.
+    pub(crate) fn note_early(&mut self) {
+        self.early += 1;
+    }
+
+    /// Adds a row that stands for no record and belongs to no agent.
+    pub(crate) fn push_notice(&mut self, row: &[u8]) -> io::Result<()> {
+        self.keep(None, row, 0, 0)
     }
 
     /// Adds a row that is one record, of an agent of that shard.

@@ -1,10 +1,13 @@
 //! The file `progress`: what has left the journal and the outbox.
 //!
-//! One note a line: the CRC-32 of the JSON text in eight hexadecimal digits, a space, the JSON text. Every note is
-//! durable before what it speaks of is removed. The file is written anew, as one note, on start and whenever it has
-//! grown past [`MAX_BYTES`].
+//! Lines of text: the CRC-32 of what follows in eight hexadecimal digits, a space, and what follows. The first line is
+//! [`FORMAT`], all others are notes in JSON, each durable before what it speaks of is removed. The file is written anew,
+//! with one note, on start and whenever it has grown past [`MAX_BYTES`].
+//!
+//! A line whose checksum is right was meant: one that this program does not understand was written by a later version,
+//! and the file is refused and left alone. A line whose checksum is wrong is damage, and counted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -14,26 +17,47 @@ use weir_batch::Counts;
 use crate::files::Files;
 use crate::ledger::{Ledger, Mark};
 use crate::log::{Log, Sync};
+use crate::losses::{Book, Loss, Lost, PerReason};
 use crate::trial::Trial;
 
 /// One line of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "note", rename_all = "lowercase")]
+#[serde(tag = "note", rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum Note {
     /// All that earlier notes said.
     Sum {
         mark: Option<Mark>,
         ledger: Ledger,
+        told: Book,
+        /// Damaged files that are still in their places, and how many parts of each have been counted.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        damage: BTreeMap<String, u64>,
         /// Of the batches that wait.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         trials: BTreeMap<String, Trial>,
     },
-    /// The batches of a generation are in the outbox.
-    Emitted { mark: Mark, accepted: u64, counts: Counts },
+    /// The batches of a generation are in the outbox. The core is told of these losses in them.
+    Emitted {
+        mark: Mark,
+        accepted: u64,
+        counts: Counts,
+        early: u64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        told: Vec<Loss>,
+    },
     /// The core has a batch.
     Delivered { batch: String, counts: Counts },
     /// A batch went to the dead letters.
     Buried { batch: String, counts: Counts },
+    /// Batches were given up for their age, and with them rows that tell of losses.
+    Expired { batches: Vec<String>, counts: Counts, untold: PerReason<Lost> },
+    /// Files of the dead letters were given up for want of room.
+    Dropped { files: Vec<String>, lost: Lost },
+    /// So many parts of a file cannot be read, these more than was known.
+    Damaged { file: String, parts: u64, lost: Lost },
+    /// So many records were accepted in generations that have been emitted, and are nowhere: they waited in windows that
+    /// damage keeps from being rebuilt.
+    Missing { records: u64 },
     /// Two halves stand for a batch.
     Halved { batch: String },
     /// The core has accepted or refused a part of a batch; one that is over has left. `dead` went to the dead letters.
@@ -45,6 +69,7 @@ pub(crate) enum Note {
 pub(crate) enum Fate {
     Delivered,
     Buried,
+    Expired,
     Halved,
 }
 
@@ -53,7 +78,13 @@ pub(crate) enum Fate {
 pub(crate) struct Standing {
     pub(crate) mark: Option<Mark>,
     pub(crate) ledger: Ledger,
+    /// What the core is told in generations that have been emitted; `None` where no note says it.
+    pub(crate) told: Option<Book>,
     pub(crate) fates: HashMap<String, Fate>,
+    /// Files that are dead letters no more.
+    pub(crate) dropped: HashSet<String>,
+    /// Damaged files, and how many parts of each have been counted.
+    pub(crate) damage: BTreeMap<String, u64>,
     pub(crate) trials: BTreeMap<String, Trial>,
     /// Lines that could not be read, but for a torn last one.
     pub(crate) damaged: usize,
@@ -61,30 +92,53 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) fn note(&mut self, note: &Note) {
+        let ledger = &mut self.ledger;
         match note {
-            Note::Sum { mark, ledger, trials } => {
-                (self.mark, self.ledger) = (*mark, *ledger);
+            Note::Sum { mark, ledger, told, damage, trials } => {
+                (self.mark, self.ledger, self.told) = (*mark, *ledger, Some(*told));
                 self.trials.clone_from(trials);
+                self.damage.clone_from(damage);
             }
-            Note::Emitted { mark, accepted, counts } => {
+            Note::Emitted { mark, accepted, counts, early, told } => {
                 self.mark = Some(*mark);
-                self.ledger.accepted += accepted;
-                self.ledger.emitted += *counts;
+                ledger.accepted = ledger.accepted.saturating_add(*accepted);
+                ledger.emitted += *counts;
+                ledger.early = ledger.early.saturating_add(*early);
+                let book = self.told.get_or_insert_default();
+                told.iter().for_each(|loss| book.tell(loss));
             }
             Note::Delivered { batch, counts } => {
-                self.ledger.delivered += *counts;
+                ledger.delivered += *counts;
                 self.fates.insert(batch.clone(), Fate::Delivered);
             }
             Note::Buried { batch, counts } => {
-                self.ledger.buried += *counts;
+                ledger.buried += *counts;
                 self.fates.insert(batch.clone(), Fate::Buried);
+            }
+            Note::Expired { batches, counts, untold } => {
+                ledger.expired += *counts;
+                self.told.get_or_insert_default().take_back(untold);
+                self.fates.extend(batches.iter().map(|batch| (batch.clone(), Fate::Expired)));
+            }
+            Note::Dropped { files, lost } => {
+                ledger.dropped = ledger.dropped.saturating_add(*lost);
+                self.dropped.extend(files.iter().cloned());
+            }
+            Note::Damaged { file, parts, lost } => {
+                ledger.damaged = ledger.damaged.saturating_add(*lost);
+                self.damage.insert(file.clone(), *parts);
+            }
+            Note::Missing { records } => {
+                // As if they had left in rows that nobody can read.
+                ledger.emitted.records = ledger.emitted.records.saturating_add(*records);
+                ledger.damaged = ledger.damaged.saturating_add(Lost::records(*records));
             }
             Note::Halved { batch } => {
                 self.fates.insert(batch.clone(), Fate::Halved);
             }
             Note::Tried { batch, trial, delivered, buried, dead } => {
-                self.ledger.delivered += *delivered;
-                self.ledger.buried += *buried;
+                ledger.delivered += *delivered;
+                ledger.buried += *buried;
                 self.trials.insert(batch.clone(), trial.clone());
                 self.fates.extend(dead.iter().map(|dead| (dead.clone(), Fate::Buried)));
                 if trial.is_over() && dead.as_ref() != Some(batch) {
@@ -95,19 +149,43 @@ impl Standing {
     }
 
     /// Reads a whole file.
-    pub(crate) fn read(bytes: &[u8]) -> Self {
+    ///
+    /// # Errors
+    /// When a later version has written it.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Later> {
         let mut standing = Self::default();
-        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').peekable();
-        while let Some(line) = lines.next() {
-            match decode(line) {
-                Some(note) => standing.note(&note),
-                None if lines.peek().is_none() => {}
-                None => standing.damaged += 1,
+        let mut lines = (1..).zip(bytes.split_inclusive(|byte| *byte == b'\n')).peekable();
+        while let Some((number, line)) = lines.next() {
+            let Some(text) = checked(line) else {
+                // A torn last line was never finished.
+                standing.damaged += usize::from(lines.peek().is_some());
+                continue;
+            };
+            if number == 1 && text == FORMAT {
+                continue;
             }
+            let later = |_| Later { line: number, text: text.chars().take(Later::MAX_CHARS).collect() };
+            standing.note(&serde_json::from_str(text).map_err(later)?);
         }
-        standing
+        Ok(standing)
     }
 }
+
+/// A line that is whole and says what this program does not understand.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} was written by a later version: {text}")]
+pub(crate) struct Later {
+    pub(crate) line: usize,
+    pub(crate) text: String,
+}
+
+impl Later {
+    /// Characters of the line that are shown.
+    const MAX_CHARS: usize = 80;
+}
+
+/// The first line: what the file is, its version, and the features that a reader must know.
+const FORMAT: &str = "weir-progress version 1 features 0x0000";
 
 /// The file, open for notes.
 pub(crate) struct Progress<F: Files> {
@@ -149,7 +227,7 @@ impl<F: Files> Progress<F> {
 
 fn rewrite<F: Files>(files: &F, dir: &std::path::Path, sum: &Note) -> io::Result<Log<F>> {
     let temporary = dir.join("progress.tmp");
-    let log = Log::create(files, &temporary, &encode(sum))?;
+    let log = Log::create(files, &temporary, &[line(FORMAT), encode(sum)].concat())?;
     files.rename(&temporary, &dir.join(FILE_NAME))?;
     files.sync_dir(dir)?;
     Ok(log)
@@ -157,14 +235,18 @@ fn rewrite<F: Files>(files: &F, dir: &std::path::Path, sum: &Note) -> io::Result
 
 fn encode(note: &Note) -> Vec<u8> {
     let text = serde_json::to_string(note).expect("strings and numbers always serialise");
+    line(&text)
+}
+
+fn line(text: &str) -> Vec<u8> {
     format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes())).into_bytes()
 }
 
-fn decode(line: &[u8]) -> Option<Note> {
+/// What a line says, if it is whole.
+fn checked(line: &[u8]) -> Option<&str> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
     let (checksum, text) = line.split_once(' ')?;
-    (u32::from_str_radix(checksum, 16).ok()? == crc32fast::hash(text.as_bytes())).then_some(())?;
-    serde_json::from_str(text).ok()
+    (u32::from_str_radix(checksum, 16).ok()? == crc32fast::hash(text.as_bytes())).then_some(text)
 }
 
 #[cfg(test)]
@@ -178,7 +260,41 @@ mod tests {
         let mut bytes = notes.concat();
         bytes[notes[0].len() + 20] ^= 1;
         bytes.truncate(bytes.len() - 3);
-        let standing = Standing::read(&bytes);
+        let standing = Standing::read(&bytes).unwrap();
         assert_eq!((standing.fates.len(), standing.damaged, standing.ledger.delivered.records), (1, 1, 2));
+    }
+
+    #[test]
+    fn what_a_later_version_wrote_is_refused_and_not_passed_over() {
+        let halved = encode(&Note::Halved { batch: "a".to_owned() });
+        let file = |text: &str| [line(FORMAT), halved.clone(), line(text), halved.clone()].concat();
+        assert!(Standing::read(&file(r#"{"note":"halved","batch":"b"}"#)).is_ok());
+        let unknown = [r#"{"note":"moved","batch":"a"}"#, r#"{"note":"halved","batch":"a","into":3}"#, FORMAT];
+        for text in unknown {
+            let refused = Standing::read(&file(text));
+            assert_eq!(refused.unwrap_err(), Later { line: 3, text: text.to_owned() });
+        }
+        let version = FORMAT.replace("version 1", "version 2");
+        assert_eq!(Standing::read(&line(&version)).unwrap_err().line, 1);
+    }
+
+    #[test]
+    fn absurd_numbers_with_right_checksums_do_not_overflow() {
+        let counts = Counts { rows: u64::MAX, records: u64::MAX, merged: u64::MAX, raw_bytes: u64::MAX };
+        let lost = Lost { records: u64::MAX, parts: u64::MAX };
+        let mark = Mark { generation: u64::MAX, sealed_at: u64::MAX };
+        let mut notes = Vec::new();
+        for _ in 0..2 {
+            notes.extend(encode(&Note::Emitted {
+                mark,
+                accepted: u64::MAX,
+                counts,
+                early: u64::MAX,
+                told: Vec::new(),
+            }));
+            notes.extend(encode(&Note::Delivered { batch: "a".to_owned(), counts }));
+            notes.extend(encode(&Note::Damaged { file: "a".to_owned(), parts: u64::MAX, lost }));
+        }
+        assert_eq!(Standing::read(&notes).unwrap().ledger.damaged, lost);
     }
 }

@@ -66,6 +66,14 @@ pub enum SpoolError {
         /// Its features.
         features: u16,
     },
+    /// A later version of this program has written notes: they are left alone.
+    #[error("{path}: {later}")]
+    Later {
+        /// The file.
+        path: PathBuf,
+        /// Which line, and how it begins.
+        later: String,
+    },
     /// There is nothing on disk that says how the stream's records merge, and no plan was given.
     #[error("{path} holds no segment and the configuration no such stream")]
     NoPlan {
@@ -93,8 +101,9 @@ pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis)
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         notes => notes.map_err(at(&notes_path))?,
     };
-    let standing = Standing::read(&notes);
-    let (outbox, found) = Outbox::open(files.clone(), root, &standing).map_err(at(&root.join("outbox")))?;
+    let later = |later: progress::Later| SpoolError::Later { path: notes_path.clone(), later: later.to_string() };
+    let standing = Standing::read(&notes).map_err(later)?;
+    let (outbox, found) = Outbox::open(files.clone(), root, &standing, now).map_err(at(&root.join("outbox")))?;
     files.sync_dir(root).map_err(at(root))?;
     let outbox = Arc::new(outbox);
     let meters = Arc::new(Meters::default());
@@ -102,8 +111,16 @@ pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis)
     let emitter = Emitter::new(files.clone(), journal_dir.clone(), Arc::clone(&outbox), Arc::clone(&meters));
     let report = RecoveryReport { damaged_files: found.damaged + standing.damaged, ..RecoveryReport::default() };
     let last = Millis(standing.mark.map_or(0, |mark| mark.sealed_at));
-    let mut replay =
-        Replay { files: files.clone(), journal_dir: journal_dir.clone(), emitter, meters, report, last, plan: None };
+    let mut replay = Replay {
+        files: files.clone(),
+        outbox: Arc::clone(&outbox),
+        journal_dir: journal_dir.clone(),
+        emitter,
+        meters,
+        report,
+        last,
+        plan: None,
+    };
     let newest = replay.run(now)?;
     let Replay { emitter, meters, report, last, plan: recorded, .. } = replay;
     let Some(plan) = recorded.or(plan.map(Arc::new)) else {
@@ -113,12 +130,16 @@ pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis)
     // still new to the core.
     let newest = newest.max(standing.mark.map(|mark| mark.generation));
     let next = newest.map_or(now.0, |newest| newest + 1);
-    let journal = Journal::new(files, journal_dir, plan, meters, next, Time::new(last, now));
+    outbox.note_missing(meters.accepted(), emitter.waiting()).map_err(at(&notes_path))?;
+    let losses = Arc::clone(outbox.losses());
+    losses.complete();
+    let journal = Journal::new(files, journal_dir, plan, meters, losses, next, Time::new(last, now));
     Ok(Recovered { journal, emitter, outbox, report })
 }
 
 struct Replay<F: Files> {
     files: F,
+    outbox: Arc<Outbox<F>>,
     journal_dir: PathBuf,
     emitter: Emitter<F>,
     meters: Arc<Meters>,
@@ -151,6 +172,7 @@ impl<F: Files> Replay<F> {
                 }
                 Err(Unreadable::Damaged) => {
                     self.report.damaged_files += 1;
+                    self.note_damage(&name, 1).map_err(|error| self.failure(&name, error))?;
                     let aside = self.journal_dir.join(format!("{name}.damaged"));
                     self.files.rename(&path, &aside).map_err(|error| self.failure(&name, error))?;
                 }
@@ -162,9 +184,13 @@ impl<F: Files> Replay<F> {
     fn replay(&mut self, name: &str, mut segment: Segment, bytes: &Bytes, now: Millis) -> io::Result<()> {
         self.report.segments += 1;
         self.report.damaged_entries += segment.damaged;
+        self.note_damage(name, segment.damaged)?;
         let length = self.close(name, &mut segment, bytes, now)?;
         self.meters.grow(length);
         let fresh = !self.emitter.has_emitted(segment.generation);
+        if fresh {
+            self.outbox.losses().tell(&segment.entries);
+        }
         let plan = Arc::new(segment.plan);
         self.plan = Some(Arc::clone(&plan));
         self.step(Step::Begin { generation: segment.generation, plan })?;
@@ -199,6 +225,10 @@ impl<F: Files> Replay<F> {
         log.append(&encoded, Sync::Now)?;
         segment.entries.push(end);
         Ok(log.length())
+    }
+
+    fn note_damage(&self, name: &str, parts: usize) -> io::Result<()> {
+        self.outbox.note_damage(name, parts as u64)
     }
 
     fn step(&mut self, step: Step) -> io::Result<()> {

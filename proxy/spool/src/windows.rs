@@ -72,6 +72,11 @@ impl Windows {
                 let repeats = merger.flush_all();
                 self.leave(&repeats, rows).map(|()| 0)
             }
+            (Entry::Loss(loss), _) => {
+                let mut row = Vec::new();
+                loss.write(&mut row);
+                rows.push_notice(&row).map(|()| 0)
+            }
             (Entry::Flush { .. } | Entry::FlushAll { .. } | Entry::End { .. }, _) => Ok(0),
         }
     }
@@ -105,6 +110,9 @@ impl Windows {
                 names.zip(repeat.fields()).filter_map(|(name, value)| Some((name, value?))).collect();
             row.clear();
             write_repeat(&mut row, &as_row(repeat, &key));
+            if repeat.early {
+                rows.note_early();
+            }
             rows.push_repeat(repeat.shard(), &row, repeat.count)?;
         }
         Ok(())

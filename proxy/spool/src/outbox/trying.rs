@@ -112,45 +112,57 @@ impl<F: Files> Outbox<F> {
         let written: Vec<String> = dead_file.iter().cloned().chain(again.map(part_file)).collect();
         self.state.lock().leftovers.retain(|name, _| !written.contains(name));
         let note = Note::Tried { batch: batch.clone(), trial: trial.clone(), delivered, buried, dead: dead_name };
-        let noted = self.write_parts(dead, again, &trial.refusal).and_then(|again| {
+        let noted = self.write_parts(dead, again, &trial.refusal).and_then(|written| {
             self.write(&mut progress, &note)?;
-            Ok(again)
+            Ok(written)
         });
         let mut state = self.state.lock();
-        if noted.is_err() {
-            // Nothing has become of them: they must not outlive the whole.
-            state.leftovers.extend(written.into_iter().map(|name| (name, Leftover::Remove)));
-            return noted;
-        }
-        state.leftovers.extend(dead_file.map(|name| (name, Leftover::Bury)));
+        let (dead_bytes, again) = match noted {
+            Ok(written) => written,
+            Err(error) => {
+                // Nothing has become of them: they must not outlive the whole.
+                state.leftovers.extend(written.into_iter().map(|name| (name, Leftover::Remove)));
+                return Err(error);
+            }
+        };
+        state.leftovers.extend(dead_file.map(|name| (name, Leftover::Bury(dead_bytes))));
         if trial.is_over() {
             state.take(&batch);
             state.leftovers.insert(file_name(&batch), Leftover::Remove);
         } else if let Some(known) = state.waiting.get_mut(&batch) {
             known.trial = Some(trial);
         }
-        noted.iter().flatten().for_each(|again| state.add(again.clone()));
+        again.iter().for_each(|again| state.add(again.clone()));
         drop(state);
         self.sweep();
-        noted
+        Ok(again)
     }
 
     fn is_as_known(&self, waiting: &Waiting) -> bool {
         self.find(&waiting.name()).is_some_and(|known| known.trial == waiting.trial)
     }
 
-    fn write_parts(&self, dead: Option<Part>, again: Option<&Part>, refusal: &Refused) -> io::Result<Option<Waiting>> {
+    /// Gives the bytes of the dead letter, and the batch of the rows that the core wants again.
+    fn write_parts(
+        &self,
+        dead: Option<Part>,
+        again: Option<&Part>,
+        refusal: &Refused,
+    ) -> io::Result<(u64, Option<Waiting>)> {
         let nothing = dead.is_none() && again.is_none();
+        let mut dead_bytes = 0;
         if let Some(Part { mut meta, payload }) = dead {
             meta.refusal = Some(refusal.clone());
             let name = format!("{}.{DEAD}", meta.id.file_stem());
-            self.put(&name, &BatchFile::encode(&meta, &payload))?;
+            let file = BatchFile::encode(&meta, &payload);
+            dead_bytes = file.len() as u64;
+            self.put(&name, &file)?;
         }
         let again = again.map(|again| self.store(&again.meta, &again.payload)).transpose()?;
         if !nothing {
             self.sync_names()?;
         }
-        Ok(again)
+        Ok((dead_bytes, again))
     }
 }
 
