@@ -216,6 +216,9 @@ fn streams() -> impl Strategy<Value = Vec<Stream>> {
             spool: SpoolLimits {
                 max_journal_bytes: ByteSize::new(kib * 4096),
                 max_outbox_bytes: ByteSize::gib(1),
+                max_age: Duration::from_millis(kib),
+                max_dead_bytes: ByteSize::new(kib * 4096),
+                max_dead_files: 1,
                 max_queued_uploads: 1,
             },
             retry: Retry { initial: Duration::from_millis(kib), max: Duration::from_millis(kib) },

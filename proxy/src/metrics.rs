@@ -74,6 +74,10 @@ pub struct Metrics {
     pub records_merged: IntCounterVec,
     /// Ledger: records given up, by stream and reason.
     pub records_discarded: IntCounterVec,
+    /// What was lost by stream and reason, each of which the core is told: records, or rows that left early.
+    pub losses: IntCounterVec,
+    /// Entries, notes and files lost of which nobody can say how many records they held, by stream and reason.
+    pub loss_parts: IntCounterVec,
     /// Ledger: records in the journal or the outbox, by stream.
     pub records_held: IntGaugeVec,
     /// Records refused by index in otherwise accepted uploads, by stream and reason: never acknowledged.
@@ -107,6 +111,10 @@ pub struct Metrics {
     /// 1 while the core blames the configuration or the credentials and deliveries rest, by stream and cause:
     /// credentials, address, other.
     pub delivery_paused: IntGaugeVec,
+    /// Files among the dead letters, by stream.
+    pub dead_letter_files: IntGaugeVec,
+    /// Bytes of these, by stream.
+    pub dead_letter_bytes: IntGaugeVec,
     /// Bytes of batches made, by stream and form: raw, compressed.
     pub batch_bytes: IntCounterVec,
     /// Batches by stream and how an attempt to send one ended.
@@ -205,6 +213,8 @@ impl Metrics {
                 &["stream"],
             ),
             records_discarded: make.counters("records_discarded_total", "Records given up.", &["stream", "reason"]),
+            losses: make.counters("losses_total", "Losses told to the core.", &["stream", "reason"]),
+            loss_parts: make.counters("loss_parts_total", "Lost parts of unknown size.", &["stream", "reason"]),
             records_held: make.gauges("records_held", "Records in journal or outbox.", &["stream"]),
             records_refused: make.counters("records_refused_total", "Records refused by index.", &["stream", "reason"]),
             journal_bytes: make.gauges("journal_bytes", "Bytes of journal.", &["stream"]),
@@ -242,6 +252,8 @@ impl Metrics {
                 "1 while the core blames the configuration and deliveries rest.",
                 &["stream", "cause"],
             ),
+            dead_letter_files: make.gauges("dead_letter_files", "Files of dead letters.", &["stream"]),
+            dead_letter_bytes: make.gauges("dead_letter_bytes", "Bytes of dead letters.", &["stream"]),
             batch_bytes: make.counters("batch_bytes_total", "Bytes of batches made.", &["stream", "form"]),
             batches: make.counters("batches_total", "Attempts to deliver a batch.", &["stream", "result"]),
             spool_damage: make.counters("spool_damage_total", "Damage found on start.", &["stream", "kind"]),

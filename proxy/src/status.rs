@@ -9,7 +9,7 @@ use serde::Serialize;
 use weir_config::{Action, Route};
 use weir_logic::Outcome;
 
-use crate::aggregate::StreamStatus;
+use crate::aggregate::{LossStatus, StreamStatus};
 use crate::metrics::Metrics;
 use crate::upstream::CoreStatus;
 
@@ -93,7 +93,7 @@ pub struct StreamFigures {
     pub forwarded: u64,
     /// Records that the core has in a repeat's count.
     pub merged: u64,
-    /// Records given up: dead-lettered, expired.
+    /// Records given up: dead-lettered, expired, damaged on disk.
     pub discarded: u64,
     /// Records in journal or outbox.
     pub held: u64,
@@ -119,6 +119,12 @@ pub struct StreamFigures {
     pub drain_bytes_per_second: f64,
     /// Seconds until nothing waits if it goes on like this; `null` when what waits does not get less.
     pub empty_in_seconds: Option<u64>,
+    /// Files among the dead letters, those put aside as damaged among them.
+    pub dead_letter_files: u64,
+    /// Their bytes.
+    pub dead_letter_bytes: u64,
+    /// What was lost, by reason; reasons without a loss are left out.
+    pub losses: BTreeMap<&'static str, LossStatus>,
     /// Whether batches wait and the core has accepted none for 30 seconds.
     pub stalled: bool,
     /// The status by which the core blames the configuration or the credentials: deliveries rest until that is mended.
@@ -135,7 +141,7 @@ impl From<StreamStatus> for StreamFigures {
             accepted: ledger.accepted,
             forwarded: ledger.forwarded,
             merged: ledger.merged,
-            discarded: ledger.dead_lettered + ledger.expired,
+            discarded: ledger.dead_lettered + ledger.expired + ledger.damaged,
             held: ledger.in_journal + ledger.in_outbox,
             difference: ledger.difference,
             journal_bytes: status.journal_bytes,
@@ -148,6 +154,9 @@ impl From<StreamStatus> for StreamFigures {
             drain_records_per_second: status.drain_records_per_second,
             drain_bytes_per_second: status.drain_bytes_per_second,
             empty_in_seconds: status.empty_in_seconds,
+            dead_letter_files: status.dead_letter_files,
+            dead_letter_bytes: status.dead_letter_bytes,
+            losses: status.losses,
             stalled: status.stalled,
             paused: status.paused,
             last_delivery: status.last_delivery,

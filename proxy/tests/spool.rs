@@ -4,10 +4,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use weir_core_sim::{Behaviour, CoreOptions, CoreSim};
+use weir_core_sim::{Behaviour, CoreOptions, CoreSim, LossCounts};
 use weir_testkit::{Node, http};
 
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
@@ -16,12 +17,14 @@ struct Scene {
     directory: TempDir,
     core: CoreSim,
     max_age: &'static str,
+    /// `stream.spool`.
+    spool: &'static str,
 }
 
 impl Scene {
     async fn new(max_age: &'static str) -> Self {
         let core = CoreSim::start(CoreOptions::default()).await.unwrap();
-        Self { directory: tempfile::tempdir().unwrap(), core, max_age }
+        Self { directory: tempfile::tempdir().unwrap(), core, max_age, spool: "" }
     }
 
     async fn life(&self) -> Node {
@@ -63,15 +66,22 @@ stream = "events"
 name = "events"
 mode = "raw"
 batch = {{ max_age = "{max_age}" }}
+spool = {{ {spool} }}
 "#,
             core = self.core.address(),
             max_age = self.max_age,
+            spool = self.spool,
         );
         Node::start(Path::new(WEIR), self.directory.path(), &config).await
     }
 
     fn delivered(&self) -> u64 {
         self.core.snapshot().streams.get("events").map_or(0, |stream| stream.records)
+    }
+
+    fn told(&self, reason: &str) -> LossCounts {
+        let snapshot = self.core.snapshot();
+        snapshot.streams.get("events").and_then(|stream| stream.losses.get(reason)).cloned().unwrap_or_default()
     }
 
     fn outbox(&self) -> Vec<PathBuf> {
@@ -147,7 +157,8 @@ async fn the_spool_of_a_running_node_is_listed_inspected_verified_and_exported()
     scene.core.script(Behaviour::status(422)).unwrap();
     let node = scene.life().await;
     upload(&node, r#"[{"pid":1}]"#).await;
-    node.metric_until("weir_records_discarded_total", &[("stream", "events")], |records| records >= 1.0).await;
+    // The record, and the row that tells of its loss: this core takes nothing.
+    node.metric_until("weir_dead_letter_files", &[("stream", "events")], |files| files >= 2.0).await;
     scene.core.script(Behaviour::Down).unwrap();
     upload(&node, r#"[{"pid":2},{"pid":3}]"#).await;
     node.metric_until("weir_outbox_batches", &[("stream", "events")], |batches| batches >= 1.0).await;
@@ -155,12 +166,13 @@ async fn the_spool_of_a_running_node_is_listed_inspected_verified_and_exported()
     let (code, list, errors) = weir_spool(&scene, &["ls", "data"]);
     assert_eq!(code, 0, "{errors}");
     let fields: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!((fields[0], fields[3], fields[5], fields[7], fields[8], fields[9]), ("events", "1", "2", "1", "1", "0"));
+    assert_eq!((fields[0], fields[3], fields[5], fields[7], fields[8], fields[9]), ("events", "1", "2", "2", "1", "0"));
 
     let (code, dead, errors) = weir_spool(&scene, &["export", "data", "events"]);
     assert_eq!(code, 0, "{errors}");
-    let row: Value = serde_json::from_str(dead.trim()).unwrap();
-    assert_eq!((&row["status"], &row["row"]["record"]["pid"]), (&422.into(), &1.into()));
+    let dead: Vec<Value> = dead.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    assert_eq!((&dead[0]["status"], &dead[0]["row"]["record"]["pid"]), (&422.into(), &1.into()));
+    assert_eq!((&dead[1]["row"]["kind"], &dead[1]["row"]["records"]), (&"loss".into(), &1.into()));
     let (_, waiting, _) = weir_spool(&scene, &["export", "data", "events", "--outbox"]);
     assert_eq!(waiting.lines().count(), 2, "{waiting}");
 
@@ -176,4 +188,59 @@ async fn the_spool_of_a_running_node_is_listed_inspected_verified_and_exported()
     std::fs::write(&batch, bytes).unwrap();
     let (code, _, errors) = weir_spool(&scene, &["verify", "data"]);
     assert!(code == 65 && errors.contains("the batch file's payload is damaged"), "{errors}");
+}
+
+/// Waits until the core was told of losses for that reason and the node knows it.
+async fn settled(node: &Node, scene: &Scene, reason: &str) {
+    let stream = [("stream", "events")];
+    while scene.told(reason).rows == 0 || node.metric("weir_outbox_batches", &stream).await > 0.0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expires_is_counted_across_a_kill_and_told_to_the_core_once() {
+    let scene = Scene { spool: r#"max_age = "2s""#, ..Scene::new("50ms").await };
+    scene.core.script(Behaviour::Down).unwrap();
+    let node = scene.life().await;
+    upload(&node, r#"[{"pid":1},{"pid":2},{"pid":3}]"#).await;
+    let expired = [("stream", "events"), ("reason", "expired")];
+    node.metric_until("weir_records_discarded_total", &expired, |records| records >= 3.0).await;
+    node.logged("batches are given up: the core did not take them in time").await;
+    node.kill().await;
+    let node = scene.life().await;
+    scene.core.script(Behaviour::Up).unwrap();
+    settled(&node, &scene, "expired").await;
+    assert_eq!(scene.delivered(), 0);
+    let told = scene.told("expired");
+    assert_eq!((told.records, told.total), (3, 3), "{told:?}");
+    let stream = &node.status().await["streams"]["events"];
+    assert_eq!((&stream["accepted"], &stream["discarded"]), (&3.into(), &3.into()), "{stream}");
+    assert_eq!(stream["difference"], 0, "{stream}");
+    assert_eq!(stream["losses"]["expired"]["untold"], false, "{stream}");
+    upload(&node, r#"[{"pid":4}]"#).await;
+    node.metric_until("weir_records_forwarded_total", &[("stream", "events")], |records| records >= 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_is_told_to_the_core_and_so_is_its_removal() {
+    let scene = Scene { spool: "max_dead_files = 1", ..Scene::new("50ms").await };
+    scene.core.script(Behaviour::status(415)).unwrap();
+    let node = scene.life().await;
+    let dead = [("stream", "events"), ("reason", "dead_letter")];
+    upload(&node, r#"[{"pid":1},{"pid":2}]"#).await;
+    node.metric_until("weir_records_discarded_total", &dead, |records| records >= 2.0).await;
+    upload(&node, r#"[{"pid":3}]"#).await;
+    node.metric_until("weir_records_discarded_total", &dead, |records| records >= 3.0).await;
+    scene.core.script(Behaviour::Up).unwrap();
+    // Rows that this core refused tell of nothing any more; removing them costs no record.
+    let dropped = [("stream", "events"), ("reason", "dropped")];
+    node.metric_until("weir_losses_total", &dropped, |records| records >= 2.0).await;
+    settled(&node, &scene, "dropped").await;
+    assert!(scene.told("dropped").total >= 2, "{:?}", scene.told("dropped"));
+    let files = std::fs::read_dir(scene.directory.path().join("data/spool/events/dead")).unwrap().count();
+    assert_eq!((files, node.metric("weir_dead_letter_files", &[("stream", "events")]).await), (1, 1.0));
+    let stream = &node.status().await["streams"]["events"];
+    assert_eq!((&stream["accepted"], &stream["discarded"]), (&3.into(), &3.into()), "{stream}");
+    assert_eq!(stream["difference"], 0, "{stream}");
 }

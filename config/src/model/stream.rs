@@ -106,6 +106,12 @@ pub struct SpoolLimits {
     pub max_journal_bytes: ByteSize,
     /// Bytes of batches not yet acknowledged, at most; past it uploads are answered 503.
     pub max_outbox_bytes: ByteSize,
+    /// The age at which a batch is given up that the core has not acknowledged; zero for never.
+    pub max_age: Duration,
+    /// Bytes of dead letters, at most; past it the oldest are removed.
+    pub max_dead_bytes: ByteSize,
+    /// Files of dead letters, at most; past it the oldest are removed.
+    pub max_dead_files: usize,
     /// Uploads waiting for the journal at once, at most; past it uploads are answered 503.
     pub max_queued_uploads: usize,
 }

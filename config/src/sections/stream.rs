@@ -105,6 +105,14 @@ section! { SpoolLimits, "stream.spool", "The bounds of what is kept on disk.", |
     max_outbox_bytes: ByteSize = Key::default("8 GiB",
         "Bytes of batches not yet acknowledged by the core, at most; past it uploads are answered 503. This is how \
          long an outage of the core can last.").between("1 MiB", "100 TiB");
+    max_age: Duration = Key::default("7d",
+        "The age at which a batch is given up that the core has not acknowledged: counted as expired, and told to the \
+         core by a row of kind loss. 0s: never.").between("0s", "3650d");
+    max_dead_bytes: ByteSize = Key::default("1 GiB",
+        "Bytes of dead letters, at most; past it the oldest are removed: counted as dropped, and told to the core by a \
+         row of kind loss.").between("4 KiB", "100 TiB");
+    max_dead_files: usize = Key::default("10000",
+        "Files of dead letters, at most; past it the oldest are removed.").between("1", "1000000");
     max_queued_uploads: usize = Key::default("4096",
         "Uploads waiting for the journal at once, at most; past it uploads are answered 503.").between("1", "1000000");
 }}

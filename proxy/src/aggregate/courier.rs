@@ -9,7 +9,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETR
 use weir_batch::{BatchMeta, PartialAnswer, Refused};
 use weir_logic::delivery::{Delivery, Lane, Setback};
 use weir_logic::retry::asked_wait;
-use weir_spool::{Disk, Outbox, Parcel, Waiting};
+use weir_spool::{Disk, Lent, Outbox, Parcel, Waiting};
 
 use super::plan::Settings;
 use crate::clock::Clock;
@@ -33,6 +33,8 @@ pub(super) struct Attempt {
     /// For operators.
     pub(super) label: String,
     pub(super) end: End,
+    /// What the core may have taken is not given up for its age before its answer is settled.
+    pub(super) _lent: Lent<Disk>,
 }
 
 /// What became of the batch.
@@ -50,14 +52,13 @@ pub(super) enum End {
 
 impl Courier {
     /// Makes one attempt.
-    pub(super) async fn attempt(self: Arc<Self>, waiting: Waiting, lane: Lane) -> Attempt {
-        let batch = Arc::from(waiting.name());
-        match self.deliver(waiting, lane).await {
-            Ok(Told { delivery, status, end }) => {
-                Attempt { batch, delivery: Some(delivery), label: status.to_string(), end }
-            }
-            Err(Failure { label, setback }) => Attempt { batch, delivery: None, label, end: End::NotTaken(setback) },
-        }
+    pub(super) async fn attempt(self: Arc<Self>, lent: Lent<Disk>, lane: Lane) -> Attempt {
+        let batch = Arc::from(lent.waiting().name());
+        let (delivery, label, end) = match self.deliver(lent.waiting().clone(), lane).await {
+            Ok(Told { delivery, status, end }) => (Some(delivery), status.to_string(), end),
+            Err(Failure { label, setback }) => (None, label, End::NotTaken(setback)),
+        };
+        Attempt { batch, delivery, label, end, _lent: lent }
     }
 
     async fn deliver(self: Arc<Self>, waiting: Waiting, lane: Lane) -> Result<Told, Failure> {

@@ -26,7 +26,7 @@ use crate::clock::Clock;
 pub(super) enum Command {
     /// Keep these records and say when they are kept.
     Keep(Kept),
-    /// Look at [`Wishes`] and the settings again.
+    /// Look at [`Wishes`], the settings and the losses again.
     Wake,
     /// Close what is open and end.
     Stop,
@@ -210,6 +210,9 @@ impl Journaling {
         let flush = self.wishes.take_flush();
         if let Some(which) = flush {
             self.journal.push_flush(now, which);
+        }
+        if now >= self.rest_until {
+            self.journal.push_losses(now);
         }
         let (mut group, mut bytes) = (0, 0);
         for Kept { tenant, agent, records, lines, .. } in &self.waiting {

@@ -1,9 +1,11 @@
 //! The state of one stream, and its ledger.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use weir_logic::Millis;
 use weir_logic::delivery::Blame;
-use weir_spool::{Meters, Outbox};
+use weir_spool::{LossReason, Lost, Meters, Outbox};
 
 use crate::metrics::Metrics;
 
@@ -36,6 +38,12 @@ pub struct StreamStatus {
     pub drain_bytes_per_second: f64,
     /// Seconds until nothing waits if it goes on like this; `null` when what waits does not get less.
     pub empty_in_seconds: Option<u64>,
+    /// Files among the dead letters, those put aside as damaged among them.
+    pub dead_letter_files: u64,
+    /// Bytes of these.
+    pub dead_letter_bytes: u64,
+    /// What was lost, by reason; reasons without a loss are left out.
+    pub losses: BTreeMap<&'static str, LossStatus>,
     /// Whether batches wait and the core has accepted none for 30 seconds.
     pub stalled: bool,
     /// The status by which the core blames the configuration or the credentials: deliveries rest until that is mended.
@@ -59,8 +67,11 @@ pub struct LedgerStatus {
     pub in_outbox: u64,
     /// Records in dead letters.
     pub dead_lettered: u64,
-    /// Records given up for their age. None are, as yet.
+    /// Records given up for their age.
     pub expired: u64,
+    /// Records lost to damage on disk after they had been emitted. Those of entries damaged before are not known, and
+    /// were taken back from `accepted`.
+    pub damaged: u64,
     /// Records that are in none of these, by two countings that share nothing: of each generation, what went in against
     /// what came out; of the outbox, what was written against what is there.
     pub difference: i64,
@@ -71,17 +82,44 @@ impl LedgerStatus {
     pub(super) fn read(outbox: &Outbox<weir_spool::Disk>, meters: &Meters) -> Self {
         let (content, ledger) = outbox.balance();
         let accepted = meters.accepted().max(ledger.accepted);
-        let left = ledger.delivered.records + ledger.buried.records + content.counts.records;
+        let counts = [ledger.delivered, ledger.buried, ledger.expired, content.counts];
+        let left = counts.iter().map(|counts| counts.records).fold(ledger.damaged.records, u64::saturating_add);
         Self {
             accepted,
-            forwarded: ledger.delivered.records - ledger.delivered.merged,
+            forwarded: ledger.delivered.records.saturating_sub(ledger.delivered.merged),
             merged: ledger.delivered.merged,
             in_journal: accepted - ledger.emitted.records.min(accepted),
             in_outbox: content.counts.records,
             dead_lettered: ledger.buried.records,
-            expired: 0,
+            expired: ledger.expired.records,
+            damaged: ledger.damaged.records,
             difference: meters.imbalance() + (ledger.emitted.records.cast_signed() - left.cast_signed()),
         }
+    }
+}
+
+/// What was lost for one reason since the stream's spool was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LossStatus {
+    /// Records; for `early_flush`, which loses none, rows that left before their window's end.
+    pub records: u64,
+    /// Entries, notes and files of which nobody can say how many records they held.
+    pub parts: u64,
+    /// Whether the core is still to be told of some of it.
+    pub untold: bool,
+}
+
+impl LossStatus {
+    /// The losses now, by reason.
+    pub(super) fn read(outbox: &Outbox<weir_spool::Disk>) -> BTreeMap<&'static str, Self> {
+        let (lost, untold) = (outbox.losses().lost(), outbox.losses().untold());
+        let status = |reason: LossReason| {
+            let Lost { records, parts } = *lost.of(reason);
+            let untold = *untold.of(reason) != Lost::default();
+            (reason.name(), Self { records, parts, untold })
+        };
+        let losses = LossReason::ALL.into_iter().map(status);
+        losses.filter(|(_, status)| status.records + status.parts > 0).collect()
     }
 }
 
@@ -103,8 +141,18 @@ impl StreamStatus {
             let counter = counters.with_label_values(&stream);
             counter.inc_by(value.saturating_sub(counter.get()));
         }
-        let dead = metrics.records_discarded.with_label_values(&[self.stream.as_str(), "dead_letter"]);
-        dead.inc_by(ledger.dead_lettered.saturating_sub(dead.get()));
+        for (reason, records) in
+            [("dead_letter", ledger.dead_lettered), ("expired", ledger.expired), ("damaged", ledger.damaged)]
+        {
+            let discarded = metrics.records_discarded.with_label_values(&[self.stream.as_str(), reason]);
+            discarded.inc_by(records.saturating_sub(discarded.get()));
+        }
+        for (reason, LossStatus { records, parts, .. }) in &self.losses {
+            for (counters, value) in [(&metrics.losses, records), (&metrics.loss_parts, parts)] {
+                let counter = counters.with_label_values(&[self.stream.as_str(), *reason]);
+                counter.inc_by(value.saturating_sub(counter.get()));
+            }
+        }
         for (gauges, value) in [
             (&metrics.records_held, ledger.in_journal + ledger.in_outbox),
             (&metrics.journal_bytes, self.journal_bytes),
@@ -115,6 +163,8 @@ impl StreamStatus {
             (&metrics.outbox_backlog_batches, self.backlog_batches),
             (&metrics.outbox_backlog_bytes, self.backlog_bytes),
             (&metrics.outbox_stalled, u64::from(self.stalled)),
+            (&metrics.dead_letter_files, self.dead_letter_files),
+            (&metrics.dead_letter_bytes, self.dead_letter_bytes),
         ] {
             gauges.with_label_values(&stream).set(i64::try_from(value).unwrap_or(i64::MAX));
         }

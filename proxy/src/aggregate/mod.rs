@@ -11,6 +11,7 @@
 //! - `journaling` commits in groups and decides when a generation is closed;
 //! - `merging` turns committed entries into batches in the outbox;
 //! - `sender` delivers batches and gives none up that the core might take, `courier` carries one and settles it;
+//! - `tidying` gives up what is too old or too much, and has the core told;
 //! - `pipeline` puts them together for one stream, `plan` reads the configuration for them, `ledger` adds up.
 //!
 //! What is on disk and why it survives a crash is told in [`weir_spool`]. A stage that cannot go on makes the one
@@ -28,6 +29,7 @@ mod plan;
 mod sender;
 #[cfg(test)]
 mod tests;
+mod tidying;
 mod unpacking;
 
 use std::collections::BTreeMap;
@@ -43,7 +45,7 @@ use weir_config::Config;
 use weir_spool::SpoolError;
 
 pub(crate) use self::courier::headers as batch_headers;
-pub use self::ledger::{LedgerStatus, StreamStatus};
+pub use self::ledger::{LedgerStatus, LossStatus, StreamStatus};
 use self::pipeline::Pipeline;
 pub(crate) use self::plan::upload_limits;
 use self::unpacking::Unpacker;

@@ -17,10 +17,11 @@ use weir_logic::{Identity, Millis};
 use weir_spool::{Disk, Meters, Outbox, Recovered, RecoveryReport, recover};
 
 use super::journaling::{Command, Journaling, Kept, Wishes};
-use super::ledger::{LedgerStatus, StreamStatus};
+use super::ledger::{LedgerStatus, LossStatus, StreamStatus};
 use super::merging::{MergeState, Merging, Recall};
 use super::plan::{Acknowledged, Settings};
 use super::sender::{self, Sender};
+use super::tidying::Tidying;
 use super::{AggregateError, Context, StartError};
 use crate::budget::Hold;
 use crate::metrics::Metrics;
@@ -40,6 +41,7 @@ pub(super) struct Pipeline {
     stopping: AtomicBool,
     stopped: Mutex<Option<oneshot::Receiver<bool>>>,
     sending: AbortHandle,
+    tidying: AbortHandle,
     context: Context,
 }
 
@@ -117,6 +119,8 @@ impl Pipeline {
         start_threads(name, journaling, merging)?;
         let (sender, delivery) = Sender::new(context, name, &settings, &outbox, &merge, &arrived);
         let (sending, stopped) = start_sender(context, sender);
+        let tidying = Tidying::new(context, name, &settings, &outbox, &commands, &arrived);
+        let tidying = start_tidying(context, tidying);
         Ok(Arc::new(Self {
             name: name.to_owned(),
             settings,
@@ -130,6 +134,7 @@ impl Pipeline {
             stopping: AtomicBool::new(false),
             stopped: Mutex::new(Some(stopped)),
             sending,
+            tidying,
             context: context.clone(),
         }))
     }
@@ -216,10 +221,11 @@ impl Pipeline {
         told.await.unwrap_or(false) && stopped.await.unwrap_or(false)
     }
 
-    /// Ends the sender and calls the merge thread away from a disk that fails.
+    /// Ends the sender and the tidying, and calls the merge thread away from a disk that fails.
     pub(super) fn abort(&self) {
         self.recall.call();
         self.sending.abort();
+        self.tidying.abort();
     }
 
     /// Whether no upload will be taken until a restart.
@@ -246,6 +252,9 @@ impl Pipeline {
             drain_records_per_second: delivery.records_per_second,
             drain_bytes_per_second: delivery.bytes_per_second,
             empty_in_seconds: delivery.time_left.map(|left| left.as_secs()),
+            dead_letter_files: content.dead_files as u64,
+            dead_letter_bytes: content.dead_bytes,
+            losses: LossStatus::read(&self.outbox),
             stalled: delivery.stalled,
             paused: delivery.paused,
             last_delivery: delivery.last,
@@ -270,6 +279,11 @@ fn start_sender(context: &Context, sender: Sender) -> (AbortHandle, oneshot::Rec
         stopped.send(emptied).unwrap_or(());
     });
     (sending.abort_handle(), has_stopped)
+}
+
+fn start_tidying(context: &Context, tidying: Tidying) -> AbortHandle {
+    let _runtime = context.runtime.enter();
+    task::spawn("spool-tidying", tidying.run()).abort_handle()
 }
 
 fn note_damage(metrics: &Metrics, stream: &str, root: &Path, report: &RecoveryReport) {

@@ -23,6 +23,10 @@ pub(super) struct Settings {
     pub(super) rules: DeliveryRules,
     /// What the core's statuses mean.
     pub(super) table: DeliveryTable,
+    /// The age at which a batch is given up; `None` for never.
+    pub(super) expire_after: Option<Duration>,
+    pub(super) max_dead_bytes: u64,
+    pub(super) max_dead_files: usize,
     /// The cores by their names, for batches made under an earlier plan.
     pub(super) cores: Vec<String>,
     /// Where the stream's batches go, whatever the plan said under which they were made.
@@ -56,12 +60,16 @@ impl Settings {
             max_outbox_bytes: stream.spool.max_outbox_bytes.bytes(),
             rules: DeliveryRules::from(stream),
             table: DeliveryTable::from(&stream.delivery),
+            expire_after: Some(stream.spool.max_age).filter(|age| !age.is_zero()),
+            max_dead_bytes: stream.spool.max_dead_bytes.bytes(),
+            max_dead_files: stream.spool.max_dead_files,
             cores: core_names(config),
             destination: Some((stream.core, stream.path.clone())),
         }
     }
 
-    /// The settings of a stream that is only emptied: nothing comes in, batches go one at a time where their plan says.
+    /// The settings of a stream that is only emptied: nothing comes in, batches go one at a time where their plan says, and
+    /// nothing is given up, for nobody says any more after what time.
     pub(super) fn abandoned(config: &Config) -> Self {
         Self {
             plan: None,
@@ -76,6 +84,9 @@ impl Settings {
                 schedule: RetrySchedule::new(Duration::from_millis(200), Duration::from_secs(30)),
             },
             table: DeliveryTable::default(),
+            expire_after: None,
+            max_dead_bytes: u64::MAX,
+            max_dead_files: usize::MAX,
             cores: core_names(config),
             destination: None,
         }

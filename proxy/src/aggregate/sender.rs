@@ -139,12 +139,13 @@ impl Sender {
             let may_leave = self.may_leave();
             let now = self.courier.clock.now();
             let rules = self.courier.settings.load().rules;
+            self.courier.outbox.take_expired().iter().for_each(|batch| self.queue.forget(batch));
             for arrival in self.courier.outbox.take_arrivals() {
                 self.queue.add(arrival, &rules, now);
             }
             while let Some((batch, lane)) = self.queue.next(&rules, now) {
-                match self.courier.outbox.find(&batch) {
-                    Some(waiting) => attempts.push(Arc::clone(&self.courier).attempt(waiting, lane)),
+                match self.courier.outbox.lend(&batch) {
+                    Some(lent) => attempts.push(Arc::clone(&self.courier).attempt(lent, lane)),
                     None => self.queue.forget(&batch),
                 }
             }
@@ -186,7 +187,7 @@ impl Sender {
     }
 
     fn finish(&mut self, attempt: Attempt) {
-        let Attempt { batch, delivery, label, end } = attempt;
+        let Attempt { batch, delivery, label, end, _lent } = attempt;
         let result = delivery.map_or("failed", Delivery::label);
         self.metrics.batches.with_label_values(&[&*self.courier.stream, result]).inc();
         let now = self.courier.clock.now();

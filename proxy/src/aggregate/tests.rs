@@ -93,7 +93,9 @@ impl Core {
 
     /// Records by what the rows stand for.
     fn records(&self) -> u64 {
-        self.rows().iter().map(|row| row["count"].as_u64().unwrap_or(1)).sum()
+        let rows = self.rows();
+        let records = rows.iter().filter(|row| row["kind"] != "loss");
+        records.map(|row| row["count"].as_u64().unwrap_or(1)).sum()
     }
 
     /// Waits until a batch that makes it true has arrived.
@@ -115,6 +117,10 @@ impl Origin for Core {
             body: Bytes::new(),
         };
         let said = |status, body: String| OriginAnswer { body: Bytes::from(body), ..answer(status) };
+        // What only tells of losses comes at its own time, and is no part of the script.
+        if header(&request, "weir-records") == "0" {
+            return Ok(answer(200));
+        }
         let count: u64 = header(&request, "weir-rows").parse().unwrap();
         let result = match script {
             Script::Status(200) => {
@@ -217,7 +223,8 @@ async fn post(aggregate: &Aggregate, config: &Config, body: &str) -> (u16, Strin
 fn ledger(aggregate: &Aggregate) -> LedgerStatus {
     let [status] = aggregate.status().try_into().unwrap();
     let ledger = status.ledger;
-    let sum = ledger.forwarded + ledger.merged + ledger.in_journal + ledger.in_outbox + ledger.dead_lettered;
+    let left = ledger.forwarded + ledger.merged + ledger.dead_lettered + ledger.expired + ledger.damaged;
+    let sum = left + ledger.in_journal + ledger.in_outbox;
     assert_eq!((sum, ledger.difference), (ledger.accepted, 0), "{ledger:?}");
     ledger
 }
