@@ -6,6 +6,7 @@
 pub mod chaos;
 pub mod demo;
 pub mod ingest;
+pub mod ratios;
 
 mod books;
 mod node;

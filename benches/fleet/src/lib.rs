@@ -17,6 +17,7 @@ mod http;
 mod options;
 mod press;
 mod recorder;
+mod rehearsal;
 mod report;
 mod schedule;
 mod shared;
@@ -36,6 +37,7 @@ pub use crate::acknowledged::Acknowledged;
 pub use crate::compression::Compression;
 pub use crate::options::{FleetError, FleetOptions, FleetTls, Identity, Mix, Paths, Remember, Uploads};
 pub use crate::press::{Press, PressCounts, PressOptions};
+pub use crate::rehearsal::Rehearsal;
 pub use crate::report::{
     ConnectionReport, ErrorCounts, FleetReport, Latency, RecordReport, Route, RouteReport, SecondReport,
 };
