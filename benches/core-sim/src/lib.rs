@@ -36,7 +36,7 @@ pub use crate::content::KeyFault;
 pub use crate::counters::{
     BatchCounts, EndpointCounts, LookupCounts, LossCounts, Snapshot, StreamCounts, TrackedCounts, UploadCounts,
 };
-pub use crate::options::{CoreOptions, CoreTls};
+pub use crate::options::{CoreOptions, CoreTls, ReadFormat};
 pub use crate::script::{Behaviour, EndpointKind};
 
 use crate::listener::{Gate, accept_loop, acceptor};

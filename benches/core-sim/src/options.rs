@@ -27,6 +27,8 @@ pub struct CoreOptions {
     pub max_body_bytes: usize,
     /// Bytes of a request's body after inflation, at most; more is answered 413.
     pub max_inflated_bytes: usize,
+    /// Reads batches of formats other than `rows/1`, which are refused without.
+    pub read_format: Option<ReadFormat>,
     /// Whether the rows of batches are read and counted. Without, batches go by their ids and bytes alone, whatever their format:
     /// for measurements in which the core should cost little.
     pub read_rows: bool,
@@ -39,6 +41,10 @@ pub struct CoreOptions {
     /// Values remembered for each of `track_field` and `key_fields`, at most; later ones are counted as overflow.
     pub max_tracked: usize,
 }
+
+/// Turns the inflated body of a batch of a format (as `Weir-Format` names it) into lines of `rows/1`, of so many bytes at most; or says
+/// what is wrong with it.
+pub type ReadFormat = fn(&str, &[u8], usize) -> Result<Vec<u8>, String>;
 
 /// A certificate chain and its key, both in PEM.
 #[derive(Debug, Clone)]
@@ -62,6 +68,7 @@ impl Default for CoreOptions {
             agents_per_task: 1000,
             max_body_bytes: 64 << 20,
             max_inflated_bytes: 256 << 20,
+            read_format: None,
             read_rows: true,
             max_batch_ids: 1_000_000,
             track_field: None,

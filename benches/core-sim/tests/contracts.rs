@@ -8,7 +8,7 @@ use std::io::Write;
 
 use client::{Client, get_h2c, parse};
 use serde_json::{Value, json};
-use weir_core_sim::{CoreOptions, CoreSim, EndpointKind, KeyFault, record_key};
+use weir_core_sim::{CoreOptions, CoreSim, EndpointKind, KeyFault, ReadFormat, record_key};
 
 async fn start(options: CoreOptions) -> (CoreSim, Client) {
     let core = CoreSim::start(options).await.unwrap();
@@ -181,4 +181,15 @@ async fn http2_is_spoken_with_prior_knowledge() {
     let answer = get_h2c(core.address(), "/v1/echo").await;
     assert_eq!(answer.version(), http::Version::HTTP_2);
     assert_eq!(parse(&answer)["version"], "HTTP/2.0");
+}
+
+#[tokio::test]
+async fn a_format_is_read_where_the_core_was_told_how() {
+    for (read_format, status) in [(None, 400), (Some((|_, _, _| Ok(ROWS.into())) as ReadFormat), 200)] {
+        let (core, mut client) = start(CoreOptions { read_format, ..CoreOptions::default() }).await;
+        let mut headers = batch_headers("edge-1/process/1/0");
+        headers[5].1 = "other/1";
+        assert_eq!(client.post("/v1/batches/process", &headers, lz4("anything")).await.status(), status);
+        assert_eq!(core.snapshot().streams.contains_key("process"), status == 200);
+    }
 }

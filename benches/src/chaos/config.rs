@@ -39,6 +39,7 @@ pub(super) fn render(agents: SocketAddr, core: SocketAddr, tuning: &Tuning, boun
         ("max_age", millis(tuning.max_age_ms)),
         ("max_records", tuning.max_records.to_string()),
         ("compression", tuning.compression.name().to_owned()),
+        ("encoding", if tuning.shapes { "shapes" } else { "rows" }.to_owned()),
         ("bound", bound.to_owned()),
     ];
     fill(TEMPLATE, &values)

@@ -120,6 +120,8 @@ pub struct Tuning {
     pub window_ms: u64,
     /// How batches are packed.
     pub compression: Packing,
+    /// Whether the batches of merged records are written as shapes instead of rows.
+    pub shapes: bool,
     /// Batches on their way at once.
     pub max_in_flight: u32,
     /// Rows of a batch, at most.
@@ -261,13 +263,20 @@ impl Card {
 
 impl Tuning {
     /// What a run begins with.
-    pub(super) const FIRST: Self =
-        Self { window_ms: 2_000, compression: Packing::Lz4, max_in_flight: 4, max_records: 2_000, max_age_ms: 100 };
+    pub(super) const FIRST: Self = Self {
+        window_ms: 2_000,
+        compression: Packing::Lz4,
+        shapes: false,
+        max_in_flight: 4,
+        max_records: 2_000,
+        max_age_ms: 100,
+    };
 
     fn draw(rng: &mut SmallRng) -> Self {
         Self {
             window_ms: [500, 1_000, 2_000, 4_000][rng.random_range(0..4)],
             compression: [Packing::Lz4, Packing::Zstd, Packing::Gzip][rng.random_range(0..3)],
+            shapes: rng.random(),
             max_in_flight: [1, 2, 4, 8][rng.random_range(0..4)],
             max_records: [200, 2_000][rng.random_range(0..2)],
             max_age_ms: [50, 100, 400][rng.random_range(0..3)],

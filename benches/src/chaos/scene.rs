@@ -10,6 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, sleep};
+use weir_batch::Batch;
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
 use weir_fleet::{Fleet, FleetMemory, FleetOptions, Mix, Paths, Remember, Route};
 
@@ -67,6 +68,7 @@ impl Scene {
             track_field: Some("eid".to_owned()),
             key_fields: SAME.map(str::to_owned).to_vec(),
             max_tracked: MAX_REMEMBERED,
+            read_format: Some(read_shapes),
             ..CoreOptions::default()
         };
         let core = CoreSim::start(options).await?;
@@ -260,6 +262,12 @@ impl Scene {
         }
         self.memories().iter().flat_map(|memory| memory.acknowledged().eids).collect()
     }
+}
+
+/// Reads what the simulated core cannot, with the product's own reader.
+fn read_shapes(_: &str, body: &[u8], max_bytes: usize) -> Result<Vec<u8>, String> {
+    let rows = Batch::open(body).and_then(|batch| batch.rows(max_bytes));
+    rows.map(std::borrow::Cow::into_owned).map_err(|error| error.to_string())
 }
 
 fn fleet_options(address: SocketAddr, stream: &str, rate: f64, seed: u64) -> FleetOptions {

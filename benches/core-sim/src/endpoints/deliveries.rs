@@ -59,10 +59,12 @@ fn receive(state: &State, kind: EndpointKind, parts: &Parts, body: &[u8]) -> Res
     if header(parts, "content-type") != Some("application/x-ndjson") {
         return Err(bad("Content-Type is not application/x-ndjson"));
     }
-    if header(parts, "weir-format").is_some_and(|format| format != "rows/1") {
-        return Err(bad("only the format rows/1 is known here"));
-    }
     let ndjson = inflated(state, kind, parts, body)?;
+    let ndjson = match (header(parts, "weir-format").unwrap_or("rows/1"), state.options.read_format) {
+        ("rows/1", _) => ndjson,
+        (other, Some(read)) => read(other, &ndjson, state.options.max_inflated_bytes).map_err(|reason| bad(&reason))?,
+        (_, None) => return Err(bad("only the format rows/1 is known here")),
+    };
     let rows = parse_rows(&ndjson).map_err(|reason| (StatusCode::BAD_REQUEST, reason))?;
     check_count(parts, "weir-rows", rows.len() as u64)?;
     check_count(parts, "weir-records", rows.iter().map(Row::records).sum())?;
