@@ -79,14 +79,19 @@ impl Ratio {
     }
 
     /// That part of a size, rounded down.
+    pub fn of(self, size: ByteSize) -> ByteSize {
+        ByteSize(self.of_number(size.0))
+    }
+
+    /// That part of a number, rounded down.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a part of a size is a size"
+        reason = "a part of a number is no more than it"
     )]
-    pub fn of(self, size: ByteSize) -> ByteSize {
-        ByteSize((size.0 as f64 * self.0) as u64)
+    pub fn of_number(self, number: u64) -> u64 {
+        (number as f64 * self.0) as u64
     }
 
     /// The ratio as a number from 0 to 1.

@@ -192,13 +192,18 @@ fn cores() -> impl Strategy<Value = Vec<Core>> {
 fn streams() -> impl Strategy<Value = Vec<Stream>> {
     let fields =
         proptest::collection::hash_set("[^\\pC]{1,12}", 1..4).prop_map(|fields| fields.into_iter().collect::<Vec<_>>());
-    let events = (fields.clone(), fields, time(100, 3_600_000)).prop_map(|(same, exemplars, window)| Mode::Events {
-        same,
-        exemplars,
-        max_exemplars: 0,
-        window,
-        max_keys: 1234,
-    });
+    let events =
+        (fields.clone(), fields, time(100, 3_600_000), 0.01..=1.0).prop_map(|(same, exemplars, window, share)| {
+            Mode::Events {
+                same,
+                exemplars,
+                max_exemplars: 0,
+                window,
+                max_keys: 1234,
+                max_merge_bytes: ByteSize::mib(3),
+                max_tenant_share: Ratio::new(share).expect("from 0 to 1"),
+            }
+        });
     let mode = prop_oneof![Just(Mode::Raw), events];
     vec((mode, 256_u64..4096, any::<bool>()), 0..3).prop_map(|parts| {
         let stream = parts.into_iter().enumerate().map(|(index, (mode, kib, fast))| Stream {

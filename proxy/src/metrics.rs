@@ -88,7 +88,9 @@ pub struct Metrics {
     pub journal_commit: HistogramVec,
     /// Keys held open by merge windows, by stream.
     pub merge_keys: IntGaugeVec,
-    /// Merge windows that left before their end, by stream.
+    /// Memory that these take, counted from above, by stream.
+    pub merge_bytes: IntGaugeVec,
+    /// Merge windows, and tenants' parts of all windows, that left early, by stream.
     pub merge_early: IntCounterVec,
     /// Batches not yet accepted by the core, by stream.
     pub outbox_batches: IntGaugeVec,
@@ -225,7 +227,16 @@ impl Metrics {
                 COMMIT_BUCKETS,
             ),
             merge_keys: make.gauges("merge_keys", "Keys in open merge windows.", &["stream"]),
-            merge_early: make.counters("merge_early_total", "Windows that left early.", &["stream"]),
+            merge_bytes: make.gauges(
+                "merge_bytes",
+                "Memory that open merge windows take, counted from above.",
+                &["stream"],
+            ),
+            merge_early: make.counters(
+                "merge_early_total",
+                "Windows, and tenants, that left early for want of room.",
+                &["stream"],
+            ),
             outbox_batches: make.gauges("outbox_batches", "Batches to deliver.", &["stream"]),
             outbox_bytes: make.gauges("outbox_bytes", "Bytes of batches to deliver.", &["stream"]),
             outbox_oldest: make.gauges("outbox_oldest_seconds", "Age of the oldest batch to deliver.", &["stream"]),

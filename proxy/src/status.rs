@@ -103,6 +103,8 @@ pub struct StreamFigures {
     pub journal_bytes: u64,
     /// Keys in open merge windows.
     pub merge_keys: u64,
+    /// Memory that these take, counted from above.
+    pub merge_bytes: u64,
     /// Batches to deliver.
     pub outbox_batches: u64,
     /// Their bytes.
@@ -146,6 +148,7 @@ impl From<StreamStatus> for StreamFigures {
             difference: ledger.difference,
             journal_bytes: status.journal_bytes,
             merge_keys: status.merge_keys,
+            merge_bytes: status.merge_bytes,
             outbox_batches: status.outbox_batches,
             outbox_bytes: status.outbox_bytes,
             outbox_oldest_seconds: status.outbox_oldest_seconds,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{CoreId, DeliveryPlan};
-use crate::ByteSize;
+use crate::{ByteSize, Ratio};
 
 /// `[[stream]]`: a named kind of record with its own merge rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ pub struct Stream {
 }
 
 /// `stream.mode`: how records merge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Mode {
     /// Batch only.
     Raw,
@@ -45,8 +45,13 @@ pub enum Mode {
         max_exemplars: usize,
         /// The time over which repeats are counted.
         window: Duration,
-        /// Keys held at once, at most; over it the fullest part leaves early, marked.
+        /// Keys held at once, at most; past it the windows that end soonest leave early, marked.
         max_keys: usize,
+        /// Bytes of memory that they take, at most, counted from above.
+        max_merge_bytes: ByteSize,
+        /// The part of both that one tenant may hold; past it that tenant's windows leave early, and no other's. More
+        /// than none.
+        max_tenant_share: Ratio,
     },
 }
 

@@ -8,7 +8,8 @@ use crate::section::{Context, Names, Reader, Section, Setting, Writer, section, 
 use crate::setting::choice_settings;
 use crate::tree::Node;
 use crate::{
-    BatchEncoding, BatchPlan, ByteSize, Compression, CoreId, DeliveryPlan, Durability, Mode, Retry, SpoolLimits, Stream,
+    BatchEncoding, BatchPlan, ByteSize, Compression, CoreId, DeliveryPlan, Durability, Mode, Ratio, Retry, SpoolLimits,
+    Stream,
 };
 
 const DESCRIPTION: Description = Description {
@@ -64,9 +65,11 @@ struct EventKeys {
     max_exemplars: usize,
     window: Duration,
     max_keys: usize,
+    max_merge_bytes: ByteSize,
+    max_tenant_share: Ratio,
 }
 
-section! { fields EventKeys, "[[stream]]", |_, _| {}, {
+section! { fields EventKeys, "[[stream]]", share_agrees, {
     same: Vec<String> = Key::required(
         "[\"image_path\", \"cmdline\", \"sha256\", \"user\", \"parent_image\", \"parent_cmdline\"]",
         "The fields that make two records of one agent the same, each a top-level name or a JSON pointer (RFC \
@@ -80,9 +83,15 @@ section! { fields EventKeys, "[[stream]]", |_, _| {}, {
         "The time over which repeats are counted; a repeat reaches the core this much later than it happened, at most.")
         .between("100ms", "1h");
     max_keys: usize = Key::default("2000000",
-        "Keys held at once, at most; over it the fullest part leaves early, marked. Bounds the memory that merging \
-         takes: the same fields of each key, and its exemplars.")
+        "Keys held in open windows at once, at most; past it the windows that end soonest leave early, marked.")
         .between("100", "1000000000");
+    max_merge_bytes: ByteSize = Key::default("256 MiB",
+        "Memory that open windows take, at most, counted from above; past it likewise. A key takes the bytes of its \
+         `same` fields, about 200 more, and its exemplars; an agent takes about 600.")
+        .between("1 MiB", "1 TiB");
+    max_tenant_share: Ratio = Key::default("0.25",
+        "The part of both bounds that one tenant may hold; past it that tenant's windows leave early, marked, and \
+         nobody else's. Records without a tenant share one part. Without `identity.tenant` there are no parts.");
 }, &DESCRIPTION }
 
 section! { BatchPlan, "stream.batch", "When a batch closes, whichever comes first, and how it is packed.", |_, _| {}, {
@@ -205,13 +214,17 @@ impl Head {
 
 impl EventKeys {
     fn into_mode(self) -> Mode {
-        let Self { same, exemplars, max_exemplars, window, max_keys } = self;
-        Mode::Events { same, exemplars, max_exemplars, window, max_keys }
+        let Self { same, exemplars, max_exemplars, window, max_keys, max_merge_bytes, max_tenant_share } = self;
+        Mode::Events { same, exemplars, max_exemplars, window, max_keys, max_merge_bytes, max_tenant_share }
     }
 
     fn of(mode: &Mode) -> Option<Self> {
-        let Mode::Events { same, exemplars, max_exemplars, window, max_keys } = mode.clone() else { return None };
-        Some(Self { same, exemplars, max_exemplars, window, max_keys })
+        let Mode::Events { same, exemplars, max_exemplars, window, max_keys, max_merge_bytes, max_tenant_share } =
+            mode.clone()
+        else {
+            return None;
+        };
+        Some(Self { same, exemplars, max_exemplars, window, max_keys, max_merge_bytes, max_tenant_share })
     }
 }
 
@@ -235,6 +248,15 @@ fn head_agrees(head: &mut Head, reader: &mut Reader<'_, '_>) {
             .error("batch", "`batch.encoding` is \"shapes\" and `mode` is not \"events\"")
             .note("a shape is what the fields in `same` say, which only streams of mode \"events\" have")
             .help("leave `encoding` out");
+    }
+}
+
+fn share_agrees(keys: &mut EventKeys, reader: &mut Reader<'_, '_>) {
+    if keys.max_tenant_share.value() == 0.0 {
+        reader
+            .error("max_tenant_share", "`max_tenant_share` is 0")
+            .label("more than 0 is needed")
+            .note("no tenant's records could be merged; `mode = \"raw\"` does not merge at all");
     }
 }
 

@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroU64;
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use weir_batch::{Encoding, Framing, InflateLimits, Upload, UploadLimits};
 use weir_fuzz::sections;
 use weir_logic::Millis;
-use weir_logic::merge::{Applied, MergePlan, Merger, Origin};
+use weir_logic::merge::{Applied, Load, MergePlan, Merger, Origin};
 
 const LIMITS: UploadLimits = UploadLimits {
     inflate: InflateLimits { max_bytes: 1 << 16, max_ratio: 100 },
@@ -30,10 +31,11 @@ fuzz_target!(|input: &str| {
         exemplars: names.clone(),
         same: names.clone(),
         max_exemplars: 2,
-        window_ms: 60_000,
-        max_keys: 10,
+        window_ms: NonZeroU64::new(60_000).expect("not zero"),
+        max: Load { keys: 10, bytes: 1 << 20 },
+        max_tenant: Load { keys: 10, bytes: 1 << 20 },
     });
-    assert_eq!(merger.advance(Millis(1_700_000_000_000)), []);
+    assert_eq!(merger.advance(Millis(1_700_000_000_000)).count(), 0);
     let origin = Origin::new(Some("t"), None);
     let mut seen: HashMap<Key, u64> = HashMap::new();
     for record in upload.lines.split_inclusive(|byte| *byte == b'\n') {
@@ -47,7 +49,7 @@ fuzz_target!(|input: &str| {
         assert_eq!(applied == Applied::Repeat, *count > 0, "{record}");
         *count += 1;
     }
-    let repeats = merger.flush_all();
+    let repeats: Vec<_> = merger.flush_all().collect();
     assert_eq!(repeats.len(), seen.values().filter(|count| **count > 1).count());
     for repeat in &repeats {
         let key: Key = repeat.fields().map(|value| Some(String::from_utf8(value?.to_vec()).expect("text"))).collect();
@@ -56,13 +58,13 @@ fuzz_target!(|input: &str| {
             assert!(serde_json::from_slice::<Members>(exemplar).is_ok(), "an example is no object");
         }
     }
-    assert_eq!((merger.keys(), merger.counted()), (0, 0));
+    assert_eq!((merger.load(), merger.counted()), (Load::default(), 0));
 });
 
 /// The text of each field.
 type Key = Vec<Option<String>>;
 
-/// A record's key; `None` when it has none of the fields, or a name twice on the way to one.
+/// A record's key; `None` when it has none of the fields, or a name twice on the way to one, or one that is no text.
 fn key(names: &[String], record: &str) -> Option<Key> {
     let mut key = Vec::new();
     for name in names {
@@ -75,19 +77,23 @@ fn key(names: &[String], record: &str) -> Option<Key> {
     key.iter().any(Option::is_some).then_some(key)
 }
 
-struct Twice;
+/// What a field means depends on the reader.
+struct Ambiguous;
 
-fn find(text: &str, tokens: &[String]) -> Result<Option<String>, Twice> {
+fn find(text: &str, tokens: &[String]) -> Result<Option<String>, Ambiguous> {
     let Some((token, rest)) = tokens.split_first() else { return Ok(Some(text.to_owned())) };
     if let Ok(elements) = serde_json::from_str::<Vec<&RawValue>>(text) {
         let digits = token == "0" || !token.starts_with('0') && token.bytes().all(|byte| byte.is_ascii_digit());
         let index = token.parse::<usize>().ok().filter(|_| digits);
         return index.and_then(|index| elements.get(index)).map_or(Ok(None), |element| find(element.get(), rest));
     }
-    let Ok(Members(members)) = serde_json::from_str(text) else { return Ok(None) };
+    let Ok(Members(members)) = serde_json::from_str(text) else {
+        // An object with a name that is no text, or no object.
+        return if text.starts_with('{') { Err(Ambiguous) } else { Ok(None) };
+    };
     let mut named = members.iter().filter(|(name, _)| name == token);
     match (named.next(), named.next()) {
-        (Some(_), Some(_)) => Err(Twice),
+        (Some(_), Some(_)) => Err(Ambiguous),
         (Some((_, value)), None) => find(value.get(), rest),
         (None, _) => Ok(None),
     }

@@ -3,7 +3,8 @@
 //! more file, and below it the meta and the payload of a batch that is in it. The start ends, whatever then waits can be
 //! read, and a second start finds in order what the first has left.
 //!
-//! Numbers and times stay within what this program can have written: a checksum vouches for those.
+//! Numbers and times of notes and batches stay within what this program can have written: a checksum vouches for those.
+//! A segment's may be any.
 
 #![no_main]
 
@@ -14,7 +15,7 @@ use serde_json::Value;
 use weir_batch::BatchFile;
 use weir_fuzz::{Memory, batch_file};
 use weir_logic::Millis;
-use weir_spool::{Plan, PlanMode, Recovered, SpoolError, recover};
+use weir_spool::{Plan, Recovered, SpoolError, recover};
 
 const ROOT: &str = "/spool";
 const NOW: Millis = Millis(1_700_000_100_000);
@@ -115,19 +116,13 @@ fn is_plausible(value: &Value) -> bool {
 
 /// A segment under the plan, if it is one, with an entry for each line: its first byte is the kind.
 fn segment_file(plan: &[u8], entries: &[u8]) -> Vec<u8> {
-    let plan = match serde_json::from_slice::<Value>(plan) {
-        Ok(value) if is_plausible(&value) => match serde_json::from_value::<Plan>(value) {
-            Ok(mut plan) => {
-                if let PlanMode::Events(merge) = &mut plan.mode {
-                    merge.window_ms = merge.window_ms.max(1);
-                }
-                // The configuration sees to names that a batch's id can hold.
-                (plan.edge, plan.stream) = ("e".to_owned(), "s".to_owned());
-                serde_json::to_vec(&plan).expect("a plan is JSON")
-            }
-            Err(_) => plan.to_vec(),
-        },
-        _ => plan.to_vec(),
+    let plan = match serde_json::from_slice::<Plan>(plan) {
+        Ok(mut plan) => {
+            // The configuration sees to names that a batch's id can hold.
+            (plan.edge, plan.stream) = ("e".to_owned(), "s".to_owned());
+            serde_json::to_vec(&plan).expect("a plan is JSON")
+        }
+        Err(_) => plan.to_vec(),
     };
     let mut file = b"WEIRSEG\0\x01\0\0\0".to_vec();
     file.extend_from_slice(&GENERATION.to_le_bytes());
@@ -147,7 +142,11 @@ fn segment_file(plan: &[u8], entries: &[u8]) -> Vec<u8> {
 /// An entry whose first body byte is a delay after the generation began, in seconds.
 fn entry(file: &mut Vec<u8>, kind: u8, body: &[u8]) {
     let (delay, rest) = body.split_first().unwrap_or((&0, &[]));
-    let time = GENERATION + u64::from(*delay) * 1000;
+    // The last two delays lead to the end of time.
+    let time = match *delay {
+        254.. => u64::MAX - u64::from(255 - *delay),
+        delay => GENERATION + u64::from(delay) * 1000,
+    };
     let body = [&time.to_le_bytes(), rest].concat();
     let mut head = u32::try_from(body.len()).expect("inputs are short").to_le_bytes().to_vec();
     head.extend_from_slice(&[kind, 0, 0, 0]);

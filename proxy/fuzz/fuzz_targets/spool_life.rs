@@ -6,13 +6,14 @@
 #![no_main]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use weir_batch::{PartialAnswer, Refused};
 use weir_fuzz::Memory;
 use weir_logic::Millis;
-use weir_logic::merge::{MergePlan, ShardWindow};
+use weir_logic::merge::{Eviction, Load, MergePlan, ShardWindow};
 use weir_spool::{EndReason, Plan, Recovered, Step, recover};
 
 const ROOT: &str = "/spool";
@@ -109,8 +110,14 @@ impl Life {
     }
 
     fn flush(&mut self, how: u8) {
-        let which = self.spool.emitter.overfull().unwrap_or(ShardWindow { shard: how, window: self.now / 60_000 });
-        self.spool.journal.push_flush(Millis(self.now), which);
+        let mut evictions = self.spool.emitter.overfull();
+        evictions.push(match how % 4 {
+            0 => Eviction::Tenant((how >= 128).then(|| "t".to_owned())),
+            _ => Eviction::Window(ShardWindow { shard: how, window: self.now / 60_000 }),
+        });
+        for eviction in evictions {
+            self.spool.journal.push_flush(Millis(self.now), eviction);
+        }
     }
 
     fn committed(&mut self, steps: Vec<Step>) {
@@ -171,8 +178,9 @@ fn plan() -> Plan {
         same: vec!["image".to_owned()],
         exemplars: vec!["pid".to_owned()],
         max_exemplars: 2,
-        window_ms: 60_000,
-        max_keys: 6,
+        window_ms: NonZeroU64::new(60_000).expect("not zero"),
+        max: Load { keys: 6, bytes: 1 << 20 },
+        max_tenant: Load { keys: 4, bytes: 1 << 20 },
     };
     Plan {
         edge: "edge".to_owned(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use weir_logic::Millis;
-use weir_logic::merge::ShardWindow;
+use weir_logic::merge::{Eviction, Load};
 
 use crate::entry::{EndReason, Entry};
 use crate::files::Files;
@@ -98,9 +98,10 @@ impl<F: Files> Emitter<F> {
         window.into_iter().chain(release).min()
     }
 
-    /// The shard to flush early, when more keys are held than may be.
-    pub fn overfull(&self) -> Option<ShardWindow> {
-        self.windows.as_ref().and_then(Windows::overfull)
+    /// What should leave early because more is held than may be; nothing when all is well. It leaves when
+    /// [`crate::Journal::push_flush`] has written it down.
+    pub fn overfull(&self) -> Vec<Eviction> {
+        self.windows.as_ref().map(Windows::overfull).unwrap_or_default()
     }
 
     pub(crate) fn has_emitted(&self, generation: u64) -> bool {
@@ -112,9 +113,9 @@ impl<F: Files> Emitter<F> {
         self.windows.as_ref().map_or(0, Windows::waiting)
     }
 
-    /// Keys held in open windows.
-    pub fn keys(&self) -> usize {
-        self.windows.as_ref().map_or(0, Windows::keys)
+    /// What open windows hold.
+    pub fn load(&self) -> Load {
+        self.windows.as_ref().map(Windows::load).unwrap_or_default()
     }
 
     /// Applies one step; [`Self::settle`] must have succeeded since the step before.

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use weir_logic::Millis;
-use weir_logic::merge::ShardWindow;
+use weir_logic::merge::{Eviction, ShardWindow};
 
 use crate::losses::{Loss, LossReason, Lost};
 
@@ -15,12 +15,12 @@ use crate::losses::{Loss, LossReason, Lost};
 pub enum Entry {
     /// Records of one agent.
     Upload(Upload),
-    /// A shard's window is to leave early, for want of room.
+    /// Something is to leave its windows early, for want of room.
     Flush {
         /// When this was decided.
         time: Millis,
-        /// Which.
-        which: ShardWindow,
+        /// What.
+        which: Eviction,
     },
     /// All windows are to leave early, because the plan changes.
     FlushAll {
@@ -105,11 +105,7 @@ impl Entry {
                 output.extend_from_slice(&upload.lines);
                 UPLOAD
             }
-            Self::Flush { which, .. } => {
-                output.push(which.shard);
-                output.extend_from_slice(&which.window.to_le_bytes());
-                FLUSH
-            }
+            Self::Flush { which, .. } => encode_eviction(output, which),
             Self::FlushAll { .. } => FLUSH_ALL,
             Self::Loss(loss) => {
                 output.push(loss.reason.code());
@@ -181,7 +177,11 @@ fn decode(kind: u8, mut body: Bytes) -> Option<Entry> {
         FLUSH => {
             let [shard] = take(&mut body)?;
             let window = u64::from_le_bytes(take(&mut body)?);
-            Some(Entry::Flush { time, which: ShardWindow { shard, window } })
+            Some(Entry::Flush { time, which: Eviction::Window(ShardWindow { shard, window }) })
+        }
+        FLUSH_TENANT => {
+            let tenant = decode_name(&mut body)?;
+            Some(Entry::Flush { time, which: Eviction::Tenant(tenant) })
         }
         FLUSH_ALL => Some(Entry::FlushAll { time }),
         LOSS => {
@@ -203,6 +203,21 @@ fn take<const N: usize>(body: &mut Bytes) -> Option<[u8; N]> {
     let taken = *body.first_chunk::<N>()?;
     *body = body.slice(N..);
     Some(taken)
+}
+
+/// Appends what leaves early and gives the entry's kind.
+fn encode_eviction(output: &mut Vec<u8>, which: &Eviction) -> u8 {
+    match which {
+        Eviction::Window(ShardWindow { shard, window }) => {
+            output.push(*shard);
+            output.extend_from_slice(&window.to_le_bytes());
+            FLUSH
+        }
+        Eviction::Tenant(tenant) => {
+            encode_name(output, tenant.as_deref());
+            FLUSH_TENANT
+        }
+    }
 }
 
 /// Appends a name: four bytes that hold 0 for none, else its length and one, and then its bytes.
@@ -263,4 +278,5 @@ const UPLOAD: u8 = 1;
 const FLUSH: u8 = 2;
 const FLUSH_ALL: u8 = 3;
 const END: u8 = 4;
+const FLUSH_TENANT: u8 = 5;
 const LOSS: u8 = 6;

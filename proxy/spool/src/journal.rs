@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_logic::Millis;
-use weir_logic::merge::ShardWindow;
+use weir_logic::merge::Eviction;
 
 use crate::emitter::Step;
 use crate::entry::{EndReason, Entry, Upload};
@@ -125,8 +125,8 @@ impl<F: Files> Journal<F> {
         self.pushed.push(Entry::Upload(Upload { time, tenant, agent, records, lines }));
     }
 
-    /// Adds the early flush of a shard's window to the next commit.
-    pub fn push_flush(&mut self, now: Millis, which: ShardWindow) {
+    /// Adds to the next commit that something is to leave early.
+    pub fn push_flush(&mut self, now: Millis, which: Eviction) {
         let time = self.time(now);
         self.pushed.push(Entry::Flush { time, which });
     }

@@ -67,7 +67,7 @@ impl Plan {
     pub fn window_ms(&self) -> u64 {
         match &self.mode {
             PlanMode::Raw => 0,
-            PlanMode::Events(merge) => merge.window_ms,
+            PlanMode::Events(merge) => merge.window_ms.get(),
         }
     }
 }

@@ -1,16 +1,18 @@
 //! A spool that dies at any call and comes back: what was acknowledged reaches the core exactly once.
 
+mod absurd;
 mod losses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::num::NonZeroU64;
 use std::path::Path;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use weir_batch::{Batch, Compression, Format, PartialAnswer, Refused};
 use weir_logic::Millis;
-use weir_logic::merge::{MergePlan, Origin};
+use weir_logic::merge::{Eviction, Load, MergePlan, Origin, ShardWindow};
 
 use crate::memory::Memory;
 use crate::*;
@@ -39,12 +41,13 @@ fn merge_plan(window_ms: u64) -> MergePlan {
         same: vec!["image".to_owned()],
         exemplars: vec!["pid".to_owned()],
         max_exemplars: 2,
-        window_ms,
-        max_keys: 6,
+        window_ms: NonZeroU64::new(window_ms).unwrap(),
+        max: Load { keys: 6, bytes: 1 << 20 },
+        max_tenant: Load { keys: 4, bytes: 1 << 20 },
     }
 }
 
-/// Records by agent and image.
+/// Records by tenant and agent, and by image.
 type Tally = BTreeMap<(String, String), u64>;
 
 /// The core: keeps each batch once, by its id, and checks that an id never names two different batches.
@@ -95,7 +98,8 @@ fn count_rows(tally: &mut Tally, rows: &[u8], taken: impl Fn(u64) -> bool) {
             "loss" => continue,
             other => panic!("a row of kind {other}"),
         };
-        let key = (row["agent"].as_str().unwrap().to_owned(), fields["image"].as_str().unwrap().to_owned());
+        let who = format!("{}/{}", row["tenant"].as_str().unwrap_or_default(), row["agent"].as_str().unwrap());
+        let key = (who, fields["image"].as_str().unwrap().to_owned());
         *tally.entry(key).or_default() += count;
     }
 }
@@ -117,10 +121,13 @@ struct Node {
 #[derive(Clone, Debug)]
 enum Act {
     Upload {
+        tenant: u8,
         agent: u8,
         images: Vec<u8>,
     },
     Commit,
+    /// Something leaves early, wished for or not.
+    Evict(u8),
     Seal,
     Wait(u64),
     Deliver,
@@ -153,8 +160,12 @@ impl Node {
 
     fn act(&mut self, act: &Act) -> io::Result<()> {
         match act {
-            Act::Upload { agent, images } => {
-                self.upload(*agent, images);
+            Act::Upload { tenant, agent, images } => {
+                self.upload(*tenant, *agent, images);
+                Ok(())
+            }
+            Act::Evict(what) => {
+                self.evict(*what);
                 Ok(())
             }
             Act::Commit => self.commit(),
@@ -224,20 +235,30 @@ impl Node {
         self.spool.outbox.divide(waiting, 207, &answer).map(drop)
     }
 
-    fn upload(&mut self, agent: u8, images: &[u8]) {
+    fn evict(&mut self, what: u8) {
+        let eviction = match what {
+            0..64 => Eviction::Window(ShardWindow { shard: what, window: (self.now + WINDOW / 2) / WINDOW }),
+            _ => Eviction::Tenant(tenant(what % 4)),
+        };
+        self.spool.journal.push_flush(Millis(self.now), eviction);
+    }
+
+    fn upload(&mut self, name: u8, agent: u8, images: &[u8]) {
+        let tenant = tenant(name);
         let agent = format!("a-{agent}");
         let mut lines = Vec::new();
         for image in images {
             lines.extend_from_slice(format!("{{\"image\":\"{image}\",\"pid\":{}}}\n", self.now).as_bytes());
-            self.unanswered.push((agent.clone(), image.to_string()));
+            let who = format!("{}/{agent}", tenant.as_deref().unwrap_or_default());
+            self.unanswered.push((who, image.to_string()));
         }
         let records = u32::try_from(images.len()).unwrap();
-        self.spool.journal.push(Millis(self.now), None, Some(agent), records, Bytes::from(lines));
+        self.spool.journal.push(Millis(self.now), tenant, Some(agent), records, Bytes::from(lines));
     }
 
     fn commit(&mut self) -> io::Result<()> {
-        if let Some(which) = self.spool.emitter.overfull() {
-            self.spool.journal.push_flush(Millis(self.now), which);
+        for eviction in self.spool.emitter.overfull() {
+            self.spool.journal.push_flush(Millis(self.now), eviction);
         }
         self.spool.journal.push_losses(Millis(self.now));
         let steps = self.spool.journal.commit();
@@ -338,7 +359,7 @@ impl Node {
         let content = self.spool.outbox.balance().0;
         let Content { dead_files, dead_bytes, .. } = content;
         assert_eq!(content, Content { dead_files, dead_bytes, ..Content::default() });
-        assert_eq!(self.spool.emitter.keys(), 0);
+        assert_eq!(self.spool.emitter.load(), Load::default());
         assert_eq!(meters.imbalance(), 0);
         let mut left = ledger.delivered;
         left += ledger.buried;
@@ -372,9 +393,16 @@ impl Node {
     }
 }
 
+/// A tenant, or none.
+fn tenant(number: u8) -> Option<String> {
+    (number > 0).then(|| format!("t-{number}"))
+}
+
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
-        6 => (0..3u8, proptest::collection::vec(0..4u8, 1..8)).prop_map(|(agent, images)| Act::Upload { agent, images }),
+        6 => (0..3u8, 0..3u8, proptest::collection::vec(0..4u8, 1..8))
+            .prop_map(|(tenant, agent, images)| Act::Upload { tenant, agent, images }),
+        2 => any::<u8>().prop_map(Act::Evict),
         5 => Just(Act::Commit),
         3 => Just(Act::Seal),
         4 => (1..700u64).prop_map(Act::Wait),
@@ -433,7 +461,7 @@ proptest! {
 fn node_with(uploads: &[&[u8]]) -> Node {
     let mut node = Node::start(Memory::default());
     for images in uploads {
-        node.upload(1, images);
+        node.upload(0, 1, images);
         node.commit().unwrap();
     }
     node
@@ -525,7 +553,7 @@ fn a_new_spool_never_reuses_the_generations_of_a_lost_one() {
     let mut after = Node::start(Memory::default());
     after.now += 1;
     after.spool = recover(Memory::default(), Path::new(ROOT), Some(plan()), Millis(START + 5000)).unwrap();
-    after.upload(1, &[1]);
+    after.upload(0, 1, &[1]);
     after.seal().unwrap();
     let [before, after] = [before, after].map(|node| node.spool.outbox.waiting()[0].meta.id.generation);
     assert!(before < after);

@@ -5,7 +5,7 @@ use std::io;
 use memchr::memchr;
 use weir_batch::row::{self, write_event, write_repeat};
 use weir_logic::Millis;
-use weir_logic::merge::{Applied, Merger, Origin, Repeat, ShardWindow};
+use weir_logic::merge::{Applied, Eviction, Load, Merger, Origin, Repeat};
 
 use crate::entry::{Entry, Upload};
 use crate::packing::Packing;
@@ -37,14 +37,14 @@ impl Windows {
         self.merger.as_ref().and_then(Merger::next_due)
     }
 
-    /// The shard to flush early, when more keys are held than may be.
-    pub(crate) fn overfull(&self) -> Option<ShardWindow> {
-        self.merger.as_ref().and_then(Merger::overfull)
+    /// What should leave early because more is held than may be.
+    pub(crate) fn overfull(&self) -> Vec<Eviction> {
+        self.merger.as_ref().map(Merger::overfull).unwrap_or_default()
     }
 
-    /// Keys held.
-    pub(crate) fn keys(&self) -> usize {
-        self.merger.as_ref().map_or(0, Merger::keys)
+    /// What is held.
+    pub(crate) fn load(&self) -> Load {
+        self.merger.as_ref().map(Merger::load).unwrap_or_default()
     }
 
     /// Records that wait in windows.
@@ -56,7 +56,7 @@ impl Windows {
     pub(crate) fn advance(&mut self, time: Millis, rows: &mut Packing) -> io::Result<()> {
         let Some(merger) = &mut self.merger else { return Ok(()) };
         let ended = merger.advance(time);
-        self.leave(&ended, rows)
+        self.leave(ended, rows)
     }
 
     /// Applies an entry; gives how many records it brought.
@@ -65,12 +65,12 @@ impl Windows {
         match (entry, &mut self.merger) {
             (Entry::Upload(upload), _) => self.take(upload, rows),
             (Entry::Flush { which, .. }, Some(merger)) => {
-                let repeats = merger.flush(*which);
-                self.leave(&repeats, rows).map(|()| 0)
+                let repeats = merger.evict(which);
+                self.leave(repeats, rows).map(|()| 0)
             }
             (Entry::FlushAll { .. }, Some(merger)) => {
                 let repeats = merger.flush_all();
-                self.leave(&repeats, rows).map(|()| 0)
+                self.leave(repeats, rows).map(|()| 0)
             }
             (Entry::Loss(loss), _) => {
                 let mut row = Vec::new();
@@ -101,7 +101,7 @@ impl Windows {
         Ok(taken)
     }
 
-    fn leave(&self, repeats: &[Repeat], rows: &mut Packing) -> io::Result<()> {
+    fn leave(&self, repeats: impl Iterator<Item = Repeat>, rows: &mut Packing) -> io::Result<()> {
         let PlanMode::Events(plan) = &self.mode else { return Ok(()) };
         let mut row = Vec::new();
         for repeat in repeats {
@@ -109,7 +109,7 @@ impl Windows {
             let key: Vec<(&str, &[u8])> =
                 names.zip(repeat.fields()).filter_map(|(name, value)| Some((name, value?))).collect();
             row.clear();
-            write_repeat(&mut row, &as_row(repeat, &key));
+            write_repeat(&mut row, &as_row(&repeat, &key));
             if repeat.early {
                 rows.note_early();
             }

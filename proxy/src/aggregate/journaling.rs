@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use prometheus::Histogram;
 use tokio::sync::oneshot;
 use weir_logic::Millis;
-use weir_logic::merge::ShardWindow;
+use weir_logic::merge::Eviction;
 use weir_spool::{Disk, EndReason, Journal, Step};
 
 use super::plan::Settings;
@@ -50,8 +50,8 @@ pub(super) struct Kept {
 pub(super) struct Wishes {
     /// When a generation ought to be closed though nothing arrives: milliseconds since 1970, 0 for never.
     due: AtomicU64,
-    /// A shard to flush early.
-    flush: Mutex<Option<ShardWindow>>,
+    /// What is to leave early.
+    early: Mutex<Vec<Eviction>>,
 }
 
 impl Wishes {
@@ -63,16 +63,16 @@ impl Wishes {
         due != 0 && due != before
     }
 
-    pub(super) fn wish_flush(&self, which: ShardWindow) {
-        *self.flush.lock() = Some(which);
+    pub(super) fn wish_early(&self, evictions: &[Eviction]) {
+        self.early.lock().extend_from_slice(evictions);
     }
 
     fn due(&self) -> Option<Millis> {
         Some(self.due.load(Ordering::Acquire)).filter(|due| *due != 0).map(Millis)
     }
 
-    fn take_flush(&self) -> Option<ShardWindow> {
-        self.flush.lock().take()
+    fn take_early(&self) -> Vec<Eviction> {
+        std::mem::take(&mut *self.early.lock())
     }
 }
 
@@ -207,9 +207,9 @@ impl Journaling {
     /// Writes one group of what waits. Gives whether that worked.
     fn commit(&mut self) -> Result<bool, MergingEnded> {
         let now = self.now();
-        let flush = self.wishes.take_flush();
-        if let Some(which) = flush {
-            self.journal.push_flush(now, which);
+        let early = self.wishes.take_early();
+        for eviction in &early {
+            self.journal.push_flush(now, eviction.clone());
         }
         if now >= self.rest_until {
             self.journal.push_losses(now);
@@ -233,7 +233,7 @@ impl Journaling {
                 Ok(true)
             }
             Err(error) => {
-                flush.into_iter().for_each(|which| self.wishes.wish_flush(which));
+                self.wishes.wish_early(&early);
                 self.rest_until = now.after(REST);
                 tracing::error!(stream = self.stream, %error, uploads = group, "the journal cannot be written");
                 Ok(false)

@@ -22,6 +22,8 @@ pub struct StreamStatus {
     pub journal_bytes: u64,
     /// Keys held in open windows.
     pub merge_keys: u64,
+    /// Memory that these take, counted from above.
+    pub merge_bytes: u64,
     /// Batches not yet accepted by the core.
     pub outbox_batches: u64,
     /// Bytes of these.
@@ -157,6 +159,7 @@ impl StreamStatus {
             (&metrics.records_held, ledger.in_journal + ledger.in_outbox),
             (&metrics.journal_bytes, self.journal_bytes),
             (&metrics.merge_keys, self.merge_keys),
+            (&metrics.merge_bytes, self.merge_bytes),
             (&metrics.outbox_batches, self.outbox_batches),
             (&metrics.outbox_bytes, self.outbox_bytes),
             (&metrics.outbox_oldest, self.outbox_oldest_seconds),

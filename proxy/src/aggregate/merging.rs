@@ -1,13 +1,13 @@
 //! The merge thread: turns what the journal has committed into batches in the outbox.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
-use weir_logic::merge::ShardWindow;
+use weir_logic::merge::Eviction;
 use weir_spool::{Disk, Emitter, Entry, Settled, Step};
 
 use super::journaling::{Command, Wishes};
@@ -18,6 +18,8 @@ use crate::metrics::Metrics;
 pub(super) struct MergeState {
     /// Keys held in open windows.
     pub(super) keys: AtomicUsize,
+    /// Bytes that they take.
+    pub(super) bytes: AtomicU64,
     /// Whether the thread has ended before its time.
     pub(super) broken: AtomicBool,
     /// Whether everything that was committed is in the outbox, and nothing more will come.
@@ -59,7 +61,8 @@ pub(super) struct Merging {
     pub(super) recall: Arc<Recall>,
     pub(super) metrics: Metrics,
     pub(super) stream: String,
-    pub(super) flushing: Option<ShardWindow>,
+    /// What the journal thread has been asked to write down, and has not yet.
+    pub(super) evicting: Vec<Eviction>,
 }
 
 /// The wait after the outbox could not be written.
@@ -87,9 +90,7 @@ impl Merging {
     fn take(&mut self, step: Step) -> bool {
         if let Step::Entry(Entry::Flush { which, .. }) = &step {
             self.metrics.merge_early.with_label_values(&[self.stream.as_str()]).inc();
-            if self.flushing == Some(*which) {
-                self.flushing = None;
-            }
+            self.evicting.retain(|asked| asked != which);
         }
         if let Err(error) = self.emitter.apply(step) {
             tracing::error!(stream = self.stream, %error, "records cannot be packed: the stream is closed until a restart");
@@ -124,12 +125,14 @@ impl Merging {
 
     /// Tells the journal thread what is wished for. A full queue needs no waking: the thread looks before it commits.
     fn publish(&mut self) {
-        self.state.keys.store(self.emitter.keys(), Ordering::Relaxed);
+        let load = self.emitter.load();
+        self.state.keys.store(load.keys, Ordering::Relaxed);
+        self.state.bytes.store(load.bytes, Ordering::Relaxed);
         let mut wake = self.wishes.wish_end(self.emitter.next_due());
-        if let (None, Some(which)) = (self.flushing, self.emitter.overfull()) {
-            self.flushing = Some(which);
-            self.wishes.wish_flush(which);
-            wake = true;
+        if self.evicting.is_empty() {
+            self.evicting = self.emitter.overfull();
+            self.wishes.wish_early(&self.evicting);
+            wake |= !self.evicting.is_empty();
         }
         if wake {
             self.journaling.try_send(Command::Wake).unwrap_or(());

@@ -56,9 +56,9 @@ use crate::upstream::Origin;
 
 /// All streams of the node.
 ///
-/// Memory: for each stream its open windows (`max_keys`), a few groups of uploads between the threads, and
-/// `max_in_flight` batches; for all together what the [`Budget`] bounds: uploads from their first byte until the merge
-/// thread has them.
+/// Memory: for each stream its open windows (`max_merge_bytes`, and what a few groups bring until something has left
+/// early), a few groups of uploads between the threads, and `max_in_flight` batches; for all together what the [`Budget`]
+/// bounds: uploads from their first byte until the merge thread has them.
 pub struct Aggregate {
     context: Context,
     streams: ArcSwap<Streams>,

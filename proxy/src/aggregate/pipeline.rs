@@ -114,7 +114,7 @@ impl Pipeline {
             recall: Arc::clone(&recall),
             metrics: context.metrics.clone(),
             stream: name.to_owned(),
-            flushing: None,
+            evicting: Vec::new(),
         };
         start_threads(name, journaling, merging)?;
         let (sender, delivery) = Sender::new(context, name, &settings, &outbox, &merge, &arrived);
@@ -244,6 +244,7 @@ impl Pipeline {
             ledger: LedgerStatus::read(&self.outbox, &self.meters),
             journal_bytes: self.meters.journal_bytes(),
             merge_keys: self.merge.keys.load(Ordering::Relaxed) as u64,
+            merge_bytes: self.merge.bytes.load(Ordering::Relaxed),
             outbox_batches: content.batches as u64,
             outbox_bytes: content.bytes,
             outbox_oldest_seconds: StreamStatus::age(content.oldest, now),

@@ -1,11 +1,12 @@
 //! What the configuration says, as the pipeline's parts want it.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use weir_batch::{Compression, Format, InflateLimits, UploadLimits};
-use weir_config::{Config, CoreId, Mode, Stream};
+use weir_config::{Config, CoreId, Mode, Ratio, Stream};
 use weir_logic::delivery::{DeliveryRules, DeliveryTable};
-use weir_logic::merge::MergePlan;
+use weir_logic::merge::{Load, MergePlan};
 use weir_logic::retry::RetrySchedule;
 use weir_spool::{Durability, Plan, PlanMode};
 
@@ -109,13 +110,18 @@ fn core_names(config: &Config) -> Vec<String> {
 fn plan(config: &Config, stream: &Stream, edge: &str) -> Plan {
     let mode = match &stream.mode {
         Mode::Raw => PlanMode::Raw,
-        Mode::Events { same, exemplars, max_exemplars, window, max_keys } => PlanMode::Events(MergePlan {
-            same: same.clone(),
-            exemplars: exemplars.clone(),
-            max_exemplars: *max_exemplars,
-            window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX).max(1),
-            max_keys: *max_keys,
-        }),
+        Mode::Events { same, exemplars, max_exemplars, window, max_keys, max_merge_bytes, max_tenant_share } => {
+            let max = Load { keys: *max_keys, bytes: max_merge_bytes.bytes() };
+            let has_tenants = !config.identity.tenant.is_empty();
+            PlanMode::Events(MergePlan {
+                same: same.clone(),
+                exemplars: exemplars.clone(),
+                max_exemplars: *max_exemplars,
+                window_ms: u64::try_from(window.as_millis()).ok().and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN),
+                max,
+                max_tenant: if has_tenants { share(max, *max_tenant_share) } else { max },
+            })
+        }
     };
     Plan {
         edge: edge.to_owned(),
@@ -137,6 +143,12 @@ fn plan(config: &Config, stream: &Stream, edge: &str) -> Plan {
 /// Batches for which the rows of one generation are gathered, at most: more would cost memory and gain nothing, as the
 /// next generation's batches can be on their way as well.
 const MAX_LANES: u32 = 16;
+
+/// That part of `whole`, but room for a key.
+fn share(whole: Load, part: Ratio) -> Load {
+    let keys = usize::try_from(part.of_number(whole.keys as u64)).unwrap_or(whole.keys);
+    Load { keys: keys.max(1), bytes: part.of_number(whole.bytes) }
+}
 
 fn compression(configured: weir_config::Compression) -> Compression {
     match configured {

@@ -1,10 +1,8 @@
 //! Fields of a record, found in one pass and kept as the JSON text they are.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use super::json::{Elements, Members};
 
 /// The fields to look for.
 #[derive(Debug)]
@@ -23,33 +21,18 @@ struct Wanted {
     targets: Vec<(usize, Vec<String>)>,
 }
 
-/// The values found in one record, each its JSON text.
-pub(crate) struct Values<'p, 'r> {
-    fields: &'p Fields,
-    found: Vec<Option<&'r [u8]>>,
+/// Where the fields of a record stand. Kept from record to record for its memory.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    members: Vec<Member>,
+    places: Vec<Option<Range<usize>>>,
 }
 
-impl<'r> Values<'_, 'r> {
-    /// The values of the `same` fields, in order.
-    pub(crate) fn same(&self) -> impl Iterator<Item = Option<&'r [u8]>> {
-        self.found[..self.fields.same].iter().copied()
-    }
-
-    /// The exemplar fields as the JSON text of an object; `None` when the record has none of them.
-    pub(crate) fn exemplar(&self) -> Option<Box<[u8]>> {
-        let mut object = Vec::new();
-        for (name, value) in self.fields.exemplar_names.iter().zip(&self.found[self.fields.same..]) {
-            let Some(value) = value else { continue };
-            object.push(if object.is_empty() { b'{' } else { b',' });
-            object.extend_from_slice(name.as_bytes());
-            object.extend_from_slice(value);
-        }
-        if object.is_empty() {
-            return None;
-        }
-        object.push(b'}');
-        Some(object.into())
-    }
+#[derive(Clone, Debug)]
+enum Member {
+    Absent,
+    Once(Range<usize>),
+    Twice,
 }
 
 impl Fields {
@@ -68,27 +51,51 @@ impl Fields {
         Self { wanted, same: same.len(), exemplar_names }
     }
 
-    /// The record's values; `None` when it has none of the `same` fields, or a name on the way to one of them twice.
-    pub(crate) fn values<'r>(&self, record: &'r [u8]) -> Option<Values<'_, 'r>> {
-        let names: Vec<&str> = self.wanted.iter().map(|wanted| wanted.name.as_str()).collect();
-        let members = members(record, &names)?;
-        let mut found = vec![None; self.same + self.exemplar_names.len()];
-        for (wanted, member) in self.wanted.iter().zip(members) {
+    /// Finds the fields; false when the record has none of the `same` fields, or a name on the way to one of them twice,
+    /// or a name that cannot be read. Allocates for pointers with more than one token and for names with escapes only.
+    pub(crate) fn find(&self, record: &[u8], found: &mut Found) -> bool {
+        found.places.clear();
+        found.places.resize(self.same + self.exemplar_names.len(), None);
+        let names = || self.wanted.iter().map(|wanted| wanted.name.as_str());
+        if members(record, 0..record.len(), names, &mut found.members).is_err() {
+            return false;
+        }
+        for (wanted, member) in self.wanted.iter().zip(&found.members) {
             for (place, rest) in &wanted.targets {
-                let value = match &member {
-                    Member::Absent => None,
-                    Member::Once(value) => match descend(value, rest) {
-                        Ok(value) => value,
-                        Err(Twice) if *place < self.same => return None,
-                        Err(Twice) => None,
-                    },
-                    Member::Twice if *place < self.same => return None,
-                    Member::Twice => None,
+                let value = match member {
+                    Member::Absent => Ok(None),
+                    Member::Once(value) => descend(record, value.clone(), rest),
+                    Member::Twice => Err(Ambiguous),
                 };
-                found[*place] = value;
+                match value {
+                    Ok(value) => found.places[*place] = value,
+                    Err(Ambiguous) if *place < self.same => return false,
+                    Err(Ambiguous) => {}
+                }
             }
         }
-        found[..self.same].iter().any(Option::is_some).then_some(Values { fields: self, found })
+        found.places[..self.same].iter().any(Option::is_some)
+    }
+
+    /// The values of the `same` fields, in order, each its JSON text.
+    pub(crate) fn same<'r>(&self, record: &'r [u8], found: &Found) -> impl Iterator<Item = Option<&'r [u8]>> {
+        found.places[..self.same].iter().map(|place| place.clone().map(|place| &record[place]))
+    }
+
+    /// The exemplar fields as the JSON text of an object; `None` when the record has none of them.
+    pub(crate) fn exemplar(&self, record: &[u8], found: &Found) -> Option<Box<[u8]>> {
+        let mut object = Vec::new();
+        for (name, place) in self.exemplar_names.iter().zip(&found.places[self.same..]) {
+            let Some(place) = place else { continue };
+            object.push(if object.is_empty() { b'{' } else { b',' });
+            object.extend_from_slice(name.as_bytes());
+            object.extend_from_slice(&record[place.clone()]);
+        }
+        if object.is_empty() {
+            return None;
+        }
+        object.push(b'}');
+        Some(object.into())
     }
 }
 
@@ -100,69 +107,54 @@ fn tokens(field: &str) -> Vec<String> {
     }
 }
 
-/// A name stands twice in one object, so that what it means depends on the reader.
-struct Twice;
+/// What a field means depends on the reader: a name stands twice in one object, or is none.
+struct Ambiguous;
 
-fn descend<'r>(value: &'r RawValue, path: &[String]) -> Result<Option<&'r [u8]>, Twice> {
-    let text = value.get();
-    let Some((token, rest)) = path.split_first() else { return Ok(Some(text.as_bytes())) };
-    if text.starts_with('[') {
+fn descend(record: &[u8], value: Range<usize>, path: &[String]) -> Result<Option<Range<usize>>, Ambiguous> {
+    let Some((token, rest)) = path.split_first() else { return Ok(Some(value)) };
+    if record[value.start] == b'[' {
         // RFC 6901, section 4: digits without leading zeros.
         let index = token.parse::<usize>().ok().filter(|index| index.to_string() == *token);
-        let elements: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
-        return index.and_then(|index| elements.get(index)).map_or(Ok(None), |element| descend(element, rest));
+        let element = index.and_then(|index| Elements::new(record, value).nth(index));
+        return element.map_or(Ok(None), |element| descend(record, element, rest));
     }
-    match members(text.as_bytes(), &[token]).and_then(|mut members| members.pop()) {
-        Some(Member::Once(value)) => descend(value, rest),
-        Some(Member::Twice) => Err(Twice),
-        // No object at all: a pointer into a scalar leads nowhere.
+    let mut found = Vec::new();
+    members(record, value, || std::iter::once(token.as_str()), &mut found)?;
+    match found.pop() {
+        Some(Member::Once(value)) => descend(record, value, rest),
+        Some(Member::Twice) => Err(Ambiguous),
+        // Also where there is no object: a pointer into a scalar leads nowhere.
         Some(Member::Absent) | None => Ok(None),
     }
 }
 
-#[derive(Clone, Copy)]
-enum Member<'r> {
-    Absent,
-    Once(&'r RawValue),
-    Twice,
-}
-
-/// Finds members of an object by name; `None` when the text is no object.
-fn members<'r>(object: &'r [u8], names: &[&str]) -> Option<Vec<Member<'r>>> {
-    serde_json::Deserializer::from_slice(object).deserialize_map(Finder { names }).ok()
-}
-
-struct Finder<'n> {
-    names: &'n [&'n str],
-}
-
-impl<'de> Visitor<'de> for Finder<'_> {
-    type Value = Vec<Member<'de>>;
-
-    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = vec![Member::Absent; self.names.len()];
-        while let Some(Name(name)) = map.next_key()? {
-            match self.names.iter().position(|wanted| *wanted == name) {
-                Some(place) => {
-                    let value: &RawValue = map.next_value()?;
-                    members[place] = match members[place] {
-                        Member::Absent => Member::Once(value),
-                        Member::Once(_) | Member::Twice => Member::Twice,
-                    };
-                }
-                None => drop(map.next_value::<IgnoredAny>()?),
-            }
+/// Finds members of an object by name.
+fn members<'n, N: Iterator<Item = &'n str>>(
+    record: &[u8],
+    object: Range<usize>,
+    names: impl Fn() -> N,
+    found: &mut Vec<Member>,
+) -> Result<(), Ambiguous> {
+    found.clear();
+    found.extend(names().map(|_| Member::Absent));
+    for (name, value) in Members::new(record, object) {
+        let name = &record[name];
+        let place = if name.contains(&b'\\') {
+            let name: String = serde_json::from_slice(name).map_err(|_| Ambiguous)?;
+            names().position(|wanted| wanted == name)
+        } else {
+            let name = name.get(1..name.len() - 1).unwrap_or_default();
+            names().position(|wanted| wanted.as_bytes() == name)
+        };
+        if let Some(place) = place {
+            found[place] = match found[place] {
+                Member::Absent => Member::Once(value),
+                Member::Once(_) | Member::Twice => Member::Twice,
+            };
         }
-        Ok(members)
     }
+    Ok(())
 }
-
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
@@ -170,8 +162,10 @@ mod tests {
 
     fn same(fields: &[&str], record: &str) -> Option<Vec<Option<String>>> {
         let fields = Fields::new(&fields.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>(), &[]);
-        let values = fields.values(record.as_bytes())?;
-        Some(values.same().map(|value| value.map(|value| String::from_utf8(value.to_vec()).unwrap())).collect())
+        let mut found = Found::default();
+        let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+        let has_key = fields.find(record.as_bytes(), &mut found);
+        has_key.then(|| fields.same(record.as_bytes(), &found).map(|value| value.map(text)).collect())
     }
 
     #[test]
@@ -209,8 +203,18 @@ mod tests {
     #[test]
     fn exemplars_are_an_object_of_the_fields_there_are() {
         let fields = Fields::new(&["a".to_owned()], &["pid".to_owned(), "/p/q".to_owned(), "ts".to_owned()]);
-        let values = fields.values(br#"{"a":1,"pid":7,"ts":"x","p":0}"#).unwrap();
-        assert_eq!(values.exemplar().as_deref(), Some(br#"{"pid":7,"ts":"x"}"#.as_slice()));
-        assert_eq!(fields.values(br#"{"a":1}"#).unwrap().exemplar(), None);
+        let exemplar = |record: &[u8]| {
+            let mut found = Found::default();
+            assert!(fields.find(record, &mut found));
+            fields.exemplar(record, &found)
+        };
+        let full = exemplar(br#"{"a":1,"pid":7,"ts":"x","p":0}"#);
+        assert_eq!(full.as_deref(), Some(br#"{"pid":7,"ts":"x"}"#.as_slice()));
+        assert_eq!(exemplar(br#"{"a":1}"#), None);
+    }
+
+    #[test]
+    fn a_record_with_a_name_that_is_no_text_has_no_key() {
+        assert_eq!(same(&["a"], r#"{"a":1,"\ud800":2}"#), None);
     }
 }

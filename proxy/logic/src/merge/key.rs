@@ -1,4 +1,4 @@
-//! Keys as bytes: parts with their lengths before them, so that no two lists of parts look alike.
+//! Who sends records, and a record's fields as the bytes of a key.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -6,33 +6,37 @@ use super::SHARDS;
 
 /// Who sends records, prepared for a run of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct Origin<'a> {
+    pub(super) tenant: Option<&'a str>,
+    pub(super) agent: Option<&'a str>,
     prefix: Vec<u8>,
     shard: usize,
 }
 
-impl Origin {
+impl<'a> Origin<'a> {
     /// The origin of an upload; `None` where the request did not say.
-    pub fn new(tenant: Option<&str>, agent: Option<&str>) -> Self {
+    pub fn new(tenant: Option<&'a str>, agent: Option<&'a str>) -> Self {
         let mut prefix = Vec::new();
         push_part(&mut prefix, tenant.map(str::as_bytes));
         push_part(&mut prefix, agent.map(str::as_bytes));
         // XXH3 is fixed for good, as what a journal means depends on it.
         let shard = usize::try_from(xxh3_64(&prefix) % SHARDS as u64).unwrap_or_default();
-        Self { prefix, shard }
-    }
-
-    pub(crate) fn key_prefix(&self) -> &[u8] {
-        &self.prefix
+        Self { tenant, agent, prefix, shard }
     }
 
     /// Where its windows are kept: below [`SHARDS`], the same for all records of one agent.
     pub fn shard(&self) -> usize {
         self.shard
     }
+
+    /// The two names as parts of a key.
+    pub(crate) fn key_prefix(&self) -> &[u8] {
+        &self.prefix
+    }
 }
 
-/// Appends a part: four bytes that hold 0 for an absent one, else its length and one, and then its bytes.
+/// Appends a part: four bytes that hold 0 for an absent one, else its length and one, and then its bytes. No two lists of
+/// parts look alike.
 pub(crate) fn push_part(key: &mut Vec<u8>, part: Option<&[u8]>) {
     let length = part.map_or(0, |part| u32::try_from(part.len() + 1).expect("a record is far below 4 GiB"));
     key.extend_from_slice(&length.to_le_bytes());

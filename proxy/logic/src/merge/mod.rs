@@ -13,23 +13,36 @@
 //! so that not all end at once.
 //!
 //! # Bounds
-//! A merger holds no more than `max_keys` keys for long: past that, [`Merger::overfull`] names the fullest shard, which
-//! the caller sends off early with [`Merger::flush`]. The decision is the caller's because it must be written to the
-//! journal before it takes effect. In the worst case a key costs `max_record_bytes` for its fields and as much for its
-//! exemplars.
+//! What is held is bounded in keys and in bytes, for all and for each tenant. The bytes are counted from above: a key's
+//! bytes and those of its exemplars as an allocator rounds them, its place in a hash table that has just grown, and the
+//! names and tables of its agent and tenant, which are there once for each shard. Past a bound, [`Merger::overfull`]
+//! names what should leave early: a tenant that holds more than its share, else those windows with a fair part that end
+//! soonest, until an eighth of the bound is free. The decision is the caller's ([`Merger::evict`]) because it must be
+//! written to the journal before it takes effect. Until then more is held: what the caller applies in between, and never
+//! less than one record, which may bring a key or an exemplar of nearly `max_record_bytes`.
+//!
+//! Agents choose the keys. Tables hash with `SipHash` under a secret of the process, so that no choice makes a table slow,
+//! and compare keys in full, so that no two keys are ever taken for one.
 //!
 //! Not here: where records come from, where repeats go, and the time.
 
 pub(crate) mod fields;
+mod json;
 pub(crate) mod key;
+mod load;
+mod shard;
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::hash::RandomState;
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use self::fields::Fields;
+use self::fields::{Fields, Found};
 pub use self::key::Origin;
+pub use self::load::Load;
+use self::load::Tenants;
+use self::shard::{Part, Shard};
 use crate::Millis;
 
 /// The parts over which agents are spread. Part of what a journal means: never to be changed.
@@ -45,10 +58,12 @@ pub struct MergePlan {
     pub exemplars: Vec<String>,
     /// Examples kept for each repeat, at most.
     pub max_exemplars: usize,
-    /// The time over which repeats are counted, at least a millisecond.
-    pub window_ms: u64,
-    /// Keys held at once, at most, but for those that arrive until a flush takes effect.
-    pub max_keys: usize,
+    /// The time over which repeats are counted, in milliseconds.
+    pub window_ms: NonZeroU64,
+    /// What is held at once, at most, but for what arrives until something leaves early.
+    pub max: Load,
+    /// What is held of one tenant, likewise. Records without a tenant are those of one more tenant.
+    pub max_tenant: Load,
 }
 
 /// What became of a record.
@@ -61,13 +76,22 @@ pub enum Applied {
     Repeat,
 }
 
-/// A shard's window: what an early flush names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A shard's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardWindow {
     /// The shard, below [`SHARDS`].
     pub shard: u8,
     /// The window's number since 1970.
     pub window: u64,
+}
+
+/// What leaves early for want of room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// A shard's window.
+    Window(ShardWindow),
+    /// All that is held of a tenant, or of those who name none.
+    Tenant(Option<String>),
 }
 
 /// Records that were counted, leaving as one row.
@@ -83,28 +107,31 @@ pub struct Repeat {
     pub exemplars: Vec<Box<[u8]>>,
     /// Whether it leaves before its window has ended.
     pub early: bool,
+    tenant: Option<Arc<str>>,
+    agent: Option<Arc<str>>,
+    shard: usize,
     key: Box<[u8]>,
 }
 
 impl Repeat {
     /// The tenant whose agent sent the records.
     pub fn tenant(&self) -> Option<&str> {
-        key::text(key::part(&self.key, 0))
+        self.tenant.as_deref()
     }
 
     /// The agent that sent the records.
     pub fn agent(&self) -> Option<&str> {
-        key::text(key::part(&self.key, 1))
+        self.agent.as_deref()
     }
 
     /// The shard of that agent: [`Origin::shard`].
     pub fn shard(&self) -> usize {
-        Origin::new(self.tenant(), self.agent()).shard()
+        self.shard
     }
 
     /// The JSON text of each of the plan's `same` fields, in its order; `None` where the records lack it.
     pub fn fields(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        key::parts(&self.key).skip(2)
+        key::parts(&self.key)
     }
 }
 
@@ -114,38 +141,32 @@ pub struct Merger {
     plan: MergePlan,
     fields: Fields,
     shards: Vec<Shard>,
+    tenants: Tenants,
+    state: RandomState,
     now: Millis,
-    keys: usize,
+    /// No window with a key in it ends earlier.
+    earliest_end: Millis,
+    load: Load,
     counted: u64,
-    scratch: Vec<u8>,
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    window: u64,
-    entries: HashMap<Box<[u8]>, Entry>,
-    repeats: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    order: usize,
-    first_seen: Millis,
-    last_seen: Millis,
-    count: u64,
-    exemplars: Vec<Box<[u8]>>,
+    found: Found,
+    key: Vec<u8>,
 }
 
 impl Merger {
     /// A merger that holds nothing.
     pub fn new(plan: MergePlan) -> Self {
+        let state = RandomState::new();
         Self {
             fields: Fields::new(&plan.same, &plan.exemplars),
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: (0..SHARDS).map(|_| Shard::new(&state)).collect(),
+            tenants: Tenants::new(plan.max_tenant, &state),
+            state,
             now: Millis::default(),
-            keys: 0,
+            earliest_end: Millis(u64::MAX),
+            load: Load::default(),
             counted: 0,
-            scratch: Vec::new(),
+            found: Found::default(),
+            key: Vec::new(),
             plan,
         }
     }
@@ -155,9 +176,9 @@ impl Merger {
         &self.plan
     }
 
-    /// Keys held.
-    pub fn keys(&self) -> usize {
-        self.keys
+    /// What is held.
+    pub fn load(&self) -> Load {
+        self.load
     }
 
     /// Records counted and not yet given back as repeats.
@@ -167,103 +188,153 @@ impl Merger {
 
     /// Moves the time on to `now` and gives the repeats of the windows that have ended, in the order of their ends. A
     /// `now` before the last one changes nothing.
-    pub fn advance(&mut self, now: Millis) -> Vec<Repeat> {
+    pub fn advance(&mut self, now: Millis) -> impl Iterator<Item = Repeat> + use<> {
         self.now = self.now.max(now);
-        let mut ended: Vec<(Millis, usize)> = self
-            .shards
-            .iter()
-            .enumerate()
-            .filter(|(_, shard)| !shard.entries.is_empty())
-            .map(|(index, shard)| (self.end_of(index, shard.window), index))
-            .filter(|(end, _)| *end <= self.now)
-            .collect();
-        ended.sort_unstable();
-        ended.into_iter().flat_map(|(_, index)| self.close(index, false)).collect()
+        let mut ended = Vec::new();
+        if self.earliest_end <= self.now {
+            ended = self.windows().filter(|(end, _)| *end <= self.now).collect();
+            ended.sort_unstable();
+        }
+        let taken: Vec<Taken> = ended.into_iter().map(|(_, index)| self.take_shard(index)).collect();
+        if !taken.is_empty() {
+            self.earliest_end = self.windows().map(|(end, _)| end).min().unwrap_or(Millis(u64::MAX));
+        }
+        repeats(taken, false)
     }
 
-    /// Takes a record received now, that is, at the time last given to [`Self::advance`].
-    pub fn apply(&mut self, origin: &Origin, record: &[u8]) -> Applied {
-        let Some(values) = self.fields.values(record) else { return Applied::First };
-        self.scratch.clear();
-        self.scratch.extend_from_slice(origin.key_prefix());
-        for value in values.same() {
-            key::push_part(&mut self.scratch, value);
+    /// Takes a record received now, that is, at the time last given to [`Self::advance`]. A repeat allocates nothing,
+    /// but for its exemplar.
+    pub fn apply(&mut self, origin: &Origin<'_>, record: &[u8]) -> Applied {
+        if !self.fields.find(record, &mut self.found) {
+            return Applied::First;
         }
-        let window = self.window_of(origin.shard());
+        self.key.clear();
+        for value in self.fields.same(record, &self.found) {
+            key::push_part(&mut self.key, value);
+        }
+        let exemplar = || self.fields.exemplar(record, &self.found);
         let shard = &mut self.shards[origin.shard()];
-        if let Some(entry) = shard.entries.get_mut(self.scratch.as_slice()) {
-            shard.repeats += usize::from(entry.count == 0);
-            entry.count += 1;
-            entry.last_seen = self.now;
-            if entry.exemplars.len() < self.plan.max_exemplars {
-                entry.exemplars.extend(values.exemplar());
-            }
+        if let Some(bytes) = shard.count(origin, &self.key, self.now, self.plan.max_exemplars, exemplar) {
             self.counted += 1;
+            self.grow(origin, Load { keys: 0, bytes });
             return Applied::Repeat;
         }
-        shard.window = window;
-        let order = shard.entries.len();
-        let entry = Entry { order, first_seen: self.now, last_seen: self.now, count: 0, exemplars: Vec::new() };
-        shard.entries.insert(self.scratch.as_slice().into(), entry);
-        self.keys += 1;
+        let cost = shard.insert(origin, &self.key, self.now, &mut self.tenants, &self.state);
+        self.grow(origin, cost);
+        self.shards[origin.shard()].window = self.window_of(origin.shard());
+        self.earliest_end = self.earliest_end.min(self.end_of(origin.shard()));
         Applied::First
     }
 
     /// When the next window with something to give back ends; `None` while nothing is counted.
     pub fn next_due(&self) -> Option<Millis> {
-        let waiting = self.shards.iter().enumerate().filter(|(_, shard)| shard.repeats > 0);
-        waiting.map(|(index, shard)| self.end_of(index, shard.window)).min()
+        self.windows().filter(|(_, index)| self.shards[*index].counted > 0).map(|(end, _)| end).min()
     }
 
-    /// The fullest shard, when more keys are held than may be.
-    pub fn overfull(&self) -> Option<ShardWindow> {
-        if self.keys <= self.plan.max_keys {
-            return None;
+    /// What should leave early because more is held than may be; nothing when all is well.
+    pub fn overfull(&self) -> Vec<Eviction> {
+        if !self.tenants.over().is_empty() {
+            let names = self.tenants.over().iter().map(|name| name.as_deref().map(str::to_owned));
+            return names.map(Eviction::Tenant).collect();
         }
-        let (index, shard) = self.shards.iter().enumerate().max_by_key(|(_, shard)| shard.entries.len())?;
-        Some(ShardWindow { shard: u8::try_from(index).ok()?, window: shard.window })
+        if !self.load.exceeds(self.plan.max) {
+            return Vec::new();
+        }
+        // Windows that hold less than half of an even share would come up again and again and free nothing; the others
+        // hold half of all together, which is more than must go.
+        let fair = Load { keys: self.load.keys / (2 * SHARDS), bytes: self.load.bytes / (2 * SHARDS as u64) };
+        let mut windows: Vec<_> = self.windows().filter(|(_, index)| self.shards[*index].load.exceeds(fair)).collect();
+        windows.sort_unstable();
+        let enough = self.plan.max.lowered();
+        let mut left = self.load;
+        let leaving = windows.into_iter().map_while(|(_, index)| {
+            let more = left.exceeds(enough);
+            left -= self.shards[index].load;
+            let which = ShardWindow { shard: u8::try_from(index).ok()?, window: self.shards[index].window };
+            more.then_some(Eviction::Window(which))
+        });
+        leaving.collect()
     }
 
-    /// Forgets a shard's keys and gives back its repeats, marked early; nothing when the shard's window is another one
-    /// by now.
-    pub fn flush(&mut self, which: ShardWindow) -> Vec<Repeat> {
-        let index = usize::from(which.shard) % SHARDS;
-        if self.shards[index].window == which.window { self.close(index, true) } else { Vec::new() }
+    /// Forgets keys and gives back their repeats, marked early; nothing when the window is another one by now.
+    pub fn evict(&mut self, eviction: &Eviction) -> impl Iterator<Item = Repeat> + use<> {
+        let taken = match eviction {
+            Eviction::Window(which) => {
+                let index = usize::from(which.shard) % SHARDS;
+                let is_open = self.shards[index].window == which.window;
+                if is_open { vec![self.take_shard(index)] } else { Vec::new() }
+            }
+            Eviction::Tenant(tenant) => (0..SHARDS).map(|index| self.take_tenant(index, tenant.as_deref())).collect(),
+        };
+        repeats(taken, true)
     }
 
     /// Forgets all keys and gives back all repeats, marked early.
-    pub fn flush_all(&mut self) -> Vec<Repeat> {
-        (0..SHARDS).flat_map(|index| self.close(index, true)).collect()
+    pub fn flush_all(&mut self) -> impl Iterator<Item = Repeat> + use<> {
+        repeats((0..SHARDS).map(|index| self.take_shard(index)).collect(), true)
     }
 
-    fn close(&mut self, index: usize, early: bool) -> Vec<Repeat> {
-        let shard = std::mem::take(&mut self.shards[index]);
-        self.keys -= shard.entries.len();
-        let mut entries: Vec<_> = shard.entries.into_iter().filter(|(_, entry)| entry.count > 0).collect();
-        entries.sort_unstable_by_key(|(_, entry)| entry.order);
-        self.counted -= entries.iter().map(|(_, entry)| entry.count).sum::<u64>();
-        entries.into_iter().map(|(key, entry)| entry.leave(key, early)).collect()
+    fn grow(&mut self, origin: &Origin<'_>, load: Load) {
+        if load != Load::default() {
+            self.load += load;
+            self.tenants.grow(origin.tenant, load);
+        }
+    }
+
+    fn take_shard(&mut self, index: usize) -> Taken {
+        let parts = self.shards[index].take_all(&self.state);
+        self.forget(index, parts)
+    }
+
+    fn take_tenant(&mut self, index: usize, tenant: Option<&str>) -> Taken {
+        let part = self.shards[index].take_part(tenant);
+        self.forget(index, part.into_iter().collect())
+    }
+
+    fn forget(&mut self, shard: usize, parts: Vec<(Option<Arc<str>>, Part)>) -> Taken {
+        for (name, part) in &parts {
+            self.load -= part.load;
+            self.counted -= part.counted;
+            self.tenants.shrink(name.as_deref(), part.load);
+        }
+        Taken { shard, parts }
+    }
+
+    /// The ends and shards of the windows that hold a key.
+    fn windows(&self) -> impl Iterator<Item = (Millis, usize)> {
+        let held = self.shards.iter().enumerate().filter(|(_, shard)| !shard.is_empty());
+        held.map(|(index, _)| (self.end_of(index), index))
     }
 
     fn window_of(&self, shard: usize) -> u64 {
-        (self.now.0 + self.phase(shard)) / self.plan.window_ms
+        self.now.0.saturating_add(self.phase(shard)) / self.plan.window_ms
     }
 
-    fn end_of(&self, shard: usize, window: u64) -> Millis {
-        let end = Duration::from_millis((window + 1) * self.plan.window_ms - self.phase(shard));
-        Millis::default().after(end)
+    /// When the shard's window ends; the end of time for one that would end later.
+    fn end_of(&self, shard: usize) -> Millis {
+        let next = self.shards[shard].window.saturating_add(1);
+        let end = next.checked_mul(self.plan.window_ms.get()).and_then(|end| end.checked_sub(self.phase(shard)));
+        Millis(end.unwrap_or(u64::MAX))
     }
 
+    /// The part of the window by which the shard's windows begin earlier.
     fn phase(&self, shard: usize) -> u64 {
-        self.plan.window_ms * shard as u64 / SHARDS as u64
+        let (window, shards, shard) = (self.plan.window_ms.get(), SHARDS as u64, shard as u64);
+        window / shards * shard + window % shards * shard / shards
     }
 }
 
-impl Entry {
-    fn leave(self, key: Box<[u8]>, early: bool) -> Repeat {
-        let Self { first_seen, last_seen, count, exemplars, .. } = self;
-        Repeat { first_seen, last_seen, count, exemplars, early, key }
-    }
+/// What has been taken out of a shard.
+struct Taken {
+    shard: usize,
+    parts: Vec<(Option<Arc<str>>, Part)>,
+}
+
+/// The repeats in what has been taken out, made one agent at a time.
+fn repeats(taken: Vec<Taken>, early: bool) -> impl Iterator<Item = Repeat> {
+    taken.into_iter().flat_map(move |Taken { shard, parts }| {
+        parts.into_iter().flat_map(move |(tenant, part)| part.repeats(tenant, shard, early))
+    })
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use sha2::{Digest, Sha256};
 use self::shard::Shard;
 pub use self::table::{Change, Content, Corrupt};
 use crate::Millis;
-use crate::merge::fields::Fields;
+use crate::merge::fields::{Fields, Found};
 use crate::merge::{Origin, SHARDS, ShardWindow, key};
 
 /// What makes a state, and how long it is remembered.
@@ -110,6 +110,7 @@ pub struct States {
     /// No shard has anything to do before.
     next: Millis,
     changes: Vec<Change>,
+    found: Found,
     scratch: Vec<u8>,
 }
 
@@ -122,6 +123,7 @@ impl States {
             now: Millis::default(),
             next: NEVER,
             changes: Vec::new(),
+            found: Found::default(),
             scratch: Vec::new(),
             plan,
         }
@@ -166,12 +168,14 @@ impl States {
     }
 
     /// Takes a record received now, that is, at the time last given to [`Self::advance`].
-    pub fn apply(&mut self, origin: &Origin, record: &[u8]) -> Taken {
+    pub fn apply(&mut self, origin: &Origin<'_>, record: &[u8]) -> Taken {
         self.scratch.clear();
         self.scratch.extend_from_slice(origin.key_prefix());
         if !self.plan.key.is_empty() {
-            let Some(values) = self.fields.values(record) else { return Taken::First };
-            for value in values.same() {
+            if !self.fields.find(record, &mut self.found) {
+                return Taken::First;
+            }
+            for value in self.fields.same(record, &self.found) {
                 key::push_part(&mut self.scratch, value);
             }
         }

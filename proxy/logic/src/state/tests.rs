@@ -26,7 +26,7 @@ fn states_at(now: u64) -> States {
     states
 }
 
-fn origin(agent: &str) -> Origin {
+fn origin(agent: &str) -> Origin<'_> {
     Origin::new(Some("t-1"), Some(agent))
 }
 

@@ -108,7 +108,7 @@ fn the_oldest_dead_letters_make_room_and_stay_counted() {
     let mut node = node_with(&[&[1]]);
     for image in 2..6 {
         node.seal().unwrap();
-        node.upload(1, &[image]);
+        node.upload(0, 1, &[image]);
         node.commit().unwrap();
     }
     node.seal().unwrap();
