@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use weir_batch::{
 };
 use weir_fleet::{Rehearsal, Uploads};
 use weir_logic::Millis;
-use weir_logic::merge::MergePlan;
+use weir_logic::merge::{Load, MergePlan};
 use weir_spool::{Disk, Durability, EndReason, Outbox, Plan, PlanMode, Recovered, Step, recover};
 
 /// Bytes to the core over bytes from agents, for every way to write a batch.
@@ -209,8 +210,9 @@ fn plan(same: &[String]) -> Plan {
             same: same.to_vec(),
             exemplars: ["pid", "ppid", "ts"].map(str::to_owned).to_vec(),
             max_exemplars: 3,
-            window_ms: WINDOW_MS,
-            max_keys: 2_000_000,
+            window_ms: NonZeroU64::new(WINDOW_MS).expect("it is not zero"),
+            max: Load { keys: 2_000_000, bytes: 1 << 30 },
+            max_tenant: Load { keys: 2_000_000, bytes: 1 << 30 },
         }),
         max_batch_bytes: 4 << 20,
         max_batch_rows: 50_000,
