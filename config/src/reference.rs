@@ -74,6 +74,18 @@ const BLOCKS: &[Block] = &[
         ..block("[[route]]", "route", "This one takes uploads of events.")
     },
     Block {
+        case: Some("aggregate"),
+        values: &[
+            ("route.name", "\"inventory\""),
+            ("route.match.method", "\"POST\""),
+            ("route.match.path", "\"/v1/inventory\""),
+            ("route.class", "\"telemetry\""),
+            ("route.action", "\"aggregate\""),
+            ("route.stream", "\"inventory\""),
+        ],
+        ..block("[[route]]", "route", "This one takes uploads of states.")
+    },
+    Block {
         case: Some("forward"),
         values: &[
             ("route.name", "\"everything-else\""),
@@ -84,7 +96,22 @@ const BLOCKS: &[Block] = &[
         ],
         ..block("[[route]]", "route", "This one passes everything else through.")
     },
-    block("[[stream]]", "stream", ""),
+    Block { case: Some("events"), ..block("[[stream]]", "stream", "This one merges the repeats of events.") },
+    Block {
+        case: Some("state"),
+        values: &[
+            ("stream.name", "\"inventory\""),
+            ("stream.mode", "\"state\""),
+            ("stream.window", "\"60s\""),
+            ("stream.max_keys", "1_000_000"),
+        ],
+        ..block(
+            "[[stream]]",
+            "stream",
+            "This one sends states only when they have changed. Here `window` is the time within which the last one wins, \
+             and past `max_keys` those not seen for longest are forgotten.",
+        )
+    },
     block("[presence]", "presence", ""),
     block("[limits]", "limits", ""),
     block("[shutdown]", "shutdown", ""),

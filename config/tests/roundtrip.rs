@@ -192,6 +192,13 @@ fn cores() -> impl Strategy<Value = Vec<Core>> {
 fn streams() -> impl Strategy<Value = Vec<Stream>> {
     let fields =
         proptest::collection::hash_set("[^\\pC]{1,12}", 1..4).prop_map(|fields| fields.into_iter().collect::<Vec<_>>());
+    let state = (fields.clone(), time(1000, 3_600_000)).prop_map(|(key, window)| Mode::State {
+        key,
+        window,
+        refresh: Duration::from_secs(7200),
+        max_keys: 1234,
+        max_bytes: ByteSize::new(1 << 20),
+    });
     let events =
         (fields.clone(), fields, time(100, 3_600_000), 0.01..=1.0).prop_map(|(same, exemplars, window, share)| {
             Mode::Events {
@@ -204,7 +211,7 @@ fn streams() -> impl Strategy<Value = Vec<Stream>> {
                 max_tenant_share: Ratio::new(share).expect("from 0 to 1"),
             }
         });
-    let mode = prop_oneof![Just(Mode::Raw), events];
+    let mode = prop_oneof![Just(Mode::Raw), events, state];
     vec((mode, 256_u64..4096, any::<bool>()), 0..3).prop_map(|parts| {
         let stream = parts.into_iter().enumerate().map(|(index, (mode, kib, fast))| Stream {
             name: format!("stream-{index}"),
@@ -216,7 +223,11 @@ fn streams() -> impl Strategy<Value = Vec<Stream>> {
                 max_records: 10,
                 max_age: Duration::from_millis(kib),
                 compression: if fast { Compression::Gzip } else { Compression::Zstd },
-                encoding: if fast && mode != Mode::Raw { BatchEncoding::Shapes } else { BatchEncoding::Rows },
+                encoding: if fast && matches!(mode, Mode::Events { .. }) {
+                    BatchEncoding::Shapes
+                } else {
+                    BatchEncoding::Rows
+                },
             },
             spool: SpoolLimits {
                 max_journal_bytes: ByteSize::new(kib * 4096),

@@ -164,6 +164,14 @@ impl Balance {
                 self.track(origin.tenant.as_deref(), origin.agent.as_deref(), &record, 1);
                 self.track_id(&record);
             }
+            Row::State { origin, count, record } => {
+                let record = read(record);
+                self.track(origin.tenant.as_deref(), origin.agent.as_deref(), &record, *count);
+                self.track_id(&record);
+            }
+            Row::Unchanged { origin, key, count } => {
+                self.track(origin.tenant.as_deref(), origin.agent.as_deref(), &read(key), *count);
+            }
             Row::Repeat { origin, key, count, exemplars, .. } => {
                 self.track(origin.tenant.as_deref(), origin.agent.as_deref(), &read(key), *count);
                 for exemplar in exemplars {
@@ -213,6 +221,8 @@ fn count_row(counts: &mut StreamCounts, row: &Row<'_>) {
             counts.repeat_rows += 1;
             counts.early_rows += u64::from(*early);
         }
+        Row::State { .. } => counts.state_rows += 1,
+        Row::Unchanged { .. } => counts.unchanged_rows += 1,
         Row::Presence { .. } => {}
         Row::Loss { reason, records, total } => {
             // Names are few: a core that is told nonsense need not keep all of it.

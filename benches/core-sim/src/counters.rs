@@ -94,12 +94,16 @@ pub struct StreamCounts {
     pub event_rows: u64,
     /// Rows of kind `repeat`.
     pub repeat_rows: u64,
+    /// Rows of kind `state`.
+    pub state_rows: u64,
+    /// Rows of kind `unchanged`.
+    pub unchanged_rows: u64,
     /// Repeat rows that left before their window's end.
     pub early_rows: u64,
     /// What rows of kind `loss` tell of, by reason.
     #[serde(default)]
     pub losses: BTreeMap<String, LossCounts>,
-    /// Event rows plus the counts of repeat rows; for presence, rows.
+    /// Event rows plus the counts of all rows that have one; for presence, rows.
     pub records: u64,
     /// Bytes as they came.
     pub bytes_wire: u64,

@@ -14,6 +14,10 @@ pub(crate) enum Row<'a> {
     Event { origin: Origin, record: &'a RawValue },
     /// What became of repeats of a record sent before.
     Repeat { origin: Origin, count: u64, key: &'a RawValue, exemplars: Vec<&'a RawValue>, early: bool },
+    /// The last of several states of an agent.
+    State { origin: Origin, count: u64, record: &'a RawValue },
+    /// States that are not sent.
+    Unchanged { origin: Origin, count: u64, key: &'a RawValue },
     /// An agent was there.
     Presence { agent: String, last_seen: u64 },
     /// Something was lost on the way.
@@ -57,6 +61,8 @@ struct Line<'a> {
 enum Kind {
     Event,
     Repeat,
+    State,
+    Unchanged,
     Presence,
     Loss,
 }
@@ -66,7 +72,7 @@ impl Row<'_> {
     pub(crate) fn records(&self) -> u64 {
         match self {
             Self::Event { .. } | Self::Presence { .. } => 1,
-            Self::Repeat { count, .. } => *count,
+            Self::Repeat { count, .. } | Self::State { count, .. } | Self::Unchanged { count, .. } => *count,
             Self::Loss { .. } => 0,
         }
     }
@@ -80,13 +86,24 @@ impl<'a> Line<'a> {
                 self.received.ok_or("received is missing")?;
                 Ok(Row::Event { origin, record: object(self.record).ok_or("the record is not an object")? })
             }
-            Kind::Repeat => {
+            Kind::State => {
+                if self.first_seen.ok_or("first_seen is missing")? > self.received.ok_or("received is missing")? {
+                    return Err("first_seen is after received");
+                }
+                let record = object(self.record).ok_or("the record is not an object")?;
+                // A state that was sent before stands for none.
+                Ok(Row::State { origin, count: self.count.ok_or("count is missing")?, record })
+            }
+            Kind::Repeat | Kind::Unchanged => {
                 let first_seen = self.first_seen.ok_or("first_seen is missing")?;
                 if first_seen > self.last_seen.ok_or("last_seen is missing")? {
                     return Err("first_seen is after last_seen");
                 }
                 let count = self.count.filter(|count| *count > 0).ok_or("a repeat of nothing")?;
                 let key = object(self.key).ok_or("the key is not an object")?;
+                if let Kind::Unchanged = self.kind {
+                    return Ok(Row::Unchanged { origin, count, key });
+                }
                 Ok(Row::Repeat { origin, count, key, exemplars: self.exemplars, early: self.early })
             }
             Kind::Presence => {

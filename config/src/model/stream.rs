@@ -53,6 +53,20 @@ pub enum Mode {
         /// than none.
         max_tenant_share: Ratio,
     },
+    /// The last state of an agent wins, and one that has not changed is counted.
+    State {
+        /// The fields that tell the states of one agent apart; each a top-level name or a JSON pointer. Without any, an
+        /// agent has one state.
+        key: Vec<String>,
+        /// The time within which the last state wins.
+        window: Duration,
+        /// The time after which a state is sent though it has not changed, and after which a silent one is forgotten.
+        refresh: Duration,
+        /// Keys held at once, at most; over it those not seen for longest are forgotten.
+        max_keys: usize,
+        /// Bytes of keys and waiting states, at most.
+        max_bytes: ByteSize,
+    },
 }
 
 /// `stream.durability`: what an acknowledgement promises.

@@ -17,7 +17,10 @@ const DESCRIPTION: Description = Description {
     doc: "A kind of record that agents upload, how its records merge and how its batches travel. Each stream has \
           its own journal and outbox.",
     keys: Head::KEYS,
-    variants: Some(Variants { selector: "mode", cases: &[("events", EventKeys::KEYS), ("raw", &[])] }),
+    variants: Some(Variants {
+        selector: "mode",
+        cases: &[("events", EventKeys::KEYS), ("state", StateKeys::KEYS), ("raw", &[])],
+    }),
 };
 
 /// The keys of every stream.
@@ -94,6 +97,35 @@ section! { fields EventKeys, "[[stream]]", share_agrees, {
          nobody else's. Records without a tenant share one part. Without `identity.tenant` there are no parts.");
 }, &DESCRIPTION }
 
+/// The keys of streams in mode `state`.
+struct StateKeys {
+    key: Vec<String>,
+    window: Duration,
+    refresh: Duration,
+    max_keys: usize,
+    max_bytes: ByteSize,
+}
+
+section! { fields StateKeys, "[[stream]]", refresh_is_longer, {
+    key: Vec<String> = Key::default("[]",
+        "The fields that tell the states of one agent apart, each a top-level name or a JSON pointer (RFC 6901). Left \
+         out, an agent has one state.")
+        .form(Form::Field);
+    window: Duration = Key::default("60s",
+        "The time within which the last state wins. The first state of a key that is not known leaves at once.")
+        .between("1s", "1h");
+    refresh: Duration = Key::default("24h",
+        "The time after which a state is sent though it has not changed. A key of which nothing has come for as long \
+         is forgotten.").between("1m", "30d");
+    max_keys: usize = Key::default("1000000",
+        "Keys held at once, at most; over it those not seen for longest are forgotten, and their next states sent. A \
+         key takes some 200 bytes of memory and its names, and 60 on disk.")
+        .between("100", "100000000");
+    max_bytes: ByteSize = Key::default("512 MiB",
+        "Bytes of memory that keys, and states that wait for the end of their window, take at most; over it they leave \
+         early.").between("1 MiB", "1 TiB");
+}, &DESCRIPTION }
+
 section! { BatchPlan, "stream.batch", "When a batch closes, whichever comes first, and how it is packed.", |_, _| {}, {
     max_bytes: ByteSize = Key::default("4 MiB",
         "Bytes of rows before compression, at most.").between("1 KiB", "1 GiB");
@@ -139,12 +171,14 @@ table_settings!(BatchPlan, SpoolLimits, Retry);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ModeName {
     Events,
+    State,
     Raw,
 }
 
 choice_settings! {
     ModeName {
         "events" => Events: "merge repeats of one agent";
+        "state" => State: "the last one of each agent wins, unchanged ones are counted";
         "raw" => Raw: "batch only";
     }
     pub Durability {
@@ -173,10 +207,11 @@ impl Setting for Stream {
         let named = reader.node("mode").map_or(Some("events"), Node::text);
         let mode = match named {
             Some("events") => EventKeys::fields(&mut reader).map(EventKeys::into_mode),
+            Some("state") => StateKeys::fields(&mut reader).map(StateKeys::into_mode),
             Some("raw") => Some(Mode::Raw),
             _ => None,
         };
-        reader.finish(&DESCRIPTION, named.filter(|name| ["events", "raw"].contains(name)));
+        reader.finish(&DESCRIPTION, named.filter(|name| ["events", "state", "raw"].contains(name)));
         Some(head?.into_stream(mode?))
     }
 
@@ -184,6 +219,9 @@ impl Setting for Stream {
         let mut writer = Writer::new(names);
         Head::of(self).write_fields(&mut writer);
         if let Some(keys) = EventKeys::of(&self.mode) {
+            keys.write_fields(&mut writer);
+        }
+        if let Some(keys) = StateKeys::of(&self.mode) {
             keys.write_fields(&mut writer);
         }
         Some(toml::Value::Table(writer.table))
@@ -199,7 +237,11 @@ impl Head {
     fn of(stream: &Stream) -> Self {
         Self {
             name: stream.name.clone(),
-            mode: if stream.mode == Mode::Raw { ModeName::Raw } else { ModeName::Events },
+            mode: match stream.mode {
+                Mode::Raw => ModeName::Raw,
+                Mode::Events { .. } => ModeName::Events,
+                Mode::State { .. } => ModeName::State,
+            },
             core: stream.core,
             path: stream.path.clone(),
             durability: stream.durability,
@@ -225,6 +267,26 @@ impl EventKeys {
             return None;
         };
         Some(Self { same, exemplars, max_exemplars, window, max_keys, max_merge_bytes, max_tenant_share })
+    }
+}
+
+impl StateKeys {
+    fn into_mode(self) -> Mode {
+        let Self { key, window, refresh, max_keys, max_bytes } = self;
+        Mode::State { key, window, refresh, max_keys, max_bytes }
+    }
+
+    fn of(mode: &Mode) -> Option<Self> {
+        let Mode::State { key, window, refresh, max_keys, max_bytes } = mode.clone() else { return None };
+        Some(Self { key, window, refresh, max_keys, max_bytes })
+    }
+}
+
+fn refresh_is_longer(keys: &mut StateKeys, reader: &mut Reader<'_, '_>) {
+    if keys.refresh < keys.window {
+        let window = crate::duration_to_text(keys.window);
+        let key = if reader.has("refresh") { "refresh" } else { "window" };
+        reader.error(key, "`refresh` is less than `window`").label(format!("`window` is {window}"));
     }
 }
 

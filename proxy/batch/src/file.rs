@@ -342,10 +342,7 @@ impl BatchFile<'_> {
             if !keep(number) {
                 continue;
             }
-            match merged_count(row) {
-                Some(count) => encoder.push_repeat(row, count).map_err(damaged)?,
-                None => encoder.push(row).map_err(damaged)?,
-            }
+            push_again(&mut encoder, row).map_err(damaged)?;
         }
         let payload = encoder.finish().map_err(damaged)?;
         let meta = BatchMeta { id, format: payload.format, counts: payload.counts, ..self.meta.clone() };
@@ -353,19 +350,19 @@ impl BatchFile<'_> {
     }
 }
 
-/// The count of a repeat row, nothing for a loss row; `None` for rows that are a record each.
-fn merged_count(row: &[u8]) -> Option<u64> {
+/// Adds a row that stands for as many records as it says.
+fn push_again(encoder: &mut BatchEncoder, row: &[u8]) -> std::io::Result<()> {
     #[derive(serde::Deserialize)]
     struct Head<'a> {
         kind: &'a str,
         #[serde(default)]
         count: u64,
     }
-    let head: Head<'_> = serde_json::from_slice(row).ok()?;
-    match head.kind {
-        "repeat" => Some(head.count),
-        "loss" => Some(0),
-        _ => None,
+    match serde_json::from_slice(row) {
+        Ok(Head { kind: "repeat" | "unchanged", count }) => encoder.push_repeat(row, count),
+        Ok(Head { kind: "state", count }) => encoder.push_counted(row, count, count.saturating_sub(1)),
+        Ok(Head { kind: "loss", .. }) => encoder.push_counted(row, 0, 0),
+        _ => encoder.push(row),
     }
 }
 

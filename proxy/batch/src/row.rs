@@ -32,6 +32,36 @@ pub struct Repeat<'a> {
     pub early: bool,
 }
 
+/// A state of an agent: the last of several.
+#[derive(Clone, Copy, Debug)]
+pub struct State<'a> {
+    /// Whose state it is.
+    pub origin: Origin<'a>,
+    /// When it was received: milliseconds since 1970.
+    pub received: u64,
+    /// When the first of the records that this row stands for was received.
+    pub first_seen: u64,
+    /// How many records this row stands for: those of its key since the key's last row, and itself.
+    pub count: u64,
+    /// The record.
+    pub record: &'a [u8],
+}
+
+/// States that were those of the key's last row, or have been replaced by it.
+#[derive(Clone, Copy, Debug)]
+pub struct Unchanged<'a> {
+    /// Whose states they are.
+    pub origin: Origin<'a>,
+    /// When the first was received: milliseconds since 1970.
+    pub first_seen: u64,
+    /// When the last was received.
+    pub last_seen: u64,
+    /// How many records this row stands for.
+    pub count: u64,
+    /// What tells the agent's states apart, as in [`Repeat::key`].
+    pub key: &'a [(&'a str, &'a [u8])],
+}
+
 /// A record as the agent sent it.
 pub fn write_event(output: &mut Vec<u8>, origin: Origin<'_>, received: u64, record: &[u8]) {
     open(output, "event", origin);
@@ -47,17 +77,7 @@ pub fn write_repeat(output: &mut Vec<u8>, repeat: &Repeat<'_>) {
     number(output, "first_seen", repeat.first_seen);
     number(output, "last_seen", repeat.last_seen);
     number(output, "count", repeat.count);
-    name(output, "key");
-    output.push(b'{');
-    for (index, (field, value)) in repeat.key.iter().enumerate() {
-        if index > 0 {
-            output.push(b',');
-        }
-        text(output, field);
-        output.push(b':');
-        output.extend_from_slice(value);
-    }
-    output.push(b'}');
+    key(output, repeat.key);
     name(output, "exemplars");
     output.push(b'[');
     output.extend_from_slice(&repeat.exemplars.join(&b','));
@@ -66,6 +86,27 @@ pub fn write_repeat(output: &mut Vec<u8>, repeat: &Repeat<'_>) {
         name(output, "early");
         output.extend_from_slice(b"true");
     }
+    close(output);
+}
+
+/// A state, byte for byte as the agent sent it.
+pub fn write_state(output: &mut Vec<u8>, state: &State<'_>) {
+    open(output, "state", state.origin);
+    number(output, "received", state.received);
+    number(output, "first_seen", state.first_seen);
+    number(output, "count", state.count);
+    name(output, "record");
+    output.extend_from_slice(state.record);
+    close(output);
+}
+
+/// A count of states that are not sent.
+pub fn write_unchanged(output: &mut Vec<u8>, unchanged: &Unchanged<'_>) {
+    open(output, "unchanged", unchanged.origin);
+    key(output, unchanged.key);
+    number(output, "first_seen", unchanged.first_seen);
+    number(output, "last_seen", unchanged.last_seen);
+    number(output, "count", unchanged.count);
     close(output);
 }
 
@@ -129,6 +170,20 @@ fn name(output: &mut Vec<u8>, name: &str) {
     output.push(b':');
 }
 
+fn key(output: &mut Vec<u8>, key: &[(&str, &[u8])]) {
+    name(output, "key");
+    output.push(b'{');
+    for (index, (field, value)) in key.iter().enumerate() {
+        if index > 0 {
+            output.push(b',');
+        }
+        text(output, field);
+        output.push(b':');
+        output.extend_from_slice(value);
+    }
+    output.push(b'}');
+}
+
 fn number(output: &mut Vec<u8>, field: &str, value: u64) {
     name(output, field);
     output.extend_from_slice(value.to_string().as_bytes());
@@ -178,6 +233,19 @@ mod tests {
         write_repeat(&mut output, &repeat);
         let expected = r#"{"kind":"repeat","tenant":null,"agent":null,"first_seen":1,"last_seen":9,"count":3,"key":{"image_path":"C:\\a.exe","/user/sid":null},"exemplars":[{"pid":1},{"pid":2}],"early":true}"#;
         assert_eq!(String::from_utf8(output).unwrap(), expected.to_owned() + "\n");
+    }
+
+    #[test]
+    fn a_state_row_holds_the_record_and_an_unchanged_row_its_key() {
+        let mut output = Vec::new();
+        let record = br#"{ "disk":"c", "free":1e0 }"#;
+        write_state(&mut output, &State { origin: ORIGIN, received: 9, first_seen: 3, count: 2, record });
+        let key: [(&str, &[u8]); 1] = [("disk", br#""c""#)];
+        write_unchanged(&mut output, &Unchanged { origin: ORIGIN, first_seen: 10, last_seen: 20, count: 5, key: &key });
+        let expected = r#"{"kind":"state","tenant":"t-1","agent":"a \"1\"","received":9,"first_seen":3,"count":2,"record":{ "disk":"c", "free":1e0 }}
+{"kind":"unchanged","tenant":"t-1","agent":"a \"1\"","key":{"disk":"c"},"first_seen":10,"last_seen":20,"count":5}
+"#;
+        assert_eq!(String::from_utf8(output).unwrap(), expected);
     }
 
     #[test]

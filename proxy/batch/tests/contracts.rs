@@ -1,7 +1,10 @@
 //! The examples in `proxy/CONTRACTS.md` are the rows and ids that this crate writes.
 
 use weir_batch::BatchId;
-use weir_batch::row::{Loss, Origin, Repeat, write_event, write_loss, write_presence, write_repeat};
+use weir_batch::row::{
+    Loss, Origin, Repeat, State, Unchanged, write_event, write_loss, write_presence, write_repeat, write_state,
+    write_unchanged,
+};
 
 const DOCUMENT: &str = include_str!("../../CONTRACTS.md");
 
@@ -32,6 +35,16 @@ fn documented_rows_are_the_codes() {
         early: false,
     };
     write_repeat(&mut row, &repeat);
+    assert_documented(&row);
+
+    row.clear();
+    let (received, first_seen, record) = (1_700_000_042_000, 1_700_000_000_123, br#"{"disk":"c","free":17}"#);
+    write_state(&mut row, &State { origin: ORIGIN, received, first_seen, count: 3, record });
+    assert_documented(&row);
+
+    row.clear();
+    let (first_seen, last_seen, key) = (1_700_000_043_000, 1_700_000_099_000, [("disk", br#""c""#.as_slice())]);
+    write_unchanged(&mut row, &Unchanged { origin: ORIGIN, first_seen, last_seen, count: 5, key: &key });
     assert_documented(&row);
 
     row.clear();

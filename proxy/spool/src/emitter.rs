@@ -14,8 +14,9 @@ use crate::ledger::{Mark, Meters};
 use crate::losses::Loss;
 use crate::outbox::{Emission, Outbox, Waiting};
 use crate::packing::Packing;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanMode};
 use crate::segment;
+use crate::tables::{Seeds, Tables};
 use crate::windows::Windows;
 
 /// What the journal has committed, in order.
@@ -58,6 +59,13 @@ pub struct Emitter<F: Files> {
     outbox: Arc<Outbox<F>>,
     meters: Arc<Meters>,
     windows: Option<Windows>,
+    /// The generation that the windows began with.
+    since: u64,
+    tables: Tables<F>,
+    /// What tables give, until a generation starts from it.
+    seeds: Option<Seeds>,
+    /// Whether all that had been emitted has been replayed.
+    replayed: bool,
     generation: Option<Generation>,
     kept: VecDeque<Kept>,
 }
@@ -72,6 +80,8 @@ struct Generation {
     accepted: u64,
     /// What the core is told in it.
     told: Vec<Loss>,
+    /// Whether a window left early in it.
+    flushed: bool,
     /// The time of the last entry.
     last: Millis,
     ended: Option<(EndReason, u64)>,
@@ -85,8 +95,23 @@ struct Kept {
 }
 
 impl<F: Files> Emitter<F> {
-    pub(crate) fn new(files: F, journal_dir: PathBuf, outbox: Arc<Outbox<F>>, meters: Arc<Meters>) -> Self {
-        Self { files, journal_dir, outbox, meters, windows: None, generation: None, kept: VecDeque::new() }
+    pub(crate) fn new(
+        files: F,
+        journal_dir: PathBuf,
+        outbox: Arc<Outbox<F>>,
+        meters: Arc<Meters>,
+        tables: Tables<F>,
+        seeds: Option<Seeds>,
+    ) -> Self {
+        let (windows, since, replayed, generation, kept) = (None, 0, false, None, VecDeque::new());
+        Self { files, journal_dir, outbox, meters, windows, since, tables, seeds, replayed, generation, kept }
+    }
+
+    /// What is known though no generation has begun: to be called once there is nothing left to replay.
+    pub(crate) fn seat(&mut self, mode: &PlanMode) {
+        if self.windows.is_none() {
+            self.take_seeds(u64::MAX, mode);
+        }
     }
 
     /// The time at which a generation ought to be closed though nothing arrives: a window ends, or segments can go.
@@ -135,10 +160,15 @@ impl<F: Files> Emitter<F> {
                 if let Entry::Loss(loss) = &entry {
                     generation.told.push(*loss);
                 }
+                generation.flushed |= matches!(entry, Entry::Flush { .. });
                 generation.accepted += windows.apply(&entry, &mut generation.packing)?;
             }
             Step::End { time, reason, bytes } => {
                 windows.advance(time, &mut generation.packing)?;
+                let changes = windows.take_changes();
+                if !generation.packing.is_emitted() {
+                    self.tables.push(changes);
+                }
                 generation.last = time;
                 generation.ended = Some((reason, bytes));
                 generation.packing.finish()?;
@@ -162,27 +192,35 @@ impl<F: Files> Emitter<F> {
         let Some((reason, bytes)) = generation.ended else { return Ok(None) };
         let fresh = !generation.packing.is_emitted();
         if fresh {
-            let mark = Mark { generation: generation.number, sealed_at: generation.last.0 };
-            self.outbox.announce(&Emission {
-                mark,
+            // Before the note, as the segments that a table stands for go after it.
+            self.tables.write(generation.number, &generation.plan, self.since)?;
+            self.outbox.announce(Emission {
+                mark: Mark { generation: generation.number, sealed_at: generation.last.0 },
                 accepted: generation.accepted,
                 early: generation.packing.early(),
                 told: &generation.told,
+                tables: self.tables.written(),
                 batches: &generation.stored,
             })?;
+            self.tables.noted();
         }
         let Some(generation) = self.generation.take() else { return Ok(None) };
         self.balance(&generation);
-        let window = if generation.accepted > 0 { generation.plan.window_ms() } else { 0 };
-        let release_at = Millis(generation.last.0.saturating_add(window));
+        // What an early flush did to a table is written when the window ends.
+        let changed = generation.accepted > 0 || generation.flushed;
+        let window = if changed { generation.plan.window_ms() } else { 0 };
+        // Segments go in their order.
+        let before = self.kept.back().map_or(Millis::default(), |kept| kept.release_at);
+        let release_at = Millis(generation.last.0.saturating_add(window)).max(before);
         self.kept.push_back(Kept { generation: generation.number, release_at, bytes });
         self.release();
         Ok(fresh.then_some(Settled { batches: generation.stored, reason }))
     }
 
     fn begin(&mut self, number: u64, plan: Arc<Plan>) {
-        if self.windows.as_ref().map(Windows::mode) != Some(&plan.mode) {
-            self.windows = Some(Windows::new(plan.mode.clone()));
+        self.change_windows(number, &plan.mode);
+        if !self.has_emitted(number) {
+            self.end_replay();
         }
         self.generation = Some(Generation {
             number,
@@ -192,9 +230,32 @@ impl<F: Files> Emitter<F> {
             waited_before: self.windows.as_ref().map_or(0, Windows::waiting),
             accepted: 0,
             told: Vec::new(),
+            flushed: false,
             last: Millis::default(),
             ended: None,
         });
+    }
+
+    fn change_windows(&mut self, generation: u64, mode: &PlanMode) {
+        let seated = self.take_seeds(generation, mode);
+        if !seated && self.windows.as_ref().map(Windows::mode) != Some(mode) {
+            (self.windows, self.since) = (Some(Windows::new(mode.clone())), generation);
+        }
+    }
+
+    /// Starts from the tables, if there are any and the generation is not older; gives whether it did.
+    fn take_seeds(&mut self, generation: u64, mode: &PlanMode) -> bool {
+        let seeds = self.seeds.take_if(|seeds| seeds.reach(generation));
+        let Some((states, since)) = seeds.and_then(|seeds| seeds.into_states(mode)) else { return false };
+        (self.windows, self.since) = (Some(Windows::with(states)), since);
+        true
+    }
+
+    /// All that was emitted has been replayed.
+    fn end_replay(&mut self) {
+        if !std::mem::replace(&mut self.replayed, true) {
+            self.windows.iter_mut().for_each(Windows::replayed);
+        }
     }
 
     /// Records of a generation that neither left nor wait in a window: there must be none.

@@ -17,6 +17,7 @@ use crate::outbox::remaining;
 use crate::plan::Plan;
 use crate::progress::{self, Standing};
 use crate::segment::{self, Segment, Unreadable};
+use crate::tables;
 
 /// What a spool's directory holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -27,6 +28,8 @@ pub struct Inventory {
     pub outbox: Shelf,
     /// Batches and rows that the core refuses for good.
     pub dead: Shelf,
+    /// Tables of a stream of states.
+    pub tables: Shelf,
 }
 
 /// One directory of a spool.
@@ -153,7 +156,11 @@ impl Inventory {
         let remaining: HashSet<String> = remaining(&all, &names, &standing).into_iter().collect();
         waiting.retain(|listed| listed.name.strip_suffix(".batch").is_none_or(|batch| remaining.contains(batch)));
         let outbox = batches(files, &outbox, waiting, &standing)?;
-        Ok(Self { journal, outbox, dead: batches(files, &dead, buried, &Standing::default())? })
+        let mut tables = Shelf::default();
+        for listed in list(files, &root.join("tables"))? {
+            tables.count(&listed.name, ".table", listed.bytes);
+        }
+        Ok(Self { journal, outbox, dead: batches(files, &dead, buried, &Standing::default())?, tables })
     }
 }
 
@@ -320,7 +327,28 @@ pub fn verify(root: &Path) -> io::Result<(usize, Vec<Damage>)> {
             damaged.extend(problem.or(aside).map(|problem| Damage { path, problem }));
         }
     }
+    verify_tables(root, &mut read, &mut damaged)?;
     Ok((read, damaged))
+}
+
+/// Checks the tables that the notes name, as far as they say that each counts.
+fn verify_tables(root: &Path, verified: &mut usize, damaged: &mut Vec<Damage>) -> io::Result<()> {
+    let notes = read(&Disk, &root.join(progress::FILE_NAME), usize::MAX)?.unwrap_or_default();
+    // Notes of a later version are a problem of their own.
+    let standing = Standing::read(&notes).unwrap_or_default();
+    for place in standing.tables.values() {
+        let path = tables::path_of(root, place);
+        let Some(bytes) = read(&Disk, &path, usize::MAX)? else { continue };
+        *verified += 1;
+        if !tables::is_whole(&bytes, place) {
+            damaged.push(Damage { path, problem: "the table is damaged".to_owned() });
+        }
+    }
+    for listed in list(&Disk, &root.join("tables"))?.into_iter().filter(|listed| listed.name.ends_with(".damaged")) {
+        let path = root.join("tables").join(listed.name);
+        damaged.push(Damage { path, problem: "put aside as damaged".to_owned() });
+    }
+    Ok(())
 }
 
 impl Content {

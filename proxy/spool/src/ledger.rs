@@ -9,8 +9,8 @@ use crate::losses::{LossReason, Lost, PerReason};
 
 /// The balance of a stream since its spool was made, across restarts.
 ///
-/// Records accepted = delivered + buried + expired + damaged + waiting in the outbox + waiting in the journal. All but
-/// the last two are kept in `progress`; the outbox is counted by its files.
+/// Records accepted = delivered + buried + expired + damaged + waiting in the outbox + waiting in the journal and
+/// the tables. All but the last two are kept in `progress`; the outbox is counted by its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Records accepted in generations that have been emitted.

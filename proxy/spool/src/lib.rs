@@ -5,6 +5,7 @@
 //! journal/00000001700000000000.segment     accepted uploads, one file for each generation
 //! outbox/00000001700000000000-000000.batch batches the core has not acknowledged
 //! dead/                                     batches the core will never take, readable with `weir batch cat`
+//! tables/07-00000001700000000000.table     of a stream of states: what outlives the windows, a file for each shard
 //! progress                                  what has left the journal and the outbox, and the ledger
 //! ```
 //! # Replay decides nothing
@@ -41,6 +42,7 @@ mod plan;
 mod progress;
 mod recovery;
 mod segment;
+mod tables;
 mod trial;
 mod windows;
 

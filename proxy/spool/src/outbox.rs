@@ -19,6 +19,7 @@ use crate::files::{Append, Files};
 use crate::ledger::{Ledger, Mark};
 use crate::losses::{Book, Loss, Losses};
 use crate::progress::{Note, Progress, Standing};
+use crate::tables::Place;
 use crate::trial::Trial;
 
 pub use giving_up::Lent;
@@ -43,6 +44,7 @@ struct State {
     mark: Option<Mark>,
     ledger: Ledger,
     waiting: BTreeMap<String, Waiting>,
+    tables: BTreeMap<u8, Place>,
     bytes: u64,
     /// The names of those that came since the last call of [`Outbox::take_arrivals`].
     arrived: Vec<String>,
@@ -142,6 +144,8 @@ pub(crate) struct Emission<'a> {
     pub(crate) early: u64,
     /// What the core is told in it.
     pub(crate) told: &'a [Loss],
+    /// Tables that have changed.
+    pub(crate) tables: Vec<Place>,
     pub(crate) batches: &'a [Waiting],
 }
 
@@ -300,8 +304,8 @@ impl<F: Files> Outbox<F> {
     }
 
     /// Notes that a generation is emitted; its batches wait from now on. Nothing when the mark is there already.
-    pub(crate) fn announce(&self, emission: &Emission<'_>) -> io::Result<()> {
-        let Emission { mark, accepted, early, told, batches } = *emission;
+    pub(crate) fn announce(&self, emission: Emission<'_>) -> io::Result<()> {
+        let Emission { mark, accepted, early, told, tables, batches } = emission;
         if self.mark().is_some_and(|known| known.generation >= mark.generation) {
             return Ok(());
         }
@@ -310,7 +314,7 @@ impl<F: Files> Outbox<F> {
         }
         let mut counts = Counts::default();
         batches.iter().for_each(|batch| counts += batch.meta.counts);
-        let note = Note::Emitted { mark, accepted, counts, early, told: told.to_vec() };
+        let note = Note::Emitted { mark, accepted, counts, early, told: told.to_vec(), tables };
         let mut progress = self.progress.lock();
         self.write(&mut progress, &note)?;
         let mut state = self.state.lock();
@@ -395,10 +399,12 @@ impl<F: Files> Outbox<F> {
 impl State {
     fn apply(&mut self, note: &Note) {
         let (mark, ledger, told) = (self.mark, self.ledger, Some(self.told));
-        let mut standing = Standing { mark, ledger, told, ..Standing::default() };
+        let tables = std::mem::take(&mut self.tables);
+        let mut standing = Standing { mark, ledger, told, tables, ..Standing::default() };
         standing.note(note);
         (self.mark, self.ledger) = (standing.mark, standing.ledger);
         self.told = standing.told.unwrap_or_default();
+        self.tables = standing.tables;
         self.damage.append(&mut standing.damage);
     }
 
@@ -406,7 +412,15 @@ impl State {
     fn sum(&self) -> Note {
         let trials = self.waiting.iter().filter_map(|(name, waiting)| Some((name.clone(), waiting.trial.clone()?)));
         let Self { mark, ledger, told, damage, .. } = self;
-        Note::Sum { mark: *mark, ledger: *ledger, told: *told, damage: damage.clone(), trials: trials.collect() }
+        let tables = self.tables.values().copied().collect();
+        Note::Sum {
+            mark: *mark,
+            ledger: *ledger,
+            told: *told,
+            damage: damage.clone(),
+            trials: trials.collect(),
+            tables,
+        }
     }
 
     fn add(&mut self, waiting: Waiting) {

@@ -106,6 +106,16 @@ impl Packing {
         self.keep(Some(shard), row, count, count)
     }
 
+    /// Adds a row that is the last of so many states of an agent of that shard.
+    pub(crate) fn push_state(&mut self, shard: usize, row: &[u8], count: u64) -> io::Result<()> {
+        self.keep(Some(shard), row, count, count.saturating_sub(1))
+    }
+
+    /// Passes over a record that is in a row, or in a table, of a generation that has been emitted.
+    pub(crate) fn pass(&mut self) {
+        self.records += 1;
+    }
+
     /// Keeps a row that stands for so many records, of which so many are merged.
     fn keep(&mut self, shard: Option<usize>, row: &[u8], records: u64, merged: u64) -> io::Result<()> {
         self.records += records;

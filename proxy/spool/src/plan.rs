@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use weir_batch::{Compression, Format};
 use weir_logic::merge::MergePlan;
+use weir_logic::state::StatePlan;
 
 /// The plan in force for a generation, kept in its segment so that replay under another configuration makes the same
 /// batches.
@@ -39,6 +40,8 @@ pub enum PlanMode {
     Raw,
     /// Repeats of one agent are counted.
     Events(MergePlan),
+    /// The last state of each agent wins, and unchanged ones are counted.
+    State(StatePlan),
 }
 
 impl Plan {
@@ -68,6 +71,7 @@ impl Plan {
         match &self.mode {
             PlanMode::Raw => 0,
             PlanMode::Events(merge) => merge.window_ms.get(),
+            PlanMode::State(state) => state.window_ms,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::files::Files;
 use crate::ledger::{Ledger, Mark};
 use crate::log::{Log, Sync};
 use crate::losses::{Book, Loss, Lost, PerReason};
+use crate::tables::Place;
 use crate::trial::Trial;
 
 /// One line of the file.
@@ -35,8 +36,11 @@ pub(crate) enum Note {
         /// Of the batches that wait.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         trials: BTreeMap<String, Trial>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tables: Vec<Place>,
     },
-    /// The batches of a generation are in the outbox. The core is told of these losses in them.
+    /// The batches of a generation are in the outbox, and these tables have changed. Before it, so many records were
+    /// found to have been counted and forgotten.
     Emitted {
         mark: Mark,
         accepted: u64,
@@ -44,6 +48,8 @@ pub(crate) enum Note {
         early: u64,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         told: Vec<Loss>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tables: Vec<Place>,
     },
     /// The core has a batch.
     Delivered { batch: String, counts: Counts },
@@ -86,6 +92,8 @@ pub(crate) struct Standing {
     /// Damaged files, and how many parts of each have been counted.
     pub(crate) damage: BTreeMap<String, u64>,
     pub(crate) trials: BTreeMap<String, Trial>,
+    /// By their shards.
+    pub(crate) tables: BTreeMap<u8, Place>,
     /// Lines that could not be read, but for a torn last one.
     pub(crate) damaged: usize,
 }
@@ -94,18 +102,20 @@ impl Standing {
     pub(crate) fn note(&mut self, note: &Note) {
         let ledger = &mut self.ledger;
         match note {
-            Note::Sum { mark, ledger, told, damage, trials } => {
+            Note::Sum { mark, ledger, told, damage, trials, tables } => {
                 (self.mark, self.ledger, self.told) = (*mark, *ledger, Some(*told));
                 self.trials.clone_from(trials);
                 self.damage.clone_from(damage);
+                self.tables = tables.iter().map(|place| (place.shard, *place)).collect();
             }
-            Note::Emitted { mark, accepted, counts, early, told } => {
+            Note::Emitted { mark, accepted, counts, early, told, tables } => {
                 self.mark = Some(*mark);
                 ledger.accepted = ledger.accepted.saturating_add(*accepted);
                 ledger.emitted += *counts;
                 ledger.early = ledger.early.saturating_add(*early);
                 let book = self.told.get_or_insert_default();
                 told.iter().for_each(|loss| book.tell(loss));
+                tables.iter().for_each(|place| self.move_table(place));
             }
             Note::Delivered { batch, counts } => {
                 ledger.delivered += *counts;
@@ -146,6 +156,13 @@ impl Standing {
                 }
             }
         }
+    }
+
+    fn move_table(&mut self, place: &Place) {
+        match place.length {
+            0 => self.tables.remove(&place.shard),
+            _ => self.tables.insert(place.shard, *place),
+        };
     }
 
     /// Reads a whole file.
@@ -291,6 +308,7 @@ mod tests {
                 counts,
                 early: u64::MAX,
                 told: Vec::new(),
+                tables: Vec::new(),
             }));
             notes.extend(encode(&Note::Delivered { batch: "a".to_owned(), counts }));
             notes.extend(encode(&Note::Damaged { file: "a".to_owned(), parts: u64::MAX, lost }));

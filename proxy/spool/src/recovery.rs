@@ -17,6 +17,7 @@ use crate::outbox::Outbox;
 use crate::plan::Plan;
 use crate::progress::{self, Standing};
 use crate::segment::{self, Segment, Unreadable};
+use crate::tables::{Place, Seeds, Tables};
 
 /// An opened spool.
 pub struct Recovered<F: Files> {
@@ -108,8 +109,14 @@ pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis)
     let outbox = Arc::new(outbox);
     let meters = Arc::new(Meters::default());
     meters.accept(standing.ledger.accepted);
-    let emitter = Emitter::new(files.clone(), journal_dir.clone(), Arc::clone(&outbox), Arc::clone(&meters));
-    let report = RecoveryReport { damaged_files: found.damaged + standing.damaged, ..RecoveryReport::default() };
+    let places: Vec<Place> = standing.tables.values().copied().collect();
+    let (tables, seeds) = Tables::open(files.clone(), root, &places, standing.mark)?;
+    let damaged_tables = seeds.as_ref().map_or(0, Seeds::damaged);
+    let seeds_plan = seeds.as_ref().and_then(Seeds::plan).cloned();
+    let (ours, theirs) = (Arc::clone(&outbox), Arc::clone(&meters));
+    let emitter = Emitter::new(files.clone(), journal_dir.clone(), ours, theirs, tables, seeds);
+    let damaged_files = found.damaged + standing.damaged + damaged_tables;
+    let report = RecoveryReport { damaged_files, ..RecoveryReport::default() };
     let last = Millis(standing.mark.map_or(0, |mark| mark.sealed_at));
     let mut replay = Replay {
         files: files.clone(),
@@ -122,10 +129,11 @@ pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis)
         plan: None,
     };
     let newest = replay.run(now)?;
-    let Replay { emitter, meters, report, last, plan: recorded, .. } = replay;
-    let Some(plan) = recorded.or(plan.map(Arc::new)) else {
+    let Replay { mut emitter, meters, report, last, plan: recorded, .. } = replay;
+    let Some(plan) = recorded.or(seeds_plan).or(plan.map(Arc::new)) else {
         return Err(SpoolError::NoPlan { path: root.to_owned() });
     };
+    emitter.seat(&plan.mode);
     // A new spool counts its generations from the time on: should an edge lose its disk and keep its name, its ids are
     // still new to the core.
     let newest = newest.max(standing.mark.map(|mark| mark.generation));

@@ -17,6 +17,8 @@ use weir_logic::merge::{Eviction, Load, MergePlan, Origin, ShardWindow};
 use crate::memory::Memory;
 use crate::*;
 
+mod states;
+
 const ROOT: &str = "/spool";
 const START: u64 = 1_700_000_000_000;
 const WINDOW: u64 = 1000;
@@ -44,6 +46,15 @@ fn merge_plan(window_ms: u64) -> MergePlan {
         window_ms: NonZeroU64::new(window_ms).unwrap(),
         max: Load { keys: 6, bytes: 1 << 20 },
         max_tenant: Load { keys: 4, bytes: 1 << 20 },
+    }
+}
+
+/// Another plan of the same mode; now and then, for states, another mode.
+fn replan(mode: &mut PlanMode, window: u64) {
+    match mode {
+        PlanMode::State(_) if window.is_multiple_of(5) => *mode = PlanMode::Raw,
+        PlanMode::State(plan) => plan.window_ms = window,
+        PlanMode::Events(_) | PlanMode::Raw => *mode = PlanMode::Events(merge_plan(window)),
     }
 }
 
@@ -94,7 +105,8 @@ fn count_rows(tally: &mut Tally, rows: &[u8], taken: impl Fn(u64) -> bool) {
         let row: serde_json::Value = serde_json::from_slice(row).unwrap();
         let (fields, count) = match row["kind"].as_str().unwrap() {
             "event" => (&row["record"], 1),
-            "repeat" => (&row["key"], row["count"].as_u64().unwrap()),
+            "state" => (&row["record"], row["count"].as_u64().unwrap()),
+            "repeat" | "unchanged" => (&row["key"], row["count"].as_u64().unwrap()),
             "loss" => continue,
             other => panic!("a row of kind {other}"),
         };
@@ -107,15 +119,18 @@ fn count_rows(tally: &mut Tally, rows: &[u8], taken: impl Fn(u64) -> bool) {
 /// A node as `proxy` drives it, without its threads.
 struct Node {
     files: Memory,
+    plan: Plan,
     spool: Recovered<Memory>,
     now: u64,
     core: Core,
     acknowledged: Tally,
     /// Records that were sent but whose acknowledgement the node did not live to give.
     doubtful: Tally,
-    unanswered: Vec<(String, String)>,
     /// Whether a batch may have been given up that the core has: its answer did not reach the node.
     doubted: bool,
+    unanswered: Vec<((String, String), String)>,
+    /// The last record acknowledged of each key, unless another is in doubt.
+    latest: BTreeMap<(String, String), Option<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -145,9 +160,14 @@ enum Act {
 
 impl Node {
     fn start(files: Memory) -> Self {
-        let spool = recover(files.clone(), Path::new(ROOT), Some(plan()), Millis(START)).unwrap();
+        Self::start_with(files, plan())
+    }
+
+    fn start_with(files: Memory, plan: Plan) -> Self {
+        let spool = recover(files.clone(), Path::new(ROOT), Some(plan.clone()), Millis(START)).unwrap();
         Self {
             files,
+            plan,
             spool,
             now: START,
             core: Core::default(),
@@ -155,6 +175,7 @@ impl Node {
             doubtful: Tally::new(),
             unanswered: Vec::new(),
             doubted: false,
+            latest: BTreeMap::new(),
         }
     }
 
@@ -185,8 +206,8 @@ impl Node {
             Act::Tidy(files) => self.spool.outbox.drop_dead(*files, u64::MAX).map(drop),
             Act::Replan(window) => {
                 self.commit()?;
-                let mut plan = plan();
-                plan.mode = PlanMode::Events(merge_plan(*window));
+                let mut plan = self.plan.clone();
+                replan(&mut plan.mode, *window);
                 let steps = self.spool.journal.replan(Millis(self.now), plan)?;
                 self.pump(steps)
             }
@@ -248,9 +269,11 @@ impl Node {
         let agent = format!("a-{agent}");
         let mut lines = Vec::new();
         for image in images {
-            lines.extend_from_slice(format!("{{\"image\":\"{image}\",\"pid\":{}}}\n", self.now).as_bytes());
+            let record = format!("{{\"image\":\"{image}\",\"pid\":{}}}", self.now / 2000);
+            lines.extend_from_slice(record.as_bytes());
+            lines.push(b'\n');
             let who = format!("{}/{agent}", tenant.as_deref().unwrap_or_default());
-            self.unanswered.push((who, image.to_string()));
+            self.unanswered.push(((who, image.to_string()), record));
         }
         let records = u32::try_from(images.len()).unwrap();
         self.spool.journal.push(Millis(self.now), tenant, Some(agent), records, Bytes::from(lines));
@@ -274,10 +297,16 @@ impl Node {
 
     /// Answers those who wait for a commit: 202, or 503 when it failed. A dead node answers nobody.
     fn answer(&mut self, steps: io::Result<Vec<Step>>) -> io::Result<Vec<Step>> {
-        for key in self.unanswered.drain(..) {
+        for (key, record) in self.unanswered.drain(..) {
             match &steps {
-                Ok(_) => *self.acknowledged.entry(key).or_default() += 1,
-                Err(_) if self.files.is_dead() => *self.doubtful.entry(key).or_default() += 1,
+                Ok(_) => {
+                    self.latest.insert(key.clone(), Some(record));
+                    *self.acknowledged.entry(key).or_default() += 1;
+                }
+                Err(_) if self.files.is_dead() => {
+                    self.latest.insert(key.clone(), None);
+                    *self.doubtful.entry(key).or_default() += 1;
+                }
                 Err(_) => {}
             }
         }
@@ -320,7 +349,8 @@ impl Node {
 
     /// The machine loses power and comes back; on the way up it may die again.
     fn restart(&mut self, luck: u64, mut deaths: impl Iterator<Item = u64>) {
-        for key in self.unanswered.drain(..) {
+        for (key, _) in self.unanswered.drain(..) {
+            self.latest.insert(key.clone(), None);
             *self.doubtful.entry(key).or_default() += 1;
         }
         loop {
@@ -329,7 +359,7 @@ impl Node {
             if let Some(calls) = death {
                 self.files.die_after(calls);
             }
-            match recover(self.files.clone(), Path::new(ROOT), Some(plan()), Millis(self.now)) {
+            match recover(self.files.clone(), Path::new(ROOT), Some(self.plan.clone()), Millis(self.now)) {
                 Ok(_) if self.files.is_dead() => continue,
                 Ok(spool) => self.spool = spool,
                 Err(_) if death.is_some() => continue,

@@ -63,7 +63,7 @@ pub struct LedgerStatus {
     pub forwarded: u64,
     /// Records that the core has accepted in a repeat's count.
     pub merged: u64,
-    /// Records in the journal only.
+    /// Records in the journal only, or counted in a table.
     pub in_journal: u64,
     /// Records in batches that wait.
     pub in_outbox: u64,
@@ -90,7 +90,7 @@ impl LedgerStatus {
             accepted,
             forwarded: ledger.delivered.records.saturating_sub(ledger.delivered.merged),
             merged: ledger.delivered.merged,
-            in_journal: accepted - ledger.emitted.records.min(accepted),
+            in_journal: accepted.saturating_sub(ledger.emitted.records),
             in_outbox: content.counts.records,
             dead_lettered: ledger.buried.records,
             expired: ledger.expired.records,

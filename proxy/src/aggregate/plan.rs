@@ -8,6 +8,7 @@ use weir_config::{Config, CoreId, Mode, Ratio, Stream};
 use weir_logic::delivery::{DeliveryRules, DeliveryTable};
 use weir_logic::merge::{Load, MergePlan};
 use weir_logic::retry::RetrySchedule;
+use weir_logic::state::StatePlan;
 use weir_spool::{Durability, Plan, PlanMode};
 
 /// What a pipeline reads while it runs; replaced whole by a reload.
@@ -107,8 +108,8 @@ fn core_names(config: &Config) -> Vec<String> {
     config.cores.iter().map(|core| core.name.clone()).collect()
 }
 
-fn plan(config: &Config, stream: &Stream, edge: &str) -> Plan {
-    let mode = match &stream.mode {
+fn mode(config: &Config, mode: &Mode) -> PlanMode {
+    match mode {
         Mode::Raw => PlanMode::Raw,
         Mode::Events { same, exemplars, max_exemplars, window, max_keys, max_merge_bytes, max_tenant_share } => {
             let max = Load { keys: *max_keys, bytes: max_merge_bytes.bytes() };
@@ -117,18 +118,32 @@ fn plan(config: &Config, stream: &Stream, edge: &str) -> Plan {
                 same: same.clone(),
                 exemplars: exemplars.clone(),
                 max_exemplars: *max_exemplars,
-                window_ms: u64::try_from(window.as_millis()).ok().and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN),
+                window_ms: NonZeroU64::new(millis(*window)).unwrap_or(NonZeroU64::MIN),
                 max,
                 max_tenant: if has_tenants { share(max, *max_tenant_share) } else { max },
             })
         }
-    };
+        Mode::State { key, window, refresh, max_keys, max_bytes } => PlanMode::State(StatePlan {
+            key: key.clone(),
+            window_ms: millis(*window),
+            refresh_ms: millis(*refresh),
+            max_keys: *max_keys,
+            max_bytes: max_bytes.bytes(),
+        }),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+fn plan(config: &Config, stream: &Stream, edge: &str) -> Plan {
     Plan {
         edge: edge.to_owned(),
         stream: stream.name.clone(),
         core: config.core(stream.core).name.clone(),
         path: stream.path.clone(),
-        mode,
+        mode: mode(config, &stream.mode),
         max_batch_bytes: stream.batch.max_bytes.bytes(),
         max_batch_rows: stream.batch.max_records.max(1) as u64,
         lanes: u32::try_from(stream.max_in_flight).unwrap_or(MAX_LANES).clamp(1, MAX_LANES),

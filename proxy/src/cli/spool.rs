@@ -25,10 +25,11 @@ pub(super) fn list(data_dir: &Path) -> Result<String, Failure> {
         "STREAM", "SEGMENTS", "BYTES", "BATCHES", "BYTES", "RECORDS", "OLDEST_S", "DEAD", "RECORDS", "DAMAGED"
     );
     for (stream, root) in streams(data_dir)? {
-        let Inventory { journal, outbox, dead } = Inventory::of(&root).map_err(|error| unreadable(&root, &error))?;
+        let Inventory { journal, outbox, dead, tables } =
+            Inventory::of(&root).map_err(|error| unreadable(&root, &error))?;
         let records = |shelf: &Shelf| shelf.records.unwrap_or_default();
         let age = outbox.oldest.map_or(0, |oldest| now.since(weir_logic::Millis(oldest)).as_secs());
-        let damaged = journal.damaged + outbox.damaged + dead.damaged;
+        let damaged = journal.damaged + outbox.damaged + dead.damaged + tables.damaged;
         writeln!(
             text,
             "{stream:24} {:>8} {:>12} {:>8} {:>12} {:>10} {age:>8} {:>6} {:>9} {damaged:>8}",

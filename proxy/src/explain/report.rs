@@ -129,6 +129,12 @@ impl Report {
                 Mode::Events { same, window, .. } => {
                     format!("repeats of one agent within {}, same in {}", duration_to_text(*window), same.join(", "))
                 }
+                Mode::State { key, window, refresh, .. } => format!(
+                    "the last state of each {} within {}, unchanged ones counted for {}",
+                    if key.is_empty() { "agent".to_owned() } else { format!("agent and {}", key.join(", ")) },
+                    duration_to_text(*window),
+                    duration_to_text(*refresh)
+                ),
             },
         );
         let batch = &stream.batch;

@@ -30,7 +30,8 @@ impl<F: Files> Outbox<F> {
         files.create_dir(&dir)?;
         files.create_dir(&dead)?;
         let told = standing.told.unwrap_or_else(|| Book::new(now));
-        let mut state = State { mark: standing.mark, ledger: standing.ledger, told, ..State::default() };
+        let tables = standing.tables.clone();
+        let mut state = State { mark: standing.mark, ledger: standing.ledger, told, tables, ..State::default() };
         let mut damaged = Vec::new();
         for (batch, length) in settle_names(&files, &dir, &dead, standing)? {
             let path = dir.join(file_name(&batch));
