@@ -9,9 +9,9 @@ use proptest::option;
 use proptest::prelude::*;
 use weir_config::{
     Action, AggregateRoute, BatchEncoding, BatchPlan, ByteSize, CacheRoute, Calm, Class, ClientAuth, Compression,
-    Config, Core, CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute, HealthCheck, IdentitySource, KeyPart,
-    Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Peer, Presence, Protocol, Ratio, Retry, Route,
-    SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion, changes, parse, to_toml,
+    Config, Core, CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute, FreshnessMode, HealthCheck, IdentitySource,
+    KeyPart, Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Peer, Presence, Protocol, Ratio,
+    Retry, Route, SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion, changes, parse, to_toml,
 };
 
 fn read(text: &str) -> Config {
@@ -108,11 +108,15 @@ fn action() -> impl Strategy<Value = Action> {
             Action::Cache(CacheRoute {
                 key,
                 shared,
+                freshness: if shared { FreshnessMode::Clamp } else { FreshnessMode::Honor },
                 ttl,
+                min_ttl: Duration::ZERO,
+                max_ttl: Duration::from_secs(86_400),
                 jitter,
                 stale_while_revalidate: Duration::from_millis(1500),
                 stale_if_error: ttl.redirect,
                 calm,
+                obey_agents: shared,
                 max_body_bytes: ByteSize::new(1001),
             })
         }),

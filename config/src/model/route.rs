@@ -103,8 +103,14 @@ pub struct CacheRoute {
     pub key: Vec<KeyPart>,
     /// Whether one tenant's answer may go to another.
     pub shared: bool,
-    /// How long an answer is fresh.
+    /// Who decides how long an answer is fresh.
+    pub freshness: FreshnessMode,
+    /// How long an answer is fresh; where the core decides, one of which it says nothing.
     pub ttl: StatusTtl,
+    /// `clamp`: the shortest time for which an answer is fresh that the core says it of.
+    pub min_ttl: Duration,
+    /// `clamp`: the longest such time; never less than `min_ttl`.
+    pub max_ttl: Duration,
     /// The part of a TTL that is drawn at random and taken off, so that keys filled together do not expire together.
     pub jitter: Ratio,
     /// The time past its TTL for which an answer is served while it is fetched anew.
@@ -113,8 +119,22 @@ pub struct CacheRoute {
     pub stale_if_error: Duration,
     /// The answer when the core fails and nothing is stored. `None`: 503 with `Retry-After`.
     pub calm: Option<Calm>,
+    /// Whether what agents say of caching counts.
+    pub obey_agents: bool,
     /// Bytes of a `POST` body that the key is taken from, at most.
     pub max_body_bytes: ByteSize,
+}
+
+/// Who decides how long an answer of a cached route is fresh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FreshnessMode {
+    /// The operator: `ttl`.
+    #[default]
+    Override,
+    /// The core, between `min_ttl` and `max_ttl`.
+    Clamp,
+    /// The core.
+    Honor,
 }
 
 /// `ttl = { ok = "60s", not_found = "5s" }`: how long an answer is fresh, by its status. Zero: not stored.

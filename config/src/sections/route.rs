@@ -11,8 +11,8 @@ use crate::section::{
 use crate::setting::choice_settings;
 use crate::tree::{Node, Value};
 use crate::{
-    Action, AggregateRoute, ByteSize, CacheRoute, Calm, Class, CoreId, ForwardRoute, KeyPart, LookupRoute, Method,
-    PathPattern, Ratio, Route, StatusTtl,
+    Action, AggregateRoute, ByteSize, CacheRoute, Calm, Class, CoreId, ForwardRoute, FreshnessMode, KeyPart,
+    LookupRoute, Method, PathPattern, Ratio, Route, StatusTtl,
 };
 
 const DESCRIPTION: Description = Description {
@@ -73,17 +73,28 @@ section! { Match, "route.match", "The requests that the route takes.", |_, _| {}
 }}
 
 section! { CacheRoute, "[[route]] with action \"cache\"",
-    "Answered here: filled, revalidated, served stale.", |_, _| {}, {
+    "Answered here: filled, revalidated, served stale.", bounds_agree, {
     key: Vec<KeyPart> = Key::default("[]",
         "What tells answers apart: identity.agent, identity.tenant, path.NAME, query.NAME, header.NAME, or for POST \
          body./POINTER. Nothing is in the key unless it is named, but the route and, unless shared, the tenant.");
     shared: bool = SHARED;
-    ttl: StatusTtl = Key::table("How long an answer is fresh, by its status; a lone time is `ok`.");
+    freshness: FreshnessMode = Key::default("override",
+        "Who decides how long an answer is fresh. proxy/CACHING.md says what each means for every directive.");
+    ttl: StatusTtl = Key::table("How long an answer is fresh, by its status; a lone time is `ok`. Where the core \
+         decides, this is for answers of which it says nothing.");
+    min_ttl: Duration = Key::default("0s",
+        "With freshness = \"clamp\", the shortest time for which an answer is fresh of which the core says how long.")
+        .between("0s", "365d");
+    max_ttl: Duration = Key::default("1d",
+        "With freshness = \"clamp\", the longest such time.").between("0s", "365d");
     jitter: Ratio = JITTER;
     stale_while_revalidate: Duration = Key::default("1m",
         "The time past its TTL for which an answer is served while it is fetched anew.").between("0s", "365d");
     stale_if_error: Duration = STALE_IF_ERROR;
     calm: Option<Calm> = CALM;
+    obey_agents: bool = Key::default("false",
+        "Whether the Cache-Control of agents' requests counts: max-age, min-fresh, max-stale, no-cache, no-store, \
+         only-if-cached. Where it does, an agent can make the node ask the core.");
     max_body_bytes: ByteSize = Key::default("64 KiB",
         "Bytes of a POST body that the key is taken from, at most; more is answered 413.").between("1 B", "64 MiB");
 }}
@@ -231,6 +242,11 @@ choice_settings! {
         "aggregate" => Aggregate: "take records in, merge them, send them in batches";
         "forward" => Forward: "pass through, streaming";
     }
+    pub FreshnessMode {
+        "override" => Override: "you do, with ttl; the core can only forbid to store";
+        "clamp" => Clamp: "the core does, between min_ttl and max_ttl";
+        "honor" => Honor: "the core does";
+    }
     pub Class {
         "probe" => Probe: "health probes";
         "tasking" => Tasking: "orders to an agent: never paced";
@@ -337,6 +353,13 @@ fn calm_agrees(calm: &mut Calm, reader: &mut Reader<'_, '_>) {
             .error("body", format!("an answer {} has no body", calm.status))
             .note("RFC 9110, sections 15.3.5 and 15.3.6")
             .help("leave `body` out, or set `status = 200`");
+    }
+}
+
+fn bounds_agree(route: &mut CacheRoute, reader: &mut Reader<'_, '_>) {
+    if route.min_ttl > route.max_ttl {
+        let most = crate::duration_to_text(route.max_ttl);
+        reader.error("min_ttl", "`min_ttl` is more than `max_ttl`").label(format!("`max_ttl` is {most}"));
     }
 }
 

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName};
 use libfuzzer_sys::fuzz_target;
-use weir_config::{ByteSize, CacheRoute, Ratio, StatusTtl};
+use weir_config::{ByteSize, CacheRoute, FreshnessMode, Ratio, StatusTtl};
 use weir_fuzz::{field, sections};
 use weir_logic::Millis;
-use weir_logic::cache::{CachePolicy, Kept, Meaning, TagFrom, is_intact, kept, merged};
+use weir_logic::cache::{CachePolicy, Kept, Meaning, TagFrom, Terms, is_intact, kept, merged};
 use weir_logic::retry::asked_wait;
 
 fuzz_target!(|input: &str| {
@@ -49,17 +49,26 @@ fn forbids_what_is_forbidden(headers: &HeaderMap) -> bool {
     let meaning = CachePolicy::of(&route).meaning(200, headers, false);
     let control: Vec<&[u8]> = headers.get_all(CACHE_CONTROL).iter().map(|value| value.as_bytes()).collect();
     let plain = control.iter().all(|value| value.is_ascii() && !value.contains(&b'"'));
+    let targeted = headers.contains_key("cdn-cache-control");
+    let plain = plain && !targeted;
     let directives = || {
-        control.iter().flat_map(|value| value.split(|byte| *byte == b',')).map(|directive| {
-            directive.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii().to_ascii_lowercase()
-        })
+        control
+            .iter()
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .map(|directive| directive.trim_ascii().to_ascii_lowercase())
     };
-    let forbidden = plain && directives().any(|name| name == b"no-store" || name == b"private")
+    let named =
+        |directive: &[u8]| directive.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii().to_vec();
+    let understood = directives().any(|directive| named(&directive) == b"must-understand");
+    // `private` with an argument may be about single fields.
+    let maybe = directives().any(|directive| directive.starts_with(b"private") && directive != b"private");
+    let no_store = !understood && directives().any(|directive| named(&directive) == b"no-store");
+    let forbidden = plain && (no_store || directives().any(|directive| directive == b"private"))
         || headers.contains_key(SET_COOKIE)
         || headers.get_all(VARY).iter().any(|value| value == "*");
     if forbidden {
         assert!(matches!(meaning, Meaning::PassOn(_)), "{meaning:?}");
-    } else if plain && !headers.contains_key(VARY) {
+    } else if plain && !maybe && !headers.contains_key(VARY) {
         assert_eq!(meaning, Meaning::Store);
     }
     meaning == Meaning::Store
@@ -81,7 +90,9 @@ fn keeps_what_is_nobodys(headers: &HeaderMap, body: &str) -> Kept {
     let sent: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     assert!(kept.bytes() <= sent + 64, "more is kept than was sent");
     if let Some(age) = headers.get(AGE).map(|value| value.as_bytes()) {
-        assert_eq!(kept.age, delta_seconds(age).unwrap_or_default().min(Duration::from_secs(1 << 31)));
+        let told = delta_seconds(age).unwrap_or_default().min(Duration::from_secs(1 << 31));
+        let terms = Terms::of(headers, Millis(0), Millis(0));
+        assert_eq!(terms.age, told, "no date is before 1970");
     }
     kept
 }
@@ -117,11 +128,15 @@ fn route() -> CacheRoute {
     CacheRoute {
         key: Vec::new(),
         shared: true,
+        freshness: FreshnessMode::Override,
         ttl: StatusTtl { ok: minute, redirect: minute, not_found: minute },
+        min_ttl: Duration::ZERO,
+        max_ttl: Duration::from_secs(86_400),
         jitter: Ratio::default(),
         stale_while_revalidate: minute,
         stale_if_error: minute,
         calm: None,
+        obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
     }
 }

@@ -34,6 +34,8 @@ pub enum Refusal {
     OverShare,
     /// The headers are longer than the node takes.
     HeadersTooLarge,
+    /// The agent wants what is stored and nothing else, and nothing that will do is.
+    NotStored,
     /// The node is at a bound of its own.
     Overloaded,
     /// The spool is full or its disk fails.
@@ -50,7 +52,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals, in order of status.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Malformed,
         Self::BadBody,
         Self::Unidentified,
@@ -68,6 +70,7 @@ impl Refusal {
         Self::CoreUnavailable,
         Self::CoreBroken,
         Self::CoreTimeout,
+        Self::NotStored,
     ];
 
     /// The status sent.
@@ -85,7 +88,7 @@ impl Refusal {
             Self::HeadersTooLarge => 431,
             Self::CoreBroken => 502,
             Self::Overloaded | Self::SpoolUnavailable | Self::Stopping | Self::CoreUnavailable => 503,
-            Self::CoreTimeout => 504,
+            Self::CoreTimeout | Self::NotStored => 504,
         }
     }
 
@@ -109,6 +112,7 @@ impl Refusal {
             Self::CoreUnavailable => "core_unavailable",
             Self::CoreBroken => "core_broken",
             Self::CoreTimeout => "core_timeout",
+            Self::NotStored => "not_stored",
         }
     }
 

@@ -1,13 +1,14 @@
 //! A kept answer, ready to be given again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::AGE;
 use weir_logic::cache::conditional;
 use weir_logic::cache::{
-    CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, TagFrom, Validators, age, kept, merged,
+    Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, TagFrom, Validators, age, kept, merged,
 };
 use weir_logic::{Answer, Millis, Outcome, RequestView};
 
@@ -16,32 +17,29 @@ use crate::purging::Stamp;
 /// A core's answer as agents are given it. It never changes; a confirmation makes a new one that shares the body.
 #[derive(Debug)]
 pub(super) struct Entry {
-    status: u16,
+    arrival: Arrival,
     kept: Kept,
     body: Bytes,
-    stored: Millis,
-    /// What was drawn, from 0 to 1, for the jitter of its TTL.
-    draw: f64,
     stamp: Stamp,
     /// Whether it was asked for since the evictor last looked.
     visited: AtomicBool,
 }
 
 impl Entry {
-    /// The answer that arrived at `now`. Body and headers are copied, so that no network buffer is held on to.
-    pub(super) fn new(status: u16, headers: &HeaderMap, body: &Bytes, stamp: Stamp, now: Millis, draw: f64) -> Self {
-        Self::with_body(status, headers, Bytes::copy_from_slice(body), stamp, now, draw)
+    /// The answer that has arrived. Body and headers are copied, so that no network buffer is held on to.
+    pub(super) fn new(arrival: Arrival, headers: &HeaderMap, body: &Bytes, stamp: Stamp) -> Self {
+        Self::with_body(arrival, headers, Bytes::copy_from_slice(body), stamp)
     }
 
-    /// This answer, confirmed by the core at `now`. `headers` is what [`Entry::merged`] gave.
-    pub(super) fn confirmed(&self, headers: &HeaderMap, stamp: Stamp, now: Millis, draw: f64) -> Self {
-        Self::with_body(self.status, headers, self.body.clone(), stamp, now, draw)
+    /// This answer, confirmed by the core. `headers` is what [`Entry::merged`] gave, and `arrival` that of the confirmation.
+    pub(super) fn confirmed(&self, arrival: Arrival, headers: &HeaderMap, stamp: Stamp) -> Self {
+        Self::with_body(arrival, headers, self.body.clone(), stamp)
     }
 
-    fn with_body(status: u16, headers: &HeaderMap, body: Bytes, stamp: Stamp, now: Millis, draw: f64) -> Self {
-        let tag = if status == 200 { TagFrom::Bytes(&body) } else { TagFrom::Nowhere };
+    fn with_body(arrival: Arrival, headers: &HeaderMap, body: Bytes, stamp: Stamp) -> Self {
+        let tag = if arrival.status == 200 { TagFrom::Bytes(&body) } else { TagFrom::Nowhere };
         let kept = kept(headers, tag);
-        Self { status, kept, body, stored: now, draw, stamp, visited: AtomicBool::new(false) }
+        Self { arrival, kept, body, stamp, visited: AtomicBool::new(false) }
     }
 
     /// The headers after the core's confirmation.
@@ -50,7 +48,11 @@ impl Entry {
     }
 
     pub(super) fn status(&self) -> u16 {
-        self.status
+        self.arrival.status
+    }
+
+    pub(super) fn age(&self, now: Millis) -> Duration {
+        self.arrival.age(now)
     }
 
     pub(super) fn body_len(&self) -> usize {
@@ -62,7 +64,7 @@ impl Entry {
     }
 
     pub(super) fn freshness(&self, policy: CachePolicy<'_>, now: Millis) -> Freshness {
-        policy.freshness(self.status, self.stored, self.draw, self.stamp.outdated(), now)
+        policy.freshness(&self.arrival, self.stamp.outdated(), now)
     }
 
     /// The memory that this entry takes under a key of `key_len` bytes, list and map slots included.
@@ -95,18 +97,18 @@ impl Entry {
         status: &CacheStatus,
         outcome: Outcome,
     ) -> Answer {
-        let successful = (200..300).contains(&self.status);
+        let successful = (200..300).contains(&self.status());
         let current = successful && conditional::is_current(request, self.kept.etag(), self.kept.last_modified());
         let (code, headers, body) = if current {
             (304, &self.kept.headers[..self.kept.in_not_modified], Bytes::new())
         } else {
-            (self.status, &self.kept.headers[..], self.body.clone())
+            (self.status(), &self.kept.headers[..], self.body.clone())
         };
         let mut answer =
             Answer { status: code, headers: Vec::with_capacity(headers.len() + 2), body, outcome, cause: None };
         answer.headers.extend_from_slice(headers);
-        let total_age = self.kept.age.saturating_add(now.since(self.stored));
-        let from_the_core_itself = matches!(outcome, Outcome::Miss | Outcome::Bypass) && total_age.is_zero();
+        let total_age = self.age(now);
+        let from_the_core_itself = matches!(outcome, Outcome::Miss | Outcome::Bypass) && total_age.as_secs() == 0;
         if !from_the_core_itself {
             answer.headers.push((AGE, age(total_age)));
         }

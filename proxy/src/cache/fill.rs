@@ -8,8 +8,8 @@ use http::header::{ETAG, RETRY_AFTER};
 use weir_config::{Action, CacheRoute, Route};
 use weir_logic::cache::purge::{Mark, Marks};
 use weir_logic::cache::tags::{TAG_HEADERS, tags};
-use weir_logic::cache::{CachePolicy, FillRequest, Hold, Meaning, Unstorable, is_intact};
-use weir_logic::{CacheKey, Refusal, retry};
+use weir_logic::cache::{Arrival, CachePolicy, FillRequest, Hold, Meaning, Terms, Unstorable, is_intact};
+use weir_logic::{CacheKey, Millis, Refusal, retry};
 
 use super::Shell;
 use super::entry::Entry;
@@ -53,6 +53,14 @@ pub(super) struct Order {
     pub(super) path: String,
     /// What is stored: the core is asked to confirm it where it can be.
     pub(super) held: Option<Arc<Entry>>,
+    /// Whether the answer may be stored, for all that the agent says.
+    pub(super) storing: bool,
+}
+
+/// What the core said, and when it was asked.
+struct Heard {
+    answer: OriginAnswer,
+    asked: Millis,
 }
 
 impl Order {
@@ -71,21 +79,22 @@ impl Order {
     async fn fetch(&self, shell: &Shell, route: &CacheRoute, departure: &Departure) -> Landing {
         let policy = CachePolicy::of(route);
         if let Some((held, request)) = self.confirmable() {
-            let answer = match self.send(shell, request).await {
-                Ok(answer) => answer,
+            let heard = match self.send(shell, request).await {
+                Ok(heard) => heard,
                 Err(error) => return self.unanswered(shell, error),
             };
+            let answer = &heard.answer;
             let confirmed = policy.meaning(answer.status.as_u16(), &answer.headers, true) == Meaning::Confirmed;
             if !confirmed {
-                return self.understood(shell, policy, departure, &answer);
+                return self.understood(shell, policy, departure, &heard);
             }
             if held.validators().match_confirmation(answer.headers.get(ETAG)) {
-                return self.confirmed(shell, policy, departure, held, &answer);
+                return self.confirmed(shell, policy, departure, held, &heard);
             }
             // The core confirmed something else than what is stored: ask for it as a whole.
         }
         match self.send(shell, self.request.clone()).await {
-            Ok(answer) => self.understood(shell, policy, departure, &answer),
+            Ok(heard) => self.understood(shell, policy, departure, &heard),
             Err(error) => self.unanswered(shell, error),
         }
     }
@@ -95,7 +104,7 @@ impl Order {
         Some((held, self.request.conditional(held.validators())?))
     }
 
-    async fn send(&self, shell: &Shell, request: FillRequest) -> Result<OriginAnswer, OriginError> {
+    async fn send(&self, shell: &Shell, request: FillRequest) -> Result<Heard, OriginError> {
         let request = OriginRequest {
             core: self.route.core,
             label: Arc::from(self.route.name.as_str()),
@@ -107,16 +116,12 @@ impl Order {
             max_answer_bytes: shell.limits.load().max_object_bytes.as_usize().max(MAX_PASSED_ON_BYTES),
             repeatable: true,
         };
-        shell.origin.send(request).await
+        let asked = shell.clock.now();
+        Ok(Heard { answer: shell.origin.send(request).await?, asked })
     }
 
-    fn understood(
-        &self,
-        shell: &Shell,
-        policy: CachePolicy<'_>,
-        departure: &Departure,
-        answer: &OriginAnswer,
-    ) -> Landing {
+    fn understood(&self, shell: &Shell, policy: CachePolicy<'_>, departure: &Departure, heard: &Heard) -> Landing {
+        let answer = &heard.answer;
         let status = answer.status.as_u16();
         if !is_intact(status, &answer.headers, &answer.body) {
             return self.failed(shell, Refusal::CoreBroken, Some(status), None);
@@ -124,7 +129,8 @@ impl Order {
         let meaning = policy.meaning(status, &answer.headers, false);
         let entry = || {
             let stamp = departure.stamp(Arc::new(self.marks(&answer.headers)));
-            Arc::new(Entry::new(status, &answer.headers, &answer.body, stamp, shell.clock.now(), rand::random()))
+            let arrival = heard.arrival(status, &answer.headers, shell.clock.now());
+            Arc::new(Entry::new(arrival, &answer.headers, &answer.body, stamp))
         };
         match meaning {
             Meaning::Store => self.store(shell, entry(), Landing::Stored),
@@ -150,14 +156,16 @@ impl Order {
         policy: CachePolicy<'_>,
         departure: &Departure,
         held: &Entry,
-        answer: &OriginAnswer,
+        heard: &Heard,
     ) -> Landing {
+        let answer = &heard.answer;
         let headers = held.merged(&answer.headers);
         // A confirmation without tags leaves those that the answer came with.
         let retagged = TAG_HEADERS.iter().any(|name| answer.headers.contains_key(name));
         let marks = if retagged { Arc::new(self.marks(&answer.headers)) } else { Arc::clone(held.stamp().marks()) };
         let stamp = departure.stamp(marks);
-        let entry = Arc::new(held.confirmed(&headers, stamp, shell.clock.now(), rand::random()));
+        let arrival = heard.arrival(held.status(), &headers, shell.clock.now());
+        let entry = Arc::new(held.confirmed(arrival, &headers, stamp));
         match policy.unstorable(held.status(), &headers) {
             None => self.store(shell, entry, Landing::Confirmed),
             Some(why) => self.pass_on(shell, entry, why),
@@ -172,6 +180,9 @@ impl Order {
 
     fn store(&self, shell: &Shell, entry: Arc<Entry>, landing: fn(Arc<Entry>) -> Landing) -> Landing {
         shell.holds.clear(&self.key);
+        if !self.storing {
+            return Landing::PassedOn(entry, Unstorable::AgentSaysSo);
+        }
         if shell.store.insert(&self.key, &entry) {
             return landing(entry);
         }
@@ -218,6 +229,13 @@ impl Order {
         let now = shell.clock.now();
         let hold = shell.holds.note(&self.key, |previous| Hold::after(previous, hint, now, rand::random()));
         Landing::Failed(Failure { refusal, status, hold })
+    }
+}
+
+impl Heard {
+    /// The arrival of the answer that these headers, the core's or the merged ones, belong to.
+    fn arrival(&self, status: u16, headers: &HeaderMap, now: Millis) -> Arrival {
+        Arrival { status, terms: Terms::of(headers, self.asked, now), stored: now, draw: rand::random() }
     }
 }
 

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use weir_config::{Action, CacheLimits, Method};
 use weir_logic::cache::purge::Mark;
-use weir_logic::cache::{CachePolicy, CacheStatus, Freshness};
+use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness};
 use weir_logic::key::{self, Scope};
 use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal};
 
@@ -115,12 +115,14 @@ impl CacheAction {
             Err(error) => return refused(error.into(), error.detail()),
         };
         let held = self.shell.held(&key);
+        let asking = if route.obey_agents { Asking::of(call.request.headers) } else { Asking::default() };
         if let Some(entry) = &held
             && let fresh @ Freshness::Fresh { .. } = entry.freshness(CachePolicy::of(route), call.now)
+            && asking.accepts(&fresh, entry.age(call.now))
         {
             return entry.answer(&call.request, call.now, &CacheStatus::hit(fresh.ttl()), Outcome::Hit);
         }
-        Visit { shell: &self.shell, call, route, key, held }.answer().await
+        Visit { shell: &self.shell, call, route, key, held, asking }.answer().await
     }
 }
 

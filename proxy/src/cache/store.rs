@@ -175,6 +175,7 @@ mod tests {
     use weir_config::ByteSize;
     use weir_logic::Millis;
     use weir_logic::cache::purge::Marks;
+    use weir_logic::cache::{Arrival, Terms};
 
     use super::super::tests::support::key_named;
     use super::*;
@@ -193,7 +194,8 @@ mod tests {
         let body = Bytes::from(vec![b'x'; bytes]);
         let marks = Arc::new(Marks::new([Mark::tag("all")], "/"));
         let stamp = Arc::new(Purging::default()).depart().stamp(marks);
-        Arc::new(Entry::new(200, &HeaderMap::new(), &body, stamp, Millis(0), 0.0))
+        let arrival = Arrival { status: 200, terms: Terms::default(), stored: Millis(0), draw: 0.0 };
+        Arc::new(Entry::new(arrival, &HeaderMap::new(), &body, stamp))
     }
 
     fn counted(store: &Store) -> (i64, i64) {

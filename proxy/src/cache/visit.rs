@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weir_config::CacheRoute;
 use weir_logic::cache::purge::Mark;
-use weir_logic::cache::{CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, come_back};
+use weir_logic::cache::{Asking, CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, come_back};
 use weir_logic::key::KeyError;
 use weir_logic::{Answer, CacheKey, Call, Cause, Millis, Outcome, Refusal, calm};
 
@@ -15,13 +15,15 @@ use super::flight::{Bounds, Joined, Ticket};
 use super::{Shell, refused};
 use crate::task;
 
-/// One request with what the store holds for it: nothing, or something that is not fresh.
+/// One request with what the store holds for it: nothing, or something that will not do as it is.
 pub(super) struct Visit<'a> {
     pub(super) shell: &'a Arc<Shell>,
     pub(super) call: &'a Call<'a>,
     pub(super) route: &'a CacheRoute,
     pub(super) key: CacheKey,
     pub(super) held: Option<Arc<Entry>>,
+    /// What the agent asks for besides; the default where the route does not obey its agents.
+    pub(super) asking: Asking,
 }
 
 /// What made a fill needless between a request's look at the store and its turn.
@@ -45,16 +47,21 @@ impl Visit<'_> {
         let hold = self.shell.holds.find(&self.key);
         let held_back = hold.is_some_and(|hold| hold.holds(now));
         if let Some((entry, freshness)) = self.held(now)
-            && let Freshness::Stale { while_revalidate, if_error, .. } = freshness
-            && (while_revalidate || (if_error && hold.is_some()))
+            && let Freshness::Stale { past, while_revalidate, if_error } = freshness
+            && ((while_revalidate && self.asking.waits_for_nothing(entry.age(now)))
+                || (if_error && hold.is_some())
+                || self.asking.takes_stale(past))
         {
-            if !held_back {
+            if !held_back && !self.asking.only_if_cached {
                 self.fill_behind();
             }
             let detail = hold.map(|_| "core-failing");
             let status = CacheStatus { detail, ..CacheStatus::hit(freshness.ttl()) };
             let cause = if hold.is_some() { Cause::CoreFailing } else { Cause::Revalidating };
             return entry.answer(&self.call.request, now, &status, Outcome::Stale).because(cause);
+        }
+        if self.asking.only_if_cached {
+            return self.not_stored();
         }
         if held_back {
             return self.without_the_core(Refusal::CoreUnavailable, Cause::CoreFailing, CacheStatus::NONE, hold);
@@ -120,8 +127,9 @@ impl Visit<'_> {
                 return Some(Settled::Held(hold));
             }
             let entry = self.shell.held(&self.key)?;
-            let fresh = matches!(entry.freshness(CachePolicy::of(self.route), now), Freshness::Fresh { .. });
-            fresh.then_some(Settled::Fresh(entry))
+            let freshness = entry.freshness(CachePolicy::of(self.route), now);
+            let fresh = matches!(freshness, Freshness::Fresh { .. });
+            (fresh && self.asking.accepts(&freshness, entry.age(now))).then_some(Settled::Fresh(entry))
         })
     }
 
@@ -133,6 +141,7 @@ impl Visit<'_> {
             marks: self.marks(),
             path: self.call.request.path.to_owned(),
             held: self.held.clone(),
+            storing: !self.asking.no_store,
         };
         // The ticket tells the end of the fill, and its death as well.
         drop(task::spawn("fill", order.run(Arc::clone(self.shell), ticket)));
@@ -197,6 +206,12 @@ impl Visit<'_> {
         refusal.answer("nothing stored can stand in for the core", come_back).with(CACHE_STATUS, status.value())
     }
 
+    /// The agent wants nothing that has to be asked for (RFC 9111, section 5.2.1.7).
+    fn not_stored(&self) -> Answer {
+        let status = CacheStatus { detail: Some(Refusal::NotStored.label()), ..CacheStatus::NONE };
+        refused(Refusal::NotStored, "only-if-cached").with(CACHE_STATUS, status.value())
+    }
+
     /// What is stored, if it may be served while the core fails.
     fn stale(&self, cause: Cause, status: CacheStatus) -> Option<Answer> {
         let now = self.shell.clock.now();
@@ -223,7 +238,11 @@ impl Visit<'_> {
     }
 
     fn forwarded(&self, role: Role) -> CacheStatus {
-        let why = if self.held.is_some() { CacheStatus::stale() } else { CacheStatus::miss() };
+        let why = match self.held(self.call.now) {
+            None if self.held.is_none() => CacheStatus::miss(),
+            Some((_, Freshness::Fresh { .. })) => CacheStatus::request(),
+            _ => CacheStatus::stale(),
+        };
         CacheStatus { collapsed: role == Role::Follower, ..why }
     }
 

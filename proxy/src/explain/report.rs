@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use weir_batch::{Encoding, Framing, Upload};
 use weir_config::{
-    Action, AggregateRoute, CacheRoute, Calm, Config, ForwardRoute, LookupRoute, Mode, Ratio, Route, duration_to_text,
+    Action, AggregateRoute, CacheRoute, Calm, Config, ForwardRoute, FreshnessMode, LookupRoute, Mode, Ratio, Route,
+    duration_to_text,
 };
 use weir_logic::key::{self, KeyError, NamedValue, Scope};
 use weir_logic::{Call, Identity, Refusal, cache};
@@ -64,10 +65,19 @@ impl Report {
         self.key(&explanation.key, route.shared);
         self.line("digest", &explanation.digest);
         let ttl = &route.ttl;
+        let said = match route.freshness {
+            FreshnessMode::Override => String::new(),
+            FreshnessMode::Honor => "as long as the core says, else ".to_owned(),
+            FreshnessMode::Clamp => format!(
+                "as long as the core says, from {} to {}, else ",
+                duration_to_text(route.min_ttl),
+                duration_to_text(route.max_ttl)
+            ),
+        };
         self.line(
             "fresh for",
             format!(
-                "{} (200, 203, 204), {} (301, 308), {} (404, 410){}",
+                "{said}{} (200, 203, 204), {} (301, 308), {} (404, 410){}",
                 kept(ttl.ok),
                 kept(ttl.redirect),
                 kept(ttl.not_found),
@@ -80,7 +90,7 @@ impl Report {
                 "{} more while it is fetched anew, {} more while the core fails",
                 duration_to_text(route.stale_while_revalidate),
                 duration_to_text(route.stale_if_error),
-            ),
+            ) + if route.freshness == FreshnessMode::Override { "" } else { ", at most" },
         );
         self.calm(route.calm.as_ref());
         let fill = &explanation.fill;

@@ -16,7 +16,9 @@ pub struct Explanation {
     pub digest: String,
     /// Whether one tenant's answer may go to another.
     pub shared: bool,
-    /// How long 200, 203 and 204 are fresh.
+    /// Who decides how long an answer is fresh: `override`, `clamp` or `honor`.
+    pub freshness: &'static str,
+    /// How long 200, 203 and 204 are fresh; under `clamp` and `honor`, when the core does not say.
     pub ttl_ok: f64,
     /// How long 301 and 308 are fresh.
     pub ttl_redirect: f64,
@@ -57,6 +59,7 @@ pub fn explain(call: &Call<'_>, route: &CacheRoute) -> Result<Explanation, KeyEr
         key: key::parts(&route.key, scope, call)?,
         digest: format!("{:032x}", CacheKey::of(&route.key, scope, call)?.digest()),
         shared: route.shared,
+        freshness: route.freshness.as_str(),
         ttl_ok: route.ttl.ok.as_secs_f64(),
         ttl_redirect: route.ttl.redirect.as_secs_f64(),
         ttl_not_found: route.ttl.not_found.as_secs_f64(),

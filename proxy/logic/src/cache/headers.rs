@@ -1,15 +1,13 @@
 //! Which of a core's headers an agent is given, and how a confirmation (304) changes those that are kept.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::conditional::is_entity_tag;
+use super::directives::Directives;
 use super::fill::Validators;
 use super::tags::TAG_HEADERS;
-use crate::retry::delta_seconds;
 
 /// The part of a core's answer that is kept beside its body. Every value is a copy: none holds on to the buffer that the answer
 /// was read into.
@@ -21,8 +19,6 @@ pub struct Kept {
     pub in_not_modified: usize,
     /// What the core can be asked to confirm.
     pub validators: Validators,
-    /// The answer's age on arrival, as caches behind the node tell it.
-    pub age: Duration,
 }
 
 /// Where the entity tag of an answer comes from that the core gave none.
@@ -57,17 +53,20 @@ impl Kept {
 
 /// What is kept of a core's headers. Left out is what belongs to the connection (RFC 9110, section 7.6.1), what the writer sets
 /// anew (`Date`, `Content-Length`, `Age`), what would tie an agent to the core (`Alt-Svc`), cookies, as on a cached route an
-/// answer is nobody's own, and the tags that it can be purged by, which are the node's.
+/// answer is nobody's own, the fields that the core calls `private` or `no-cache` by name (RFC 9111, sections 5.2.2.4 and
+/// 5.2.2.7), and the tags that it can be purged by, which are the node's.
 pub fn kept(headers: &HeaderMap, tag: TagFrom<'_>) -> Kept {
     let listed = listed_by_connection(headers);
-    let mut validators = Validators::default();
-    if let Some(etag) = headers.get(header::ETAG).filter(|value| is_entity_tag(value.as_bytes())) {
-        validators.etag = Some(copied(etag));
-    }
-    validators.last_modified = headers.get(header::LAST_MODIFIED).map(copied);
+    let directives = Directives::of(headers);
+    let withheld = |name: &HeaderName| listed.contains(name) || directives.withholds(name);
+    let field = |name: HeaderName| headers.get(&name).filter(|_| !directives.withholds(&name));
+    let validators = Validators {
+        etag: field(header::ETAG).filter(|value| is_entity_tag(value.as_bytes())).map(copied),
+        last_modified: field(header::LAST_MODIFIED).map(copied),
+    };
     let given = headers
         .iter()
-        .filter(|(name, _)| !is_left_out(name) && *name != header::ETAG && !listed.iter().any(|field| name == field))
+        .filter(|(name, _)| !is_left_out(name) && *name != header::ETAG && !withheld(name))
         .map(|(name, value)| (name.clone(), copied(value)));
     let (mut list, others): (Vec<_>, Vec<_>) = given.partition(|(name, _)| is_in_not_modified(name));
     let computed = || match tag {
@@ -78,7 +77,7 @@ pub fn kept(headers: &HeaderMap, tag: TagFrom<'_>) -> Kept {
     let in_not_modified = list.len();
     list.extend(others);
     list.shrink_to_fit();
-    Kept { headers: list, in_not_modified, validators, age: age_on_arrival(headers) }
+    Kept { headers: list, in_not_modified, validators }
 }
 
 /// The headers of a kept answer after the core confirmed it (RFC 9111, sections 3.2 and 4.3.4): each field that the confirmation
@@ -107,11 +106,6 @@ fn copied(value: &HeaderValue) -> HeaderValue {
     HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }
 
-fn age_on_arrival(headers: &HeaderMap) -> Duration {
-    let age = headers.get(header::AGE).and_then(|value| delta_seconds(value.as_bytes()));
-    age.unwrap_or_default().min(MAX_AGE)
-}
-
 fn listed_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
@@ -124,9 +118,6 @@ fn is_left_out(name: &HeaderName) -> bool {
 fn is_in_not_modified(name: &HeaderName) -> bool {
     IN_NOT_MODIFIED.contains(name)
 }
-
-/// RFC 9111, section 1.2.2: greater ages count as this one.
-const MAX_AGE: Duration = Duration::from_secs(1 << 31);
 
 const LEFT_OUT: [HeaderName; 13] = [
     header::AGE,
@@ -189,14 +180,20 @@ mod tests {
         ]);
         let kept = kept(&all, TagFrom::Nowhere);
         assert_eq!(names(&kept), ["content-type", "x-custom"]);
-        assert_eq!(kept.age, Duration::from_secs(7));
     }
 
     #[test]
-    fn an_age_past_any_number_is_the_greatest_and_one_that_is_no_number_is_none() {
-        let age = |text: &'static str| kept(&headers(&[("age", text)]), TagFrom::Nowhere).age;
-        assert_eq!(age("99999999999999999999"), MAX_AGE);
-        assert_eq!([age("+7"), age("soon"), age("")], [Duration::ZERO; 3]);
+    fn fields_that_are_private_or_no_cache_by_name_are_left_out() {
+        let all = headers(&[
+            ("cache-control", "private=\"x-who\", no-cache=\"x-when, etag\""),
+            ("x-who", "1"),
+            ("x-when", "2"),
+            ("etag", "\"v\""),
+            ("x-other", "3"),
+        ]);
+        let kept = kept(&all, TagFrom::Nowhere);
+        assert_eq!(names(&kept), ["cache-control", "x-other"]);
+        assert_eq!(kept.validators, Validators::default());
     }
 
     #[test]
@@ -229,6 +226,6 @@ mod tests {
         assert_eq!(merged.get_all("x").iter().collect::<Vec<_>>(), ["4"]);
         assert_eq!(merged.get("y").unwrap(), "3");
         assert!(!merged.contains_key("content-encoding") && !merged.contains_key("etag"));
-        assert_eq!(kept(&merged, TagFrom::Bytes(&body)).age, Duration::from_secs(9));
+        assert_eq!(merged.get("age").unwrap(), "9");
     }
 }

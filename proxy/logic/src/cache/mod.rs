@@ -1,11 +1,14 @@
 //! The cache's policy: what may be kept, for how long it serves, and what an answer says about itself.
 //!
-//! The operator's TTLs decide how long an answer is fresh. Of the core's directives, those that forbid keeping an answer are
-//! obeyed: `no-store`, `private`, `Vary: *` and `Set-Cookie`. Directives in agents' requests are not: an agent that says
-//! `no-cache` would otherwise reach the core past the protection that the cache is. Keeping answers, waiting for fills and
-//! bounding memory happen in `proxy`.
+//! RFC 9111 for a shared cache, under an operator who may know better: a route's `freshness` says whether the operator's TTLs
+//! decide how long an answer is fresh, the core's directives, or these within bounds. What the core forbids to keep is not kept
+//! in any mode. Directives in agents' requests count on routes that obey their agents only: one that says `no-cache` would
+//! otherwise reach the core past the protection that the cache is. `proxy/CACHING.md` has the whole, directive by directive.
+//! Keeping answers, waiting for fills and bounding memory happen in `proxy`.
 
+mod asking;
 pub mod conditional;
+mod dictionary;
 mod directives;
 mod explain;
 mod fill;
@@ -15,10 +18,13 @@ mod policy;
 pub mod purge;
 mod status;
 pub mod tags;
+mod terms;
 
+pub use asking::Asking;
 pub use explain::{Explanation, FillPreview, explain};
 pub use fill::{FillRequest, Validators};
 pub use headers::{Kept, TagFrom, kept, merged};
 pub use hold::{Hold, come_back};
-pub use policy::{CachePolicy, Freshness, Meaning, Unstorable, is_intact};
+pub use policy::{Arrival, CachePolicy, Freshness, Meaning, Unstorable, is_intact};
 pub use status::{CACHE_STATUS, CacheStatus, age};
+pub use terms::Terms;

@@ -3,16 +3,38 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, SET_COOKIE, VARY};
-use weir_config::{CacheRoute, KeyPart};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, LAST_MODIFIED, SET_COOKIE, VARY};
+use weir_config::{CacheRoute, FreshnessMode, KeyPart};
 
-use super::directives;
+use super::directives::{Directives, Named};
+use super::terms::Terms;
 use crate::Millis;
 
-/// The policy of one cached route. It holds nothing of its own: a reload brings new TTLs to answers kept under the old ones.
+/// The policy of one cached route. It holds nothing of its own: a reload brings new TTLs and another mode to answers kept under
+/// the old ones.
 #[derive(Clone, Copy, Debug)]
 pub struct CachePolicy<'a> {
     route: &'a CacheRoute,
+}
+
+/// What is known of a kept answer that its use depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// The answer's status.
+    pub status: u16,
+    /// What the core said with it.
+    pub terms: Terms,
+    /// When it came.
+    pub stored: Millis,
+    /// What was drawn for its jitter, from 0 to 1.
+    pub draw: f64,
+}
+
+impl Arrival {
+    /// The answer's age (RFC 9111, section 4.2.3).
+    pub fn age(&self, now: Millis) -> Duration {
+        self.terms.age.saturating_add(now.since(self.stored))
+    }
 }
 
 /// How a kept answer may be used.
@@ -84,6 +106,13 @@ pub enum Unstorable {
     Vary,
     /// It sets a cookie.
     SetCookie,
+    /// The core was sent an agent's credentials, which the key names, and does not say that the answer is for others as well
+    /// (RFC 9111, section 3.5).
+    Authorization,
+    /// It is never fresh, never of use when stale, and the core cannot be asked to confirm it.
+    NeverFresh,
+    /// The agent said `no-store`, and the route obeys its agents.
+    AgentSaysSo,
     /// It is larger than one stored answer may be.
     TooLarge,
 }
@@ -97,6 +126,9 @@ impl Unstorable {
             Self::Private => "private",
             Self::Vary => "vary",
             Self::SetCookie => "set-cookie",
+            Self::Authorization => "authorization",
+            Self::NeverFresh => "never-fresh",
+            Self::AgentSaysSo => "agent-no-store",
             Self::TooLarge => "too-large",
         }
     }
@@ -127,30 +159,25 @@ impl<'a> CachePolicy<'a> {
         Self { route }
     }
 
-    /// The time for which an answer of that status is fresh: its TTL less the part of the jitter that `draw` says, from 0 to 1.
-    pub fn lifetime(&self, status: u16, draw: f64) -> Duration {
-        let kept_part = 1.0 - self.route.jitter.value() * draw.clamp(0.0, 1.0);
-        self.ttl(status).unwrap_or_default().mul_f64(kept_part)
+    /// The time for which an answer is fresh, less the part of the jitter that was drawn. It counts from the answer's arrival
+    /// where the operator decides, else from its making.
+    pub fn lifetime(&self, arrival: &Arrival) -> Duration {
+        let kept_part = 1.0 - self.route.jitter.value() * arrival.draw.clamp(0.0, 1.0);
+        self.ttl(arrival.status, &arrival.terms).unwrap_or_default().mul_f64(kept_part)
     }
 
-    /// How an answer of that status, kept since `stored`, may be used. `draw` is the one drawn when it was stored; it is stale
-    /// since `outdated`, whatever its TTL.
-    pub fn freshness(
-        &self,
-        status: u16,
-        stored: Millis,
-        draw: f64,
-        outdated: Option<Millis>,
-        now: Millis,
-    ) -> Freshness {
-        let resident = now.since(stored);
-        let lifetime = self.lifetime(status, draw).min(outdated.map_or(Duration::MAX, |at| at.since(stored)));
-        if resident < lifetime {
-            return Freshness::Fresh { left: lifetime - resident };
+    /// How an answer may be used. It is stale since `outdated`, whatever its lifetime.
+    pub fn freshness(&self, arrival: &Arrival, outdated: Option<Millis>, now: Millis) -> Freshness {
+        let before = self.age_that_counts(&arrival.terms);
+        let purged = outdated.map_or(Duration::MAX, |at| before.saturating_add(at.since(arrival.stored)));
+        let lifetime = self.lifetime(arrival).min(purged);
+        let age = before.saturating_add(now.since(arrival.stored));
+        if age < lifetime {
+            return Freshness::Fresh { left: lifetime - age };
         }
-        let past = resident - lifetime;
-        let while_revalidate = past < self.route.stale_while_revalidate;
-        let if_error = past < self.route.stale_if_error;
+        let past = age - lifetime;
+        let bounds = self.stale_bounds(&arrival.terms);
+        let (while_revalidate, if_error) = (past < bounds.while_revalidate, past < bounds.if_error);
         if while_revalidate || if_error {
             Freshness::Stale { past, while_revalidate, if_error }
         } else {
@@ -173,27 +200,61 @@ impl<'a> CachePolicy<'a> {
 
     /// Whether an answer with these headers may be kept; the reason when not.
     pub fn unstorable(&self, status: u16, headers: &HeaderMap) -> Option<Unstorable> {
-        if self.ttl(status).is_none_or(|ttl| ttl.is_zero()) {
+        let directives = Directives::of(headers);
+        // An `Expires` without a `Date` counts as ahead: at worst the answer is kept in vain.
+        let terms = Terms::of(headers, Millis(0), Millis(0));
+        let Some(ttl) = self.ttl(status, &terms) else { return Some(Unstorable::Status) };
+        if self.route.freshness == FreshnessMode::Override && ttl.is_zero() {
             return Some(Unstorable::Status);
         }
-        if directives::has(headers, "no-store") {
+        // `must-understand` takes the place of `no-store` for whoever knows the status (RFC 9111, section 5.2.2.3); what has a
+        // TTL is known.
+        if directives.no_store && !directives.must_understand {
             return Some(Unstorable::NoStore);
         }
-        if directives::has(headers, "private") && !self.route.key.contains(&KeyPart::Agent) {
+        if directives.private == Named::Whole && !self.route.key.contains(&KeyPart::Agent) {
             return Some(Unstorable::Private);
         }
         if headers.contains_key(SET_COOKIE) {
             return Some(Unstorable::SetCookie);
         }
-        let varies_on_all = headers.get_all(VARY).iter().any(|value| value.as_bytes().contains(&b'*'));
-        varies_on_all.then_some(Unstorable::Vary)
+        if headers.get_all(VARY).iter().any(|value| value.as_bytes().contains(&b'*')) {
+            return Some(Unstorable::Vary);
+        }
+        let for_others = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
+        if self.sends_credentials() && self.route.freshness != FreshnessMode::Override && !for_others {
+            return Some(Unstorable::Authorization);
+        }
+        let confirmable = headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
+        let of_use = !ttl.is_zero() || confirmable || self.stale_bounds(&terms) != StaleBounds::default();
+        (!of_use).then_some(Unstorable::NeverFresh)
     }
 
     fn good(&self, status: u16, headers: &HeaderMap) -> Meaning {
         self.unstorable(status, headers).map_or(Meaning::Store, Meaning::PassOn)
     }
 
-    fn ttl(&self, status: u16) -> Option<Duration> {
+    /// The age on arrival that counts towards staleness: the operator's TTLs begin when an answer arrives, the core's when it was
+    /// made.
+    fn age_that_counts(&self, terms: &Terms) -> Duration {
+        match self.route.freshness {
+            FreshnessMode::Override => Duration::ZERO,
+            FreshnessMode::Clamp | FreshnessMode::Honor => terms.age,
+        }
+    }
+
+    fn ttl(&self, status: u16, terms: &Terms) -> Option<Duration> {
+        let said = terms.lifetime.filter(|_| is_understood(status));
+        let said = match self.route.freshness {
+            FreshnessMode::Override => None,
+            FreshnessMode::Clamp => said.map(|said| said.min(self.route.max_ttl).max(self.route.min_ttl)),
+            FreshnessMode::Honor => said,
+        };
+        said.or_else(|| self.table(status))
+    }
+
+    /// The operator's TTL.
+    fn table(&self, status: u16) -> Option<Duration> {
         match status {
             200 | 203 | 204 => Some(self.route.ttl.ok),
             301 | 308 => Some(self.route.ttl.redirect),
@@ -201,141 +262,44 @@ impl<'a> CachePolicy<'a> {
             _ => None,
         }
     }
+
+    /// How far an answer is of use when stale. The route's bounds hold in every mode; where the core decides it may narrow or
+    /// forbid, and under `honor` only its word allows staleness while the core could be asked (RFC 9111, section 4.2.4).
+    fn stale_bounds(&self, terms: &Terms) -> StaleBounds {
+        let route =
+            StaleBounds { while_revalidate: self.route.stale_while_revalidate, if_error: self.route.stale_if_error };
+        let (while_revalidate, if_error) = match self.route.freshness {
+            FreshnessMode::Override => return route,
+            FreshnessMode::Clamp | FreshnessMode::Honor if terms.never_stale => return StaleBounds::default(),
+            FreshnessMode::Clamp => (route.while_revalidate, route.if_error),
+            FreshnessMode::Honor if terms.for_shared_caches => (Duration::ZERO, Duration::ZERO),
+            FreshnessMode::Honor => (Duration::ZERO, route.if_error),
+        };
+        StaleBounds {
+            while_revalidate: terms.stale_while_revalidate.unwrap_or(while_revalidate).min(route.while_revalidate),
+            if_error: terms.stale_if_error.unwrap_or(if_error).min(route.if_error),
+        }
+    }
+
+    fn sends_credentials(&self) -> bool {
+        self.route.key.iter().any(|part| matches!(part, KeyPart::Header(name) if name == AUTHORIZATION.as_str()))
+    }
+}
+
+/// The times past its lifetime for which an answer is of use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct StaleBounds {
+    while_revalidate: Duration,
+    if_error: Duration,
+}
+
+/// The statuses that the node knows to keep where the core says for how long (RFC 9111, section 3). Errors are not among them,
+/// although the RFC allows some: an error never takes the place of a good answer.
+fn is_understood(status: u16) -> bool {
+    matches!(status, 200 | 203 | 204 | 300..=303 | 307 | 308 | 404 | 410)
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use weir_config::{ByteSize, Ratio, StatusTtl};
-
-    use super::*;
-
-    fn route() -> CacheRoute {
-        CacheRoute {
-            key: vec![],
-            shared: true,
-            ttl: StatusTtl { ok: secs(60), redirect: Duration::ZERO, not_found: secs(5) },
-            jitter: Ratio::new(0.1).unwrap(),
-            stale_while_revalidate: secs(30),
-            stale_if_error: secs(300),
-            calm: None,
-            max_body_bytes: ByteSize::kib(64),
-        }
-    }
-
-    const fn secs(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
-        list.iter().map(|(name, value)| (name.parse().unwrap(), http::HeaderValue::from_static(value))).collect()
-    }
-
-    #[test]
-    fn an_answer_is_fresh_then_stale_in_two_ways_then_expired() {
-        let route = route();
-        let at = |seconds: u64| CachePolicy::of(&route).freshness(200, Millis(0), 0.0, None, Millis(seconds * 1000));
-        assert_eq!(at(59), Freshness::Fresh { left: secs(1) });
-        assert_eq!(at(60), Freshness::Stale { past: secs(0), while_revalidate: true, if_error: true });
-        assert_eq!(at(90), Freshness::Stale { past: secs(30), while_revalidate: false, if_error: true });
-        assert_eq!(at(360), Freshness::Expired { past: secs(300) });
-        assert_eq!((at(59).ttl(), at(90).ttl()), (1, -30));
-    }
-
-    #[test]
-    fn a_purged_answer_is_stale_from_then_on() {
-        let route = route();
-        let at = |seconds: u64| {
-            CachePolicy::of(&route).freshness(200, Millis(0), 0.0, Some(Millis(20_000)), Millis(seconds * 1000))
-        };
-        assert_eq!(at(20), Freshness::Stale { past: secs(0), while_revalidate: true, if_error: true });
-        assert_eq!(at(50), Freshness::Stale { past: secs(30), while_revalidate: false, if_error: true });
-    }
-
-    #[test]
-    fn a_reload_changes_the_ttl_of_what_is_kept() {
-        let mut route = route();
-        route.ttl.ok = secs(10);
-        let freshness = CachePolicy::of(&route).freshness(200, Millis(0), 0.0, None, Millis(20_000));
-        assert_eq!(freshness, Freshness::Stale { past: secs(10), while_revalidate: true, if_error: true });
-    }
-
-    #[test]
-    fn statuses_mean_what_the_table_says() {
-        let route = route();
-        let policy = CachePolicy::of(&route);
-        let meaning = |status| policy.meaning(status, &HeaderMap::new(), false);
-        let table = [
-            (Meaning::Store, &[200, 203, 204, 404, 410][..]),
-            (Meaning::PassOn(Unstorable::Status), &[201, 202, 300, 301, 302, 303, 307, 308]),
-            (Meaning::Refused, &[400, 405, 406, 409, 411, 412, 413, 414, 415, 422, 451]),
-            (Meaning::Denied, &[401, 403, 407]),
-            (Meaning::Failed, &[100, 199, 206, 304, 408, 416, 425, 429, 500, 502, 503, 504, 599, 999]),
-        ];
-        for (expected, statuses) in table {
-            for status in statuses {
-                assert_eq!(meaning(*status), expected, "{status}");
-            }
-        }
-        assert_eq!(policy.meaning(304, &HeaderMap::new(), true), Meaning::Confirmed);
-    }
-
-    #[test]
-    fn what_the_core_forbids_to_keep_is_not_kept() {
-        let mut route = route();
-        let of = |route: &CacheRoute, list| CachePolicy::of(route).unstorable(200, &headers(list));
-        assert_eq!(of(&route, &[("cache-control", "no-store")]), Some(Unstorable::NoStore));
-        assert_eq!(of(&route, &[("cache-control", "private")]), Some(Unstorable::Private));
-        assert_eq!(of(&route, &[("set-cookie", "a=b")]), Some(Unstorable::SetCookie));
-        assert_eq!(of(&route, &[("vary", "accept, *")]), Some(Unstorable::Vary));
-        assert_eq!(of(&route, &[("cache-control", "max-age=0, no-cache"), ("vary", "accept")]), None);
-        route.key = vec![KeyPart::Agent];
-        assert_eq!(of(&route, &[("cache-control", "private")]), None);
-    }
-
-    #[test]
-    fn a_200_that_calls_itself_json_must_be_json() {
-        let of = |media_type, body: &[u8]| is_intact(200, &headers(&[("content-type", media_type)]), body);
-        assert!(of("application/json; charset=utf-8", b"{\"a\":[1]}") && of("application/problem+json", b"1"));
-        for half in [&b"{\"a\":[1"[..], b"", b"<html>", b"{} {}", b"{\"a\": \x00\xff}"] {
-            assert!(!of("Application/JSON", half), "{half:?}");
-        }
-        assert!(of("text/html", b"<html>"));
-        assert!(is_intact(404, &headers(&[("content-type", "application/json")]), b"<html>"));
-        let gzip = headers(&[("content-type", "application/json"), ("content-encoding", "gzip")]);
-        assert!(is_intact(200, &gzip, b"\x1f\x8b"));
-    }
-
-    #[test]
-    fn ten_thousand_lifetimes_spread_over_the_whole_jitter() {
-        let route = route();
-        let policy = CachePolicy::of(&route);
-        let mut tenths = [0_u32; 10];
-        for step in 0..10_000_u32 {
-            let lifetime = policy.lifetime(200, (f64::from(step) + 0.5) / 10_000.0).as_secs_f64();
-            assert!((54.0..=60.0).contains(&lifetime), "{lifetime}");
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 9")]
-            let tenth = ((lifetime - 54.0) / 0.6) as usize;
-            tenths[tenth.min(9)] += 1;
-        }
-        assert!(tenths.iter().all(|count| (900..=1100).contains(count)), "{tenths:?}");
-    }
-
-    proptest! {
-        #[test]
-        fn freshness_only_ever_declines(ok in 0_u64..100, swr in 0_u64..100, sie in 0_u64..100, draw in 0.0..=1.0_f64, at in 0_u64..400_000, later in 0_u64..100_000) {
-            let route = CacheRoute {
-                ttl: StatusTtl { ok: secs(ok), ..route().ttl },
-                stale_while_revalidate: secs(swr),
-                stale_if_error: secs(sie),
-                ..route()
-            };
-            let rank = |now| match CachePolicy::of(&route).freshness(200, Millis(0), draw, None, Millis(now)) {
-                Freshness::Fresh { .. } => 0,
-                Freshness::Stale { while_revalidate, if_error, .. } => 3 - u8::from(while_revalidate) - u8::from(if_error),
-                Freshness::Expired { .. } => 4,
-            };
-            prop_assert!(rank(at) <= rank(at + later));
-        }
-    }
-}
+mod modes;
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub struct CacheStatus {
     /// Answered without asking the core.
     pub hit: bool,
-    /// Why the core was asked: `uri-miss` or `stale`.
+    /// Why the core was asked: `uri-miss`, `stale` or `request`.
     pub fwd: Option<&'static str>,
     /// What the core answered.
     pub fwd_status: Option<u16>,
@@ -41,6 +41,11 @@ impl CacheStatus {
     /// Asked the core because what was stored is stale.
     pub const fn stale() -> Self {
         Self { fwd: Some("stale"), ..Self::NONE }
+    }
+
+    /// Asked the core because what was stored would not do for the request.
+    pub const fn request() -> Self {
+        Self { fwd: Some("request"), ..Self::NONE }
     }
 
     /// Neither answered from what is stored nor asked the core.

@@ -1,7 +1,9 @@
 //! The cache against a scripted core.
 
+mod alternation;
 mod answers;
 mod flights;
+mod modes;
 mod outage;
 mod purges;
 mod real_core;

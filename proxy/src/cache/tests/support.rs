@@ -11,10 +11,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use weir_config::{
-    Action, ByteSize, CacheLimits, CacheRoute, Calm, Class, CoreId, KeyPart, Method, PathPattern, Ratio, Route,
-    Segment, StatusTtl,
+    Action, ByteSize, CacheLimits, CacheRoute, Calm, Class, CoreId, FreshnessMode, KeyPart, Method, PathPattern, Ratio,
+    Route, Segment, StatusTtl,
 };
-use weir_logic::cache::CACHE_STATUS;
+use weir_logic::cache::{Asking, CACHE_STATUS};
 use weir_logic::key::Scope;
 use weir_logic::{AgentId, Answer, CacheKey, Call, Identity, Millis, RequestView, TenantId};
 
@@ -176,7 +176,7 @@ impl World {
         let Action::Cache(route) = &self.route.action else { panic!("a cached route") };
         called(&self.route, self.clock.now(), &Ask::get(), async |call| {
             let key = CacheKey::of(&route.key, Scope::of(route.shared), call).unwrap();
-            Visit { shell: &self.cache.shell, call, route, key, held: None }.wait().await
+            Visit { shell: &self.cache.shell, call, route, key, held: None, asking: Asking::default() }.wait().await
         })
         .await
     }
@@ -271,11 +271,15 @@ pub(super) fn manifest() -> CacheRoute {
     CacheRoute {
         key: vec![KeyPart::Query("os".into())],
         shared: true,
+        freshness: FreshnessMode::Override,
         ttl: StatusTtl { ok: Duration::from_secs(60), redirect: Duration::ZERO, not_found: Duration::from_secs(5) },
+        min_ttl: Duration::ZERO,
+        max_ttl: Duration::from_secs(86_400),
         jitter: Ratio::default(),
         stale_while_revalidate: Duration::from_secs(30),
         stale_if_error: Duration::from_secs(300),
         calm: None,
+        obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
     }
 }

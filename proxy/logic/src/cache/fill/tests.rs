@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use proptest::prelude::*;
-use weir_config::{Action, ByteSize, Class, CoreId, PathPattern, Ratio, Route, Segment, StatusTtl};
+use weir_config::{Action, ByteSize, Class, CoreId, FreshnessMode, PathPattern, Ratio, Route, Segment, StatusTtl};
 
 use super::*;
 use crate::cache::explain;
@@ -15,11 +15,15 @@ fn cached(key: Vec<KeyPart>, shared: bool) -> CacheRoute {
     CacheRoute {
         key,
         shared,
+        freshness: FreshnessMode::Override,
         ttl: StatusTtl { ok: Duration::from_secs(60), redirect: Duration::ZERO, not_found: Duration::ZERO },
+        min_ttl: Duration::ZERO,
+        max_ttl: Duration::from_secs(86_400),
         jitter: Ratio::default(),
         stale_while_revalidate: Duration::ZERO,
         stale_if_error: Duration::ZERO,
         calm: None,
+        obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
     }
 }
