@@ -30,6 +30,9 @@ pub enum Piece {
     Rows(u64, u64),
     /// The rows that the core asked for again, for the first or a later time: `.r`, `.r2`, `.r3`.
     Again(u32),
+    /// A dead letter that shared its batch's id with rows that the core had taken, put back for the first or a later time:
+    /// `.d`, `.d2`, `.d3`.
+    Revived(u32),
 }
 
 impl BatchId {
@@ -62,6 +65,20 @@ impl BatchId {
         id.piece(Piece::Again(times))
     }
 
+    /// The id of those of this batch's rows that were dead letters and are put back.
+    pub fn revived(&self) -> Self {
+        let mut id = self.clone();
+        let times = match id.pieces.last() {
+            Some(Piece::Revived(times)) => {
+                let times = times.saturating_add(1);
+                id.pieces.pop();
+                times
+            }
+            _ => 1,
+        };
+        id.piece(Piece::Revived(times))
+    }
+
     fn piece(&self, piece: Piece) -> Self {
         let mut id = self.clone();
         id.pieces.push(piece);
@@ -85,6 +102,8 @@ impl fmt::Display for Piece {
             Self::Rows(from, to) => write!(formatter, "{from}-{to}"),
             Self::Again(1) => formatter.write_str("r"),
             Self::Again(times) => write!(formatter, "r{times}"),
+            Self::Revived(1) => formatter.write_str("d"),
+            Self::Revived(times) => write!(formatter, "d{times}"),
         }
     }
 }
@@ -94,12 +113,15 @@ impl FromStr for Piece {
 
     fn from_str(text: &str) -> Result<Self, InvalidBatchId> {
         let number = |text: &str| text.parse::<u64>().map_err(|_| InvalidBatchId);
-        let piece = match (text, text.split_once('-'), text.strip_prefix('r')) {
-            ("0" | "1", ..) => Self::Half(u8::from(text == "1")),
-            (_, Some((from, to)), _) => Self::Rows(number(from)?, number(to)?),
-            (_, _, Some("")) => Self::Again(1),
-            (_, _, Some(times)) => Self::Again(times.parse().map_err(|_| InvalidBatchId)?),
-            _ => return Err(InvalidBatchId),
+        let times = |text: &str| if text.is_empty() { Ok(1) } else { text.parse().map_err(|_| InvalidBatchId) };
+        let piece = match (text, text.split_once('-')) {
+            ("0" | "1", _) => Self::Half(u8::from(text == "1")),
+            (_, Some((from, to))) => Self::Rows(number(from)?, number(to)?),
+            _ => match (text.strip_prefix('r'), text.strip_prefix('d')) {
+                (Some(again), _) => Self::Again(times(again)?),
+                (_, Some(revived)) => Self::Revived(times(revived)?),
+                _ => return Err(InvalidBatchId),
+            },
         };
         // One way to write each, so that one id never has two names.
         if piece.to_string() == text { Ok(piece) } else { Err(InvalidBatchId) }

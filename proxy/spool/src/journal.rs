@@ -186,6 +186,16 @@ impl<F: Files> Journal<F> {
         Ok(steps)
     }
 
+    /// Has all windows leave at once, and closes the generation.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was pushed is then gone and the generation still open.
+    pub fn flush_all(&mut self, now: Millis) -> io::Result<Vec<Step>> {
+        let time = self.time(now);
+        self.pushed.push(Entry::FlushAll { time });
+        self.seal(now, EndReason::Stop)
+    }
+
     /// The journal's time, which is what entries and windows go by: the clock's, unless the last run has written times
     /// that are still to come. It never goes backwards.
     pub fn time(&mut self, now: Millis) -> Millis {

@@ -19,8 +19,10 @@ pub struct Ledger {
     pub emitted: Counts,
     /// What the core has acknowledged.
     pub delivered: Counts,
-    /// What went to the dead letters.
+    /// What went to the dead letters, less what came back.
     pub buried: Counts,
+    /// What came back from the dead letters into the outbox.
+    pub revived: Counts,
     /// What was given up for its age.
     pub expired: Counts,
     /// What could not be read. Records are those of generations that have been emitted; of entries and files of the journal
@@ -39,7 +41,8 @@ impl Ledger {
         for reason in LossReason::ALL {
             *lost.of_mut(reason) = match reason {
                 LossReason::Expired => Lost::records(self.expired.records),
-                LossReason::DeadLetter => Lost::records(self.buried.records),
+                // That it came back is not told: the core sees it come.
+                LossReason::DeadLetter => Lost::records(self.buried.records.saturating_add(self.revived.records)),
                 LossReason::Dropped => self.dropped,
                 LossReason::Damaged => self.damaged,
                 LossReason::EarlyFlush => Lost::records(self.early),

@@ -57,6 +57,6 @@ pub use files::{Append, Disk, Files, Listed};
 pub use journal::{Durability, Journal};
 pub use ledger::{Ledger, Mark, Meters};
 pub use losses::{Loss, LossReason, Losses, Lost, PerReason};
-pub use outbox::{Content, Lent, Outbox, Parcel, Waiting};
+pub use outbox::{Content, Lent, Outbox, Parcel, Revived, Waiting};
 pub use plan::{Plan, PlanMode};
 pub use recovery::{Recovered, RecoveryReport, SpoolError, recover};

@@ -3,9 +3,10 @@
 mod arrivals;
 mod giving_up;
 mod opening;
+mod reviving;
 mod trying;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,11 +25,12 @@ use crate::trial::Trial;
 
 pub use giving_up::Lent;
 pub(crate) use opening::remaining;
+pub use reviving::Revived;
 
 /// The outbox of one stream. Calls that return an [`io::Result`] read or write files.
 ///
 /// A batch leaves it by [`Self::deliver`], [`Self::bury`], [`Self::halve`] or [`Self::expire`], or part by part by the first
-/// three and [`Self::isolate`] and [`Self::divide`]. Each is noted durably before a file goes. A call that fails has changed nothing
+/// three and [`Self::isolate`] and [`Self::divide`]. [`Self::revive`] puts dead letters back. Each is noted durably before a file goes. A call that fails has changed nothing
 /// that counts and may be made again.
 pub struct Outbox<F: Files> {
     files: F,
@@ -56,6 +58,8 @@ struct State {
     dead: BTreeMap<String, u64>,
     /// Batches that somebody works on.
     lent: HashSet<String>,
+    /// Batches that were dead letters or are parts of such.
+    revived: BTreeSet<String>,
     /// What the core is told in generations that have been emitted.
     told: Book,
     /// Damaged files that are still in their places, and how many parts of each have been counted.
@@ -332,7 +336,7 @@ impl<F: Files> Outbox<F> {
         let mut state = self.state.lock();
         state.take(batch);
         instead.iter().for_each(|waiting| state.add(waiting.clone()));
-        state.leftovers.extend(leftovers.iter().cloned());
+        leftovers.iter().cloned().for_each(|(name, leftover)| state.leave_over(name, leftover));
         drop(state);
         self.sweep();
         Ok(())
@@ -399,28 +403,33 @@ impl<F: Files> Outbox<F> {
 impl State {
     fn apply(&mut self, note: &Note) {
         let (mark, ledger, told) = (self.mark, self.ledger, Some(self.told));
-        let tables = std::mem::take(&mut self.tables);
-        let mut standing = Standing { mark, ledger, told, tables, ..Standing::default() };
+        let (tables, revived) = (std::mem::take(&mut self.tables), std::mem::take(&mut self.revived));
+        let mut standing = Standing { mark, ledger, told, tables, revived, ..Standing::default() };
         standing.note(note);
         (self.mark, self.ledger) = (standing.mark, standing.ledger);
         self.told = standing.told.unwrap_or_default();
         self.tables = standing.tables;
         self.damage.append(&mut standing.damage);
+        self.revived = standing.revived;
     }
 
     /// All that is known, as one note.
     fn sum(&self) -> Note {
         let trials = self.waiting.iter().filter_map(|(name, waiting)| Some((name.clone(), waiting.trial.clone()?)));
+        let revived = self.revived.iter().filter(|batch| self.waiting.contains_key(*batch)).cloned().collect();
         let Self { mark, ledger, told, damage, .. } = self;
+        let (damage, trials) = (damage.clone(), trials.collect());
         let tables = self.tables.values().copied().collect();
-        Note::Sum {
-            mark: *mark,
-            ledger: *ledger,
-            told: *told,
-            damage: damage.clone(),
-            trials: trials.collect(),
-            tables,
+        Note::Sum { mark: *mark, ledger: *ledger, told: *told, damage, trials, tables, revived }
+    }
+
+    /// Notes what is still to be done with a file. An earlier dead letter of that name that is to go must not take the new one
+    /// with it.
+    fn leave_over(&mut self, name: String, leftover: Leftover) {
+        if matches!(leftover, Leftover::Bury(_)) {
+            self.leftovers.remove(&giving_up::dead_name(&file_name(stem(&name))));
         }
+        self.leftovers.insert(name, leftover);
     }
 
     fn add(&mut self, waiting: Waiting) {

@@ -7,7 +7,7 @@
 //! A line whose checksum is right was meant: one that this program does not understand was written by a later version,
 //! and the file is refused and left alone. A line whose checksum is wrong is damage, and counted.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -38,6 +38,9 @@ pub(crate) enum Note {
         trials: BTreeMap<String, Trial>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         tables: Vec<Place>,
+        /// Of the batches that wait, those that were dead letters or are parts of such.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        revived: BTreeSet<String>,
     },
     /// The batches of a generation are in the outbox, and these tables have changed. Before it, so many records were
     /// found to have been counted and forgotten.
@@ -64,6 +67,8 @@ pub(crate) enum Note {
     /// So many records were accepted in generations that have been emitted, and are nowhere: they waited in windows that
     /// damage keeps from being rebuilt.
     Missing { records: u64 },
+    /// A dead letter waits again, as that batch.
+    Revived { letter: String, batch: String, counts: Counts },
     /// Two halves stand for a batch.
     Halved { batch: String },
     /// The core has accepted or refused a part of a batch; one that is over has left. `dead` went to the dead letters.
@@ -94,6 +99,8 @@ pub(crate) struct Standing {
     pub(crate) trials: BTreeMap<String, Trial>,
     /// By their shards.
     pub(crate) tables: BTreeMap<u8, Place>,
+    /// Batches that were dead letters or are parts of such, and that have not left.
+    pub(crate) revived: BTreeSet<String>,
     /// Lines that could not be read, but for a torn last one.
     pub(crate) damaged: usize,
 }
@@ -102,11 +109,12 @@ impl Standing {
     pub(crate) fn note(&mut self, note: &Note) {
         let ledger = &mut self.ledger;
         match note {
-            Note::Sum { mark, ledger, told, damage, trials, tables } => {
+            Note::Sum { mark, ledger, told, damage, trials, tables, revived } => {
                 (self.mark, self.ledger, self.told) = (*mark, *ledger, Some(*told));
                 self.trials.clone_from(trials);
                 self.damage.clone_from(damage);
                 self.tables = tables.iter().map(|place| (place.shard, *place)).collect();
+                self.revived.clone_from(revived);
             }
             Note::Emitted { mark, accepted, counts, early, told, tables } => {
                 self.mark = Some(*mark);
@@ -119,16 +127,16 @@ impl Standing {
             }
             Note::Delivered { batch, counts } => {
                 ledger.delivered += *counts;
-                self.fates.insert(batch.clone(), Fate::Delivered);
+                self.settle(batch, Fate::Delivered);
             }
             Note::Buried { batch, counts } => {
                 ledger.buried += *counts;
-                self.fates.insert(batch.clone(), Fate::Buried);
+                self.settle(batch, Fate::Buried);
             }
             Note::Expired { batches, counts, untold } => {
                 ledger.expired += *counts;
                 self.told.get_or_insert_default().take_back(untold);
-                self.fates.extend(batches.iter().map(|batch| (batch.clone(), Fate::Expired)));
+                batches.iter().for_each(|batch| self.settle(batch, Fate::Expired));
             }
             Note::Dropped { files, lost } => {
                 ledger.dropped = ledger.dropped.saturating_add(*lost);
@@ -143,17 +151,17 @@ impl Standing {
                 ledger.emitted.records = ledger.emitted.records.saturating_add(*records);
                 ledger.damaged = ledger.damaged.saturating_add(Lost::records(*records));
             }
+            Note::Revived { letter, batch, counts } => self.revive(letter, batch, *counts),
             Note::Halved { batch } => {
-                self.fates.insert(batch.clone(), Fate::Halved);
+                if self.revived.contains(batch) {
+                    self.revived.extend([0, 1].map(|half| format!("{batch}.{half}")));
+                }
+                self.settle(batch, Fate::Halved);
             }
             Note::Tried { batch, trial, delivered, buried, dead } => {
                 ledger.delivered += *delivered;
                 ledger.buried += *buried;
-                self.trials.insert(batch.clone(), trial.clone());
-                self.fates.extend(dead.iter().map(|dead| (dead.clone(), Fate::Buried)));
-                if trial.is_over() && dead.as_ref() != Some(batch) {
-                    self.fates.insert(batch.clone(), Fate::Delivered);
-                }
+                self.try_batch(batch, trial, dead.as_deref());
             }
         }
     }
@@ -163,6 +171,36 @@ impl Standing {
             0 => self.tables.remove(&place.shard),
             _ => self.tables.insert(place.shard, *place),
         };
+    }
+
+    fn try_batch(&mut self, batch: &str, trial: &Trial, dead: Option<&str>) {
+        self.trials.insert(batch.to_owned(), trial.clone());
+        if self.revived.contains(batch) {
+            self.revived.extend(trial.again.iter().cloned());
+        }
+        dead.into_iter().for_each(|dead| self.settle(dead, Fate::Buried));
+        if trial.is_over() && dead != Some(batch) {
+            self.settle(batch, Fate::Delivered);
+        }
+    }
+
+    fn revive(&mut self, letter: &str, batch: &str, counts: Counts) {
+        self.ledger.buried -= counts;
+        self.ledger.revived += counts;
+        self.dropped.insert(format!("{letter}.batch"));
+        self.fates.remove(batch);
+        // The search in it is over; the next one begins anew.
+        self.trials.remove(batch);
+        self.revived.insert(batch.to_owned());
+    }
+
+    fn settle(&mut self, batch: &str, fate: Fate) {
+        self.revived.remove(batch);
+        if fate == Fate::Buried {
+            // An earlier dead letter of that name was put back.
+            self.dropped.remove(&format!("{batch}.batch"));
+        }
+        self.fates.insert(batch.to_owned(), fate);
     }
 
     /// Reads a whole file.

@@ -2,6 +2,7 @@
 
 mod absurd;
 mod losses;
+mod reviving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -156,6 +157,8 @@ enum Act {
     Expire(u64),
     /// So many dead letters may stay.
     Tidy(usize),
+    /// Dead letters are put back.
+    Revive,
 }
 
 impl Node {
@@ -203,6 +206,7 @@ impl Node {
             Act::Bury => self.refuse(|outbox, waiting| outbox.bury(waiting, Refused::whole(415, "never"))),
             Act::Divide(pattern) => self.divide(*pattern),
             Act::Expire(age) => self.expire(Millis(self.now - age)),
+            Act::Revive => self.spool.outbox.revive(u64::MAX).map(drop),
             Act::Tidy(files) => self.spool.outbox.drop_dead(*files, u64::MAX).map(drop),
             Act::Replan(window) => {
                 self.commit()?;
@@ -444,6 +448,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (500..1500u64).prop_map(Act::Replan),
         1 => (0..3000u64).prop_map(Act::Expire),
         1 => (0..3usize).prop_map(Act::Tidy),
+        1 => Just(Act::Revive),
     ];
     proptest::collection::vec(act, 1..60)
 }

@@ -139,7 +139,7 @@ impl<F: Files> Outbox<F> {
                 lost = lost.saturating_add(self.count_dead(name)?);
             }
             self.write(&mut progress, &Note::Dropped { files: names.to_vec(), lost })?;
-            let dropped = names.iter().map(|name| (format!("{DEAD_DIR}{name}"), Leftover::Drop));
+            let dropped = names.iter().map(|name| (dead_name(name), Leftover::Drop));
             self.state.lock().leftovers.extend(dropped);
             self.sweep();
             all = all.saturating_add(lost);
@@ -188,14 +188,16 @@ impl<F: Files> Outbox<F> {
 
 impl State {
     fn lend_old(&mut self, before: Millis) -> Vec<Waiting> {
-        let Self { waiting, lent, .. } = self;
+        let Self { waiting, lent, revived, .. } = self;
         let old = waiting.iter().filter(|(_, waiting)| waiting.meta.sealed_at < before.0);
+        // What somebody has put back is as old as when it was first refused.
+        let old = old.filter(|(name, _)| !revived.contains(*name));
         old.filter(|(name, _)| lent.insert((*name).clone())).map(|(_, old)| old.clone()).take(MAX_AT_ONCE).collect()
     }
 
     /// The oldest dead letters, without which the others fit; those that have been given up already are not counted.
     fn excess(&self, max_files: usize, max_bytes: u64) -> Vec<String> {
-        let is_going = |name: &String| self.leftovers.contains_key(&format!("{DEAD_DIR}{name}"));
+        let is_going = |name: &String| self.leftovers.contains_key(&dead_name(name));
         let there: Vec<(&String, u64)> =
             self.dead.iter().filter(|(name, _)| !is_going(name)).map(|(name, bytes)| (name, *bytes)).collect();
         let (mut files, mut bytes) = (there.len(), there.iter().map(|(_, bytes)| bytes).sum::<u64>());
@@ -209,6 +211,11 @@ impl State {
         }
         excess
     }
+}
+
+/// How a file of the dead letters is named among the leftovers.
+pub(super) fn dead_name(file: &str) -> String {
+    format!("{DEAD_DIR}{file}")
 }
 
 fn rows_of(file: &[u8]) -> Option<Cow<'_, [u8]>> {

@@ -30,8 +30,9 @@ impl<F: Files> Outbox<F> {
         files.create_dir(&dir)?;
         files.create_dir(&dead)?;
         let told = standing.told.unwrap_or_else(|| Book::new(now));
-        let tables = standing.tables.clone();
-        let mut state = State { mark: standing.mark, ledger: standing.ledger, told, tables, ..State::default() };
+        let (mark, ledger) = (standing.mark, standing.ledger);
+        let (tables, revived) = (standing.tables.clone(), standing.revived.clone());
+        let mut state = State { mark, ledger, told, tables, revived, ..State::default() };
         let mut damaged = Vec::new();
         for (batch, length) in settle_names(&files, &dir, &dead, standing)? {
             let path = dir.join(file_name(&batch));
@@ -117,7 +118,9 @@ fn judge<'a>(
     dead: &'a HashSet<String>,
     standing: &'a Standing,
 ) -> impl Iterator<Item = (&'a String, Rest)> {
-    let batches: HashSet<&str> = outbox.iter().filter_map(|name| name.strip_suffix(".batch")).collect();
+    let named = |extension| outbox.iter().filter_map(move |name| name.strip_suffix(extension));
+    let batches: HashSet<&str> = named(".batch").collect();
+    let burying: HashSet<&str> = named(".dead").collect();
     outbox.iter().map(move |name| {
         let batch = stem(name);
         let letter = file_name(batch);
@@ -126,6 +129,12 @@ fn judge<'a>(
             (Some(".dead"), Some(Fate::Buried)) if !dropped => Rest::Bury(letter),
             // The dead letter with the reason is there already, or was.
             (Some(".batch"), Some(Fate::Buried)) if !dropped && !dead.contains(&letter) => Rest::Bury(letter),
+            // Written to be put back, and not noted: the dead letter still stands.
+            (Some(".batch"), None)
+                if dead.contains(&letter) && !burying.contains(batch) && !standing.revived.contains(batch) =>
+            {
+                Rest::Remove
+            }
             (Some(".batch"), None) if !is_premature(batch, &batches, standing) => Rest::Waits,
             _ => Rest::Remove,
         };
@@ -163,13 +172,17 @@ fn settle_names<F: Files>(files: &F, dir: &Path, dead: &Path, standing: &Standin
 
 /// Whether a batch was written but not announced: its generation will be emitted again, or its whole still stands.
 fn is_premature(batch: &str, all: &HashSet<&str>, standing: &Standing) -> bool {
+    if standing.revived.contains(batch) {
+        return false;
+    }
     let generation = batch.split('-').next().and_then(|digits| digits.parse::<u64>().ok());
     if generation > standing.mark.map(|mark| mark.generation) {
         return true;
     }
-    let Some((whole, last)) = whole_of(batch) else { return false };
+    let Some((whole, last)) = whole_of(batch, all, standing) else { return false };
     let stands = || all.contains(whole.as_str());
     match (last, standing.fates.get(&whole), standing.trials.get(&whole)) {
+        (Piece::Revived(_), ..) => true,
         (Piece::Again(_), _, Some(trial)) => !trial.again.iter().any(|again| again == batch),
         (Piece::Again(_), Some(_), None) => true,
         (_, Some(Fate::Halved), _) => false,
@@ -179,16 +192,20 @@ fn is_premature(batch: &str, all: &HashSet<&str>, standing: &Standing) -> bool {
 }
 
 /// The batch that a part was taken of, and how.
-fn whole_of(batch: &str) -> Option<(String, Piece)> {
+fn whole_of(batch: &str, all: &HashSet<&str>, standing: &Standing) -> Option<(String, Piece)> {
     let (rest, last) = batch.rsplit_once('.')?;
     let last: Piece = last.parse().ok()?;
     let whole = match last {
         Piece::Again(1) => match rest.rsplit_once('.') {
-            Some((whole, piece)) if matches!(piece.parse(), Ok(Piece::Rows(..))) => whole.to_owned(),
+            Some((whole, piece)) if matches!(piece.parse(), Ok(Piece::Rows(..))) => {
+                // These rows may have been a batch by themselves, put back from the dead letters.
+                let had_left = standing.fates.contains_key(rest) && !standing.trials.contains_key(whole);
+                if all.contains(rest) || had_left { rest } else { whole }.to_owned()
+            }
             _ => rest.to_owned(),
         },
         Piece::Again(times) => format!("{rest}.{}", Piece::Again(times - 1)),
-        Piece::Half(_) | Piece::Rows(..) => rest.to_owned(),
+        Piece::Half(_) | Piece::Rows(..) | Piece::Revived(_) => rest.to_owned(),
     };
     Some((whole, last))
 }

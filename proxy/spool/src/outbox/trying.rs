@@ -125,7 +125,7 @@ impl<F: Files> Outbox<F> {
                 return Err(error);
             }
         };
-        state.leftovers.extend(dead_file.map(|name| (name, Leftover::Bury(dead_bytes))));
+        dead_file.into_iter().for_each(|name| state.leave_over(name, Leftover::Bury(dead_bytes)));
         if trial.is_over() {
             state.take(&batch);
             state.leftovers.insert(file_name(&batch), Leftover::Remove);
