@@ -74,6 +74,8 @@ pub struct Metrics {
     pub records_merged: IntCounterVec,
     /// Ledger: records given up, by stream and reason.
     pub records_discarded: IntCounterVec,
+    /// Ledger: records put back from the dead letters, by stream.
+    pub records_revived: IntCounterVec,
     /// What was lost by stream and reason, each of which the core is told: records, or rows that left early.
     pub losses: IntCounterVec,
     /// Entries, notes and files lost of which nobody can say how many records they held, by stream and reason.
@@ -215,6 +217,7 @@ impl Metrics {
                 &["stream"],
             ),
             records_discarded: make.counters("records_discarded_total", "Records given up.", &["stream", "reason"]),
+            records_revived: make.counters("records_revived_total", "Dead letters put back.", &["stream"]),
             losses: make.counters("losses_total", "Losses told to the core.", &["stream", "reason"]),
             loss_parts: make.counters("loss_parts_total", "Lost parts of unknown size.", &["stream", "reason"]),
             records_held: make.gauges("records_held", "Records in journal or outbox.", &["stream"]),

@@ -289,7 +289,11 @@ impl Journaling {
         }
         self.journal.set_durability(settings.durability);
         let now = self.now();
-        let replanned = settings.plan.clone().map_or(Ok(Vec::new()), |plan| self.journal.replan(now, plan));
+        let replanned = match &settings.plan {
+            _ if settings.flush => self.journal.flush_all(now),
+            Some(plan) => self.journal.replan(now, plan.clone()),
+            None => Ok(Vec::new()),
+        };
         match replanned {
             Ok(steps) => {
                 self.adopted = Some(settings);

@@ -54,7 +54,8 @@ pub struct StreamStatus {
     pub last_delivery: String,
 }
 
-/// The ledger of a stream: `accepted` is the sum of the others but `difference`, which is zero.
+/// The ledger of a stream: `accepted` is the sum of the others but `revived` and `difference`, which is
+/// zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LedgerStatus {
     /// Records acknowledged to agents.
@@ -69,6 +70,8 @@ pub struct LedgerStatus {
     pub in_outbox: u64,
     /// Records in dead letters.
     pub dead_lettered: u64,
+    /// Records that were dead letters and have been put back; they are in one of the others, and count here each time.
+    pub revived: u64,
     /// Records given up for their age.
     pub expired: u64,
     /// Records lost to damage on disk after they had been emitted. Those of entries damaged before are not known, and
@@ -93,6 +96,7 @@ impl LedgerStatus {
             in_journal: accepted.saturating_sub(ledger.emitted.records),
             in_outbox: content.counts.records,
             dead_lettered: ledger.buried.records,
+            revived: ledger.revived.records,
             expired: ledger.expired.records,
             damaged: ledger.damaged.records,
             difference: meters.imbalance() + (ledger.emitted.records.cast_signed() - left.cast_signed()),
@@ -139,13 +143,16 @@ impl StreamStatus {
             (&metrics.records_accepted, ledger.accepted),
             (&metrics.records_forwarded, ledger.forwarded),
             (&metrics.records_merged, ledger.merged),
+            (&metrics.records_revived, ledger.revived),
         ] {
             let counter = counters.with_label_values(&stream);
             counter.inc_by(value.saturating_sub(counter.get()));
         }
-        for (reason, records) in
-            [("dead_letter", ledger.dead_lettered), ("expired", ledger.expired), ("damaged", ledger.damaged)]
-        {
+        for (reason, records) in [
+            ("dead_letter", ledger.dead_lettered + ledger.revived),
+            ("expired", ledger.expired),
+            ("damaged", ledger.damaged),
+        ] {
             let discarded = metrics.records_discarded.with_label_values(&[self.stream.as_str(), reason]);
             discarded.inc_by(records.saturating_sub(discarded.get()));
         }

@@ -12,6 +12,7 @@
 //! - `merging` turns committed entries into batches in the outbox;
 //! - `sender` delivers batches and gives none up that the core might take, `courier` carries one and settles it;
 //! - `tidying` gives up what is too old or too much, and has the core told;
+//! - `emptying` opens spools that are only emptied, and puts dead letters back; `orders` takes an operator's word for it;
 //! - `pipeline` puts them together for one stream, `plan` reads the configuration for them, `ledger` adds up.
 //!
 //! What is on disk and why it survives a crash is told in [`weir_spool`]. A stage that cannot go on makes the one
@@ -20,10 +21,12 @@
 //! Not here: who the agent is, admission, the core's gate.
 
 mod courier;
+mod emptying;
 mod intake;
 mod journaling;
 mod ledger;
 mod merging;
+mod orders;
 mod pipeline;
 mod plan;
 mod sender;
@@ -45,7 +48,10 @@ use weir_config::Config;
 use weir_spool::SpoolError;
 
 pub(crate) use self::courier::headers as batch_headers;
+pub use self::emptying::Emptying;
 pub use self::ledger::{LedgerStatus, LossStatus, StreamStatus};
+pub(crate) use self::orders::PATH as REPLAY_PATH;
+pub use self::orders::ReplayOrders;
 use self::pipeline::Pipeline;
 pub(crate) use self::plan::upload_limits;
 use self::unpacking::Unpacker;
@@ -142,8 +148,12 @@ impl Aggregate {
                 Err(error) => tracing::warn!(stream = name, %error, "a spool without a stream is left alone"),
             }
         }
-        let streams = ArcSwap::from_pointee(Streams::new(by_name, config));
-        Ok(Self { context, streams, budget, unpacker: Unpacker::default(), reloading: Mutex::new(()) })
+        Ok(Self::of(context, Streams::new(by_name, config), budget))
+    }
+
+    fn of(context: Context, streams: Streams, budget: Budget) -> Self {
+        let streams = ArcSwap::from_pointee(streams);
+        Self { context, streams, budget, unpacker: Unpacker::default(), reloading: Mutex::new(()) }
     }
 
     /// Puts another configuration in force: new streams start, changed ones close what they have open and go on under

@@ -1,6 +1,7 @@
 //! One stream's four stages, put together.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use weir_config::{Config, Stream};
 use weir_logic::{Identity, Millis};
-use weir_spool::{Disk, Meters, Outbox, Recovered, RecoveryReport, recover};
+use weir_spool::{Disk, Meters, Outbox, Recovered, RecoveryReport, Revived, recover};
 
 use super::journaling::{Command, Journaling, Kept, Wishes};
 use super::ledger::{LedgerStatus, LossStatus, StreamStatus};
@@ -75,6 +76,12 @@ impl Pipeline {
     pub(super) fn start_abandoned(context: &Context, config: &Config, name: &str) -> Result<Arc<Self>, AggregateError> {
         Self::launch(context, name, Settings::abandoned(config), 1)
             .map_err(|cause| AggregateError { stream: name.to_owned(), cause })
+    }
+
+    /// Opens a spool to empty it at once.
+    pub(super) fn start_emptying(context: &Context, config: &Config, name: &str) -> Result<Arc<Self>, AggregateError> {
+        let settings = Settings::emptying(config, config.stream(name), &context.edge);
+        Self::launch(context, name, settings, 1).map_err(|cause| AggregateError { stream: name.to_owned(), cause })
     }
 
     fn launch(context: &Context, name: &str, settings: Settings, queue: usize) -> Result<Arc<Self>, StartError> {
@@ -205,6 +212,15 @@ impl Pipeline {
         // A full queue needs no waking: the journal thread looks after each commit.
         self.commands.try_send(Command::Wake).unwrap_or(());
         self.arrived.notify_one();
+    }
+
+    /// Puts the dead letters back into the outbox as far as that has room. Reads and writes files.
+    pub(super) fn revive(&self) -> io::Result<Revived> {
+        let settings = self.settings.load();
+        let max_bytes = settings.plan.as_ref().map_or(u64::MAX, |_| settings.max_outbox_bytes);
+        let revived = self.outbox.revive(max_bytes);
+        self.arrived.notify_one();
+        revived
     }
 
     /// Takes no more uploads, closes what is open and waits until the outbox is empty or the core fails. Gives whether

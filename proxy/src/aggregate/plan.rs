@@ -23,6 +23,8 @@ pub(super) struct Settings {
     pub(super) max_outbox_bytes: u64,
     /// Which batch goes when.
     pub(super) rules: DeliveryRules,
+    /// Whether open windows are to leave at once, because nothing more will come.
+    pub(super) flush: bool,
     /// What the core's statuses mean.
     pub(super) table: DeliveryTable,
     /// The age at which a batch is given up; `None` for never.
@@ -61,6 +63,7 @@ impl Settings {
             max_journal_bytes: stream.spool.max_journal_bytes.bytes(),
             max_outbox_bytes: stream.spool.max_outbox_bytes.bytes(),
             rules: DeliveryRules::from(stream),
+            flush: false,
             table: DeliveryTable::from(&stream.delivery),
             expire_after: Some(stream.spool.max_age).filter(|age| !age.is_zero()),
             max_dead_bytes: stream.spool.max_dead_bytes.bytes(),
@@ -85,12 +88,27 @@ impl Settings {
                 live_for: Duration::from_secs(5),
                 schedule: RetrySchedule::new(Duration::from_millis(200), Duration::from_secs(30)),
             },
+            flush: false,
             table: DeliveryTable::default(),
             expire_after: None,
             max_dead_bytes: u64::MAX,
             max_dead_files: usize::MAX,
             cores: core_names(config),
             destination: None,
+        }
+    }
+
+    /// The settings of a spool that is emptied at once: nothing comes in, nothing waits for a window or is given up. The
+    /// batches of a configured stream go where it sends its own.
+    pub(super) fn emptying(config: &Config, stream: Option<&Stream>, edge: &str) -> Self {
+        let settings = stream.map_or_else(|| Self::abandoned(config), |stream| Self::new(config, stream, edge));
+        Self {
+            flush: true,
+            max_outbox_bytes: u64::MAX,
+            expire_after: None,
+            max_dead_bytes: u64::MAX,
+            max_dead_files: usize::MAX,
+            ..settings
         }
     }
 

@@ -10,7 +10,7 @@ use weir_config::Config;
 use super::node;
 use crate::accept::{AcceptError, Acceptor, Certificates, Drain, Listener};
 use crate::admin::Pages;
-use crate::aggregate::{Aggregate, AggregateError, StartError};
+use crate::aggregate::{Aggregate, AggregateError, ReplayOrders, StartError};
 use crate::budget::Budget;
 use crate::cache::CacheAction;
 use crate::clock::Clock;
@@ -85,11 +85,12 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let acceptor = Acceptor::new(listeners, app, Arc::clone(&snapshot), Arc::clone(&drain), metrics.clone(), clock);
     let keepers: Vec<Arc<dyn Keeper>> = vec![Arc::clone(&cache) as _];
     let purges = PurgeOrders::new(purging, keepers, Arc::clone(&snapshot), metrics.clone(), clock);
-    let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(purges)];
+    let replays = ReplayOrders::new(Arc::clone(&aggregate));
+    let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(purges), Arc::new(replays)];
     Ok((Composed { snapshot, upstream, cache, lookup, aggregate, presence, drain, pages }, acceptor))
 }
 
-fn upstream(ground: &Ground<'_>) -> Result<Arc<Upstream>, Failure> {
+pub(super) fn upstream(ground: &Ground<'_>) -> Result<Arc<Upstream>, Failure> {
     let upstream = Upstream::new(ground.config, ground.metrics.clone(), ground.clock);
     let upstream = Arc::new(upstream.map_err(|error| Failure::new(Code::Config, error.to_string()))?);
     let checked = Arc::clone(&upstream);
@@ -115,7 +116,7 @@ fn listener_failure(error: &AcceptError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-fn aggregate_failure(error: &AggregateError) -> Failure {
+pub(super) fn aggregate_failure(error: &AggregateError) -> Failure {
     let code = match &error.cause {
         StartError::Spool(_) => Code::CannotCreate,
         StartError::Thread(_) => Code::Unavailable,

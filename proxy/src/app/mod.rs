@@ -10,6 +10,7 @@ pub mod data_dir;
 pub mod descriptors;
 pub mod lifecycle;
 mod node;
+pub mod replaying;
 mod stop;
 pub mod systemd;
 

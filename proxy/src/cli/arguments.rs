@@ -32,7 +32,7 @@ pub(super) enum Command {
     /// Look into batch files
     #[command(subcommand)]
     Batch(BatchCommand),
-    /// Look into the spool of a node that runs or not: reads only, takes no lock
+    /// Look into the spool of a node that runs or not; repair and replay that of one that does not
     #[command(subcommand)]
     Spool(SpoolCommand),
     /// Have the running node take stored answers out of use, those that are being fetched included
@@ -132,6 +132,27 @@ pub(super) enum SpoolCommand {
         #[arg(long)]
         outbox: bool,
     },
+    /// Send what is in the data directory of a node that does not run to the core, or put the dead letters of a running node
+    /// back into its outbox: exit 0, or 70 when something is left
+    Replay(ReplayArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReplayArguments {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// The data directory of a node that does not run; without it, the running node is asked
+    #[arg(value_name = "DATA_DIR", value_hint = ValueHint::DirPath)]
+    pub(super) data_dir: Option<PathBuf>,
+    /// One stream instead of all
+    #[arg(long, value_name = "NAME")]
+    pub(super) stream: Option<String>,
+    /// Put dead letters back first: they are sent once more, under ids that the core has accepted nothing of
+    #[arg(long)]
+    pub(super) dead: bool,
+    /// Seconds without progress after which the core is taken to have failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "data_dir")]
+    pub(super) patience: u64,
 }
 
 #[derive(Debug, Args)]

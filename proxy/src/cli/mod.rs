@@ -8,6 +8,7 @@ mod batch;
 mod config;
 mod health;
 mod purge;
+mod replay;
 mod spool;
 
 use std::ffi::OsString;
@@ -79,6 +80,11 @@ fn look_into_spool(command: SpoolCommand) -> Result<(), Failure> {
         SpoolCommand::Export { data_dir, stream, outbox } => {
             let place = if outbox { weir_spool::inspect::Place::Outbox } else { weir_spool::inspect::Place::Dead };
             spool::export(&data_dir.path, &stream, place)
+        }
+        SpoolCommand::Replay(arguments) => {
+            let (text, outcome) = replay::replay(config::load(&arguments.file.config)?.config, &arguments)?;
+            print(text.as_bytes())?;
+            outcome
         }
     }
 }
