@@ -16,6 +16,7 @@ pub mod exit;
 pub mod explain;
 pub mod forward;
 pub mod gateway;
+mod holds;
 pub mod identify;
 pub mod logging;
 pub mod lookup;

@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn key() -> CacheKey {
-        crate::cache::key_for_tests()
+        crate::cache::key_named("any")
     }
 
     #[test]

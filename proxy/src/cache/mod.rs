@@ -15,7 +15,6 @@
 mod entry;
 mod fill;
 mod flight;
-mod holds;
 mod sieve;
 mod store;
 #[cfg(test)]
@@ -33,10 +32,10 @@ use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal};
 
 use self::entry::Entry;
 use self::flight::Flights;
-use self::holds::Holds;
 use self::store::Store;
 use self::visit::Visit;
 use crate::clock::Clock;
+use crate::holds::Holds;
 use crate::metrics::Metrics;
 use crate::purging::{Keeper, Purging};
 use crate::upstream::Origin;
@@ -138,9 +137,7 @@ impl Keeper for CacheAction {
 }
 
 #[cfg(test)]
-pub(crate) fn key_for_tests() -> CacheKey {
-    tests::support::key_named("any")
-}
+pub(crate) use tests::support::key_named;
 
 /// These refusals are about the request and carry no `Retry-After`.
 fn refused(refusal: Refusal, detail: &str) -> Answer {

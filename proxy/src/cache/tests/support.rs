@@ -319,7 +319,7 @@ pub(super) fn routed(route: CacheRoute) -> Arc<Route> {
 }
 
 /// A key that nothing but its name tells from another.
-pub(in crate::cache) fn key_named(name: &str) -> CacheKey {
+pub(crate) fn key_named(name: &str) -> CacheKey {
     let identity = Identity::default();
     let headers = HeaderMap::new();
     let query = format!("os={name}");

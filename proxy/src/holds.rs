@@ -1,4 +1,4 @@
-//! Keys whose last fill failed.
+//! Keys for which the core was last asked in vain.
 
 use std::collections::VecDeque;
 
@@ -7,25 +7,25 @@ use parking_lot::Mutex;
 use weir_logic::CacheKey;
 use weir_logic::cache::Hold;
 
-/// The holds of keys that fail. A hold stays after its end until a fill succeeds: it says that the key still fails. Past the
-/// bound the oldest is forgotten, which costs one early fill. Memory: 16,384 keys at most.
-pub(super) struct Holds {
+/// The holds of keys that fail. A hold stays after its end until an answer comes: it says that the key still fails. Past the
+/// bound the oldest is forgotten, which costs one early request. Memory: 16,384 keys at most.
+pub(crate) struct Holds {
     map: DashMap<CacheKey, Hold>,
     /// Keys in the order of their first failure; may name keys that have succeeded since.
     order: Mutex<VecDeque<CacheKey>>,
 }
 
 impl Holds {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { map: DashMap::new(), order: Mutex::new(VecDeque::new()) }
     }
 
-    pub(super) fn find(&self, key: &CacheKey) -> Option<Hold> {
+    pub(crate) fn find(&self, key: &CacheKey) -> Option<Hold> {
         self.map.get(key).map(|hold| *hold)
     }
 
     /// Notes a failure; `next` makes the hold from the one before.
-    pub(super) fn note(&self, key: &CacheKey, next: impl FnOnce(Option<Hold>) -> Hold) -> Hold {
+    pub(crate) fn note(&self, key: &CacheKey, next: impl FnOnce(Option<Hold>) -> Hold) -> Hold {
         let previous = self.find(key);
         let hold = next(previous);
         if self.map.insert(key.clone(), hold).is_none() {
@@ -41,7 +41,7 @@ impl Holds {
     }
 
     /// Forgets the failures of a key that succeeded.
-    pub(super) fn clear(&self, key: &CacheKey) {
+    pub(crate) fn clear(&self, key: &CacheKey) {
         self.map.remove(key);
     }
 }
@@ -52,8 +52,8 @@ const MAX_HOLDS: usize = 16_384;
 mod tests {
     use weir_logic::Millis;
 
-    use super::super::tests::support::key_named;
     use super::*;
+    use crate::cache::key_named;
 
     #[test]
     fn a_hold_stays_until_success_and_remembers_failures() {
