@@ -132,7 +132,10 @@ fn action() -> impl Strategy<Value = Action> {
                     ttl,
                     max_ttl: Duration::from_secs(3600),
                     jitter: Ratio::default(),
+                    stale_while_revalidate: Duration::from_secs(7),
                     stale_if_error: Duration::ZERO,
+                    refresh_ahead: Ratio::new(0.25).unwrap_or_default(),
+                    refresh_window: Duration::from_millis(1_500),
                     calm,
                 })
             }

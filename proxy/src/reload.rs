@@ -118,7 +118,7 @@ impl Reloader {
         let generation = self.parts.snapshot.load().generation + 1;
         self.parts.snapshot.store(Arc::new(ConfigSnapshot::new(config.clone(), generation)));
         self.parts.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        self.parts.lookup.retain(&config.routes);
+        self.parts.lookup.adopt(&config.routes);
         self.parts.presence.reconfigure(config.presence.clone());
         self.reload_certificates();
 

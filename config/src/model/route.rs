@@ -199,8 +199,14 @@ pub struct LookupRoute {
     pub max_ttl: Duration,
     /// The part of a TTL that is drawn at random and taken off.
     pub jitter: Ratio,
+    /// The time past its TTL for which a kept answer is served while it is fetched anew.
+    pub stale_while_revalidate: Duration,
     /// The time past its TTL for which a kept answer is served while the core fails.
     pub stale_if_error: Duration,
+    /// The part of a TTL before its end at which a kept answer that was asked for is fetched anew. Zero: none is.
+    pub refresh_ahead: Ratio,
+    /// The time for which keys gather that are fetched anew while nobody waits, unless a window takes them along.
+    pub refresh_window: Duration,
     /// The answer when the core fails and nothing is kept. `None`: 503 with `Retry-After`.
     pub calm: Option<Calm>,
 }

@@ -177,7 +177,10 @@ struct LookupTable {
     ttl: Duration,
     max_ttl: Duration,
     jitter: Ratio,
+    stale_while_revalidate: Duration,
     stale_if_error: Duration,
+    refresh_ahead: Ratio,
+    refresh_window: Duration,
 }
 
 section! { LookupTable, "route.lookup", "How requests become bulk requests.", lookup_agrees, {
@@ -199,7 +202,17 @@ section! { LookupTable, "route.lookup", "How requests become bulk requests.", lo
     max_ttl: Duration = Key::default("1h",
         "The longest time for which the core may ask that an answer be kept.").between("0s", "365d");
     jitter: Ratio = JITTER;
+    stale_while_revalidate: Duration = Key::default("0s",
+        "The time past its TTL for which a kept answer is served at once, while it is fetched anew with a bulk request \
+         that nobody waits for. Not for orders: what is served so is older than the request.")
+        .between("0s", "365d");
     stale_if_error: Duration = STALE_IF_ERROR;
+    refresh_ahead: Ratio = Key::default("0.1",
+        "The part of its TTL before the end at which a kept answer that was asked for since it came is fetched anew. \
+         `0`: none is.");
+    refresh_window: Duration = Key::default("1s",
+        "The time for which keys gather that are fetched anew while nobody waits. They leave earlier with a bulk \
+         request of the route that has room for them.").between("0s", "1m");
 }}
 
 section! { AggregateRoute, "[[route]] with action \"aggregate\"", "Takes records in.", |_, _| {}, {
@@ -325,10 +338,23 @@ impl Head {
 
 impl LookupKeys {
     fn into_route(self) -> LookupRoute {
-        let LookupTable { path, key, window, max_keys, max_waiters, ttl, max_ttl, jitter, stale_if_error } =
-            self.lookup;
-        let (shared, calm) = (self.shared, self.calm);
-        LookupRoute { path, key, shared, window, max_keys, max_waiters, ttl, max_ttl, jitter, stale_if_error, calm }
+        let table = self.lookup;
+        LookupRoute {
+            path: table.path,
+            key: table.key,
+            shared: self.shared,
+            window: table.window,
+            max_keys: table.max_keys,
+            max_waiters: table.max_waiters,
+            ttl: table.ttl,
+            max_ttl: table.max_ttl,
+            jitter: table.jitter,
+            stale_while_revalidate: table.stale_while_revalidate,
+            stale_if_error: table.stale_if_error,
+            refresh_ahead: table.refresh_ahead,
+            refresh_window: table.refresh_window,
+            calm: self.calm,
+        }
     }
 
     fn of(route: &LookupRoute) -> Self {
@@ -341,7 +367,10 @@ impl LookupKeys {
             ttl: route.ttl,
             max_ttl: route.max_ttl,
             jitter: route.jitter,
+            stale_while_revalidate: route.stale_while_revalidate,
             stale_if_error: route.stale_if_error,
+            refresh_ahead: route.refresh_ahead,
+            refresh_window: route.refresh_window,
         };
         Self { lookup, shared: route.shared, calm: route.calm.clone() }
     }

@@ -62,7 +62,10 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let limits = &config.limits.cache;
     let purging = Arc::new(Purging::default());
     let cache = Arc::new(CacheAction::new(Arc::clone(&origin), Arc::clone(&purging), metrics.clone(), clock, limits));
-    let lookup = Arc::new(LookupAction::new(Arc::clone(&origin), metrics.clone(), clock, edge, limits));
+    let lookup = LookupAction::new(Arc::clone(&origin), Arc::clone(&purging), metrics.clone(), clock, edge, limits);
+    let lookup = Arc::new(lookup);
+    lookup.adopt(&config.routes);
+    drop(task::spawn("lookup refresh", Arc::clone(&lookup).tend()));
     let presence = Presence::new(edge, config.presence.clone(), metrics.clone(), clock);
     drop(task::spawn("presence", Arc::clone(&presence).report(Arc::clone(&origin))));
     let budget = Budget::new(metrics.clone());
@@ -83,7 +86,7 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     });
     let app = gateway.into_app(conf);
     let acceptor = Acceptor::new(listeners, app, Arc::clone(&snapshot), Arc::clone(&drain), metrics.clone(), clock);
-    let keepers: Vec<Arc<dyn Keeper>> = vec![Arc::clone(&cache) as _];
+    let keepers: Vec<Arc<dyn Keeper>> = vec![Arc::clone(&cache) as _, Arc::clone(&lookup) as _];
     let purges = PurgeOrders::new(purging, keepers, Arc::clone(&snapshot), metrics.clone(), clock);
     let replays = ReplayOrders::new(Arc::clone(&aggregate));
     let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(purges), Arc::new(replays)];

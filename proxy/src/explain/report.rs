@@ -118,13 +118,25 @@ impl Report {
         self.line(
             "kept for",
             format!(
-                "{} unless the core says otherwise, {} at most{}; {} more while the core fails",
+                "{} unless the core says otherwise, {} at most{}; {} more while it is fetched anew, {} while the core fails",
                 kept(route.ttl),
                 duration_to_text(route.max_ttl),
                 jitter(route.jitter),
+                duration_to_text(route.stale_while_revalidate),
                 duration_to_text(route.stale_if_error),
             ),
         );
+        let ahead = route.refresh_ahead.value();
+        if ahead > 0.0 {
+            let gathered = duration_to_text(route.refresh_window);
+            self.line(
+                "fetched anew",
+                format!(
+                    "{:.0} % of that time before its end, if it was asked for; up to {gathered} for company",
+                    ahead * 100.0
+                ),
+            );
+        }
         self.calm(route.calm.as_ref());
         self.line("sent", format!("POST {} with this key among others", route.path));
     }

@@ -9,34 +9,74 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use weir_config::{Action, LookupRoute, Route};
 use weir_logic::Refusal;
+use weir_logic::cache::Hold;
+use weir_logic::cache::purge::Marks;
 use weir_logic::lookup::{Kept, KeyAnswer, LookupEntry, Meaning, answers, question};
 use weir_logic::retry::asked_wait;
 
-use super::{About, Found, KeyFailure, Settled, Shared, Waiter, Window};
+use super::store::Holding;
+use super::{About, Asking, Found, KeyFailure, RouteWindows, Settled, Shared, Waiter, Window};
+use crate::purging::Departure;
 use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Rank};
+
+/// A window that has left. However it ends, none of its keys stays under way.
+pub(super) struct Bulk {
+    windows: Arc<RouteWindows>,
+    entries: Vec<LookupEntry<About, Waiter>>,
+    /// How many of its keys have landed.
+    landed: usize,
+}
 
 /// Why a whole bulk request came to nothing: for its keys, and as a label.
 type BulkFailure = (KeyFailure, &'static str);
 
+impl Bulk {
+    pub(super) fn new(window: Window, windows: Arc<RouteWindows>) -> Self {
+        Self { windows, entries: window.entries, landed: 0 }
+    }
+
+    /// Lands the next key: first come, first told. Those who have left hear nothing.
+    fn land(&mut self, settled: &Settled) {
+        let Some(entry) = self.entries.get_mut(self.landed) else { return };
+        let late = self.windows.windows.lock().land(&entry.key);
+        self.landed += 1;
+        for waiter in std::mem::take(&mut entry.waiters).into_iter().chain(late) {
+            drop(waiter.send(settled.clone()));
+        }
+    }
+}
+
+impl Drop for Bulk {
+    /// Waiters that are dropped hear that their bulk request died.
+    fn drop(&mut self) {
+        for entry in self.entries.iter().skip(self.landed) {
+            drop(self.windows.windows.lock().land(&entry.key));
+        }
+    }
+}
+
 impl Shared {
     /// Sends the window's keys and distributes the answers. Whatever happens, every waiter hears of it.
-    pub(super) async fn ask(&self, route: &Arc<Route>, window: Window) {
+    pub(super) async fn ask(&self, route: &Arc<Route>, mut bulk: Bulk) {
         let Action::Lookup(lookup) = &route.action else { return };
-        let count = window.entries.len();
-        let keys = window.entries.iter().map(|entry| (&entry.about.parts[..], entry.about.validator()));
+        let count = bulk.entries.len();
+        let departure = self.purging.depart();
+        let keys = bulk.entries.iter().map(|entry| (&entry.about.asking.text, entry.about.validator()));
         let body = Bytes::from(question(&self.edge, &route.name, keys));
         let result = self.origin.send(self.request(route, lookup, body)).await;
         let answers = self.read(result, count);
         let label = answers.as_ref().map_or_else(|(_, label)| *label, |_| "answered");
         self.metrics.lookup_bulk_requests.with_label_values(&[route.name.as_str(), label]).inc();
         let answers: Vec<Result<KeyAnswer, KeyFailure>> = match answers {
-            Ok(answers) => answers.into_iter().map(|answer| answer.ok_or(NO_ANSWER)).collect(),
+            Ok(answers) => answers.into_iter().map(|answer| answer.ok_or(KeyFailure::LOST)).collect(),
             Err((failure, _)) => vec![Err(failure); count],
         };
-        for (entry, answer) in window.entries.into_iter().zip(answers) {
-            let settled = answer.and_then(|answer| self.settle(lookup, &entry, answer)).map(Arc::new);
+        for (at, answer) in answers.into_iter().enumerate() {
+            let about = &bulk.entries[at].about;
+            let settled = answer.and_then(|answer| self.settle(lookup, about, &departure, answer)).map(Arc::new);
+            self.note(&about.asking, &settled);
             self.metrics.lookup_keys.with_label_values(&[route.name.as_str(), key_label(&settled)]).inc();
-            tell(entry, &settled);
+            bulk.land(&settled);
         }
     }
 
@@ -61,18 +101,20 @@ impl Shared {
         result: Result<OriginAnswer, OriginError>,
         count: usize,
     ) -> Result<Vec<Option<KeyAnswer>>, BulkFailure> {
-        let answer =
-            result.map_err(|error| (KeyFailure { refusal: error.refusal(), rest: error.rest() }, error.label()))?;
+        let answer = result.map_err(|error| {
+            let turned_away = matches!(error, OriginError::Resting(_) | OriginError::Full);
+            (KeyFailure { refusal: error.refusal(), rest: error.rest(), turned_away }, error.label())
+        })?;
         if answer.status != StatusCode::OK {
             let header = answer.headers.get(RETRY_AFTER);
             let rest = header.and_then(|header| asked_wait(header.as_bytes(), self.clock.now()));
             let overloaded = matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
             let refusal = if overloaded { Refusal::CoreUnavailable } else { Refusal::CoreBroken };
-            return Err((KeyFailure { refusal, rest }, "refused"));
+            return Err((KeyFailure { refusal, rest, turned_away: false }, "refused"));
         }
         answers(&answer.body, count).map_err(|error| {
             tracing::warn!(%error, "a bulk lookup's answer breaks the contract");
-            (KeyFailure { refusal: Refusal::CoreBroken, rest: None }, "broken")
+            (KeyFailure { refusal: Refusal::CoreBroken, ..KeyFailure::LOST }, "broken")
         })
     }
 
@@ -80,44 +122,67 @@ impl Shared {
     fn settle(
         &self,
         lookup: &LookupRoute,
-        entry: &LookupEntry<About, Waiter>,
+        about: &About,
+        departure: &Departure,
         answer: KeyAnswer,
     ) -> Result<Found, KeyFailure> {
         let ttl = jittered(answer.ttl.unwrap_or(lookup.ttl).min(lookup.max_ttl), lookup.jitter, rand::random());
         let now = self.clock.now();
-        match (answer.meaning(), &entry.about.kept) {
+        let asking = &about.asking;
+        let held = |kept, marks| Arc::new(Holding { kept, stamp: departure.stamp(marks), asking: Arc::clone(asking) });
+        match (answer.meaning(), &about.held) {
             (Meaning::Answer, _) => {
-                let stored = if ttl.is_zero() {
-                    self.kept.forget(&entry.key);
-                    false
-                } else {
-                    self.kept.keep(&entry.key, Kept::new(&answer, ttl, now))
-                };
-                Ok(Found { answer, confirmed: false, stored })
+                let marks = asking.marked(&answer);
+                if ttl.is_zero() {
+                    self.kept.forget(&asking.key);
+                    let holding = held(Kept::new(answer, ttl, now), marks);
+                    return Ok(Found { holding, confirmed: false, stored: false });
+                }
+                // A part of a bulk answer would hold all of it.
+                let answer = KeyAnswer { body: Bytes::copy_from_slice(&answer.body), ..answer };
+                let holding = held(Kept::new(answer, ttl, now), marks);
+                let stored = self.kept.keep(&holding, holding.kept.due(lookup));
+                Ok(Found { holding, confirmed: false, stored })
             }
-            (Meaning::Unchanged, Some(kept)) => {
-                let confirmed = kept.confirmed(answer.etag, ttl, now);
-                let answer = confirmed.answer.clone();
-                let stored = self.kept.keep(&entry.key, confirmed);
-                Ok(Found { answer, confirmed: true, stored })
+            (Meaning::Unchanged, Some(before)) => {
+                // A confirmation without tags leaves those that the answer came with.
+                let marks =
+                    if answer.tags.is_some() { asking.marked(&answer) } else { Arc::clone(before.stamp.marks()) };
+                let holding = held(before.kept.confirmed(answer.etag, ttl, now), marks);
+                let stored = self.kept.keep(&holding, holding.kept.due(lookup));
+                Ok(Found { holding, confirmed: true, stored })
             }
             // A 304 to a key that came without a validator confirms nothing.
-            (Meaning::Unchanged, None) => Err(KeyFailure { refusal: Refusal::CoreBroken, rest: None }),
-            (Meaning::Failed, _) => Err(KeyFailure { refusal: Refusal::CoreUnavailable, rest: answer.retry_after }),
+            (Meaning::Unchanged, None) => Err(KeyFailure { refusal: Refusal::CoreBroken, ..KeyFailure::LOST }),
+            (Meaning::Failed, _) => Err(KeyFailure { rest: answer.retry_after, ..KeyFailure::LOST }),
         }
+    }
+
+    /// Gives a key that failed some rest, and ends that of one that did not.
+    fn note(&self, asking: &Asking, settled: &Settled) {
+        let Err(failure) = settled else { return self.holds.clear(&asking.key) };
+        let (now, draw) = (self.clock.now(), rand::random());
+        self.holds.note(&asking.key, |previous| {
+            if failure.turned_away {
+                Hold::turned_away(failure.rest, now, draw)
+            } else {
+                Hold::after(previous, failure.rest, now, draw)
+            }
+        });
     }
 }
 
 impl About {
     fn validator(&self) -> Option<&HeaderValue> {
-        self.kept.as_ref().and_then(|kept| kept.answer.etag.as_ref())
+        self.held.as_ref().and_then(|held| held.kept.answer.etag.as_ref())
     }
 }
 
-/// First come, first told. Those who have left hear nothing.
-fn tell(entry: LookupEntry<About, Waiter>, settled: &Settled) {
-    for waiter in entry.waiters {
-        drop(waiter.send(settled.clone()));
+impl Asking {
+    /// What this answer can be purged by.
+    fn marked(&self, answer: &KeyAnswer) -> Arc<Marks> {
+        let Some(tags) = answer.tags.as_deref().filter(|tags| !tags.is_empty()) else { return Arc::clone(&self.marks) };
+        Arc::new(Marks::new(self.marks.iter().chain(tags.iter().copied()), self.marks.path()))
     }
 }
 
@@ -133,8 +198,5 @@ fn key_label(settled: &Settled) -> &'static str {
         Err(_) => "failed",
     }
 }
-
-/// The core has answered the bulk request and left this key out.
-const NO_ANSWER: KeyFailure = KeyFailure { refusal: Refusal::CoreUnavailable, rest: None };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

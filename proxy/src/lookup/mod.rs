@@ -1,52 +1,75 @@
 //! The lookup action: an agent's request joins a window, and its answer comes out of one bulk request to the core.
 //!
 //! Rules are in [`weir_logic::lookup`]; here are the timers (one for each window), the tasks (one for each bulk request, so that no
-//! agent that leaves takes the others' answers with it), and the waiting. `bulk` asks and distributes, `reply` says what an agent
-//! is told, `store` keeps answers for their TTL.
+//! agent that leaves takes the others' answers with it), and the waiting. `visit` is a request that finds nothing fresh, `bulk` asks
+//! and distributes, `reply` says what an agent is told, `store` keeps answers for their TTL, `refresh` fetches them anew while nobody
+//! waits.
+//!
+//! | kept | the core | the agent gets |
+//! | --- | --- | --- |
+//! | fresh | not asked, or just before the TTL ends, with others | the kept answer |
+//! | stale within `stale_while_revalidate` | asked behind the agent's back, with others | the kept answer, at once |
+//! | stale within `stale_if_error`, last answer a failure | asked behind the agent's back, once the key's hold ends | the kept answer, at once |
+//! | stale within `stale_if_error`, nothing failed yet | asked in the window | the new or confirmed answer; the kept one if the core fails |
+//! | nothing usable | asked in the window, not at all while the key's hold lasts | the answer; calm or 503 if the core fails |
 //!
 //! How often the core is asked: see [`weir_logic::lookup`]; what it is asked: `proxy/CONTRACTS.md`.
 
 mod bulk;
+mod refresh;
 mod reply;
 mod store;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::oneshot;
 use weir_config::{Action, CacheLimits, LookupRoute, Route};
-use weir_logic::key::{self, NamedValue, Scope};
-use weir_logic::lookup::{Kept, KeyAnswer, LookupWindow, LookupWindows, Place};
+use weir_logic::cache::Freshness;
+use weir_logic::cache::purge::{Mark, Marks};
+use weir_logic::key::{self, Scope};
+use weir_logic::lookup::{Join, KeyText, LookupWindow, LookupWindows, Place, WindowBounds};
 use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal};
 
+use self::bulk::Bulk;
+use self::store::{Holding, KeptStore};
+use self::visit::Visit;
 use crate::clock::Clock;
+use crate::holds::Holds;
 use crate::metrics::Metrics;
+use crate::purging::{Keeper, Purging};
 use crate::task;
 use crate::upstream::Origin;
-use store::KeptStore;
 
 /// Answers the requests of all lookup routes. Parameters come with each call's route, so that a reload needs nothing here but
-/// [`LookupAction::reconfigure`] and [`LookupAction::retain`].
+/// [`LookupAction::reconfigure`] and [`LookupAction::adopt`].
 ///
 /// Memory: kept answers up to a quarter of the cache's bounds; for each route at most `max_waiters` waiting requests, some
-/// hundreds of bytes each; for each bulk request under way its answer, at most an eighth of the cache's bytes.
+/// hundreds of bytes each, and `max_keys` keys to be fetched anew; for each bulk request under way its answer, at most an eighth of
+/// the cache's bytes; 16,384 holds.
 pub struct LookupAction {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     origin: Arc<dyn Origin>,
+    purging: Arc<Purging>,
     metrics: Metrics,
     clock: Clock,
     edge: Arc<str>,
     routes: DashMap<String, Arc<RouteWindows>>,
+    /// The lookup routes of the configuration.
+    in_force: ArcSwap<Vec<Route>>,
     kept: KeptStore,
+    holds: Holds,
     max_answer_bytes: AtomicUsize,
 }
 
@@ -56,11 +79,20 @@ struct RouteWindows {
     waiting: IntGauge,
 }
 
+/// What it takes to ask for a key, now and again.
+struct Asking {
+    key: CacheKey,
+    route: Arc<Route>,
+    text: KeyText,
+    /// What the answer can be purged by, but for the tags that the core gives it.
+    marks: Arc<Marks>,
+}
+
 /// What is known of a key when it is asked for.
 struct About {
-    parts: Vec<NamedValue>,
+    asking: Arc<Asking>,
     /// What the core may confirm.
-    kept: Option<Arc<Kept>>,
+    held: Option<Arc<Holding>>,
 }
 
 type Waiter = oneshot::Sender<Settled>;
@@ -72,7 +104,7 @@ type Settled = Result<Arc<Found>, KeyFailure>;
 
 /// The core's answer to a key.
 struct Found {
-    answer: KeyAnswer,
+    holding: Arc<Holding>,
     /// Whether the core confirmed what was kept.
     confirmed: bool,
     /// Whether the answer is kept from now on.
@@ -84,12 +116,15 @@ struct Found {
 struct KeyFailure {
     refusal: Refusal,
     rest: Option<Duration>,
+    /// Whether the core was not asked at all.
+    turned_away: bool,
 }
 
 impl LookupAction {
     /// No window open, nothing kept. `edge` is the node's name in bulk requests.
     pub fn new(
         origin: Arc<dyn Origin>,
+        purging: Arc<Purging>,
         metrics: Metrics,
         clock: Clock,
         edge: impl Into<Arc<str>>,
@@ -97,11 +132,14 @@ impl LookupAction {
     ) -> Self {
         let shared = Shared {
             origin,
+            purging,
             metrics,
             clock,
             edge: edge.into(),
             routes: DashMap::new(),
+            in_force: ArcSwap::default(),
             kept: KeptStore::new(limits),
+            holds: Holds::new(),
             max_answer_bytes: AtomicUsize::new(max_answer_bytes(limits)),
         };
         Self { shared: Arc::new(shared) }
@@ -119,8 +157,11 @@ impl LookupAction {
         }
     }
 
-    /// Forgets the windows of routes that are no longer there. Answers that were kept for them leave as others need the room.
-    pub fn retain(&self, routes: &[Route]) {
+    /// Takes over the routes in force. The windows of those that are no longer there go once they are answered; answers that were
+    /// kept for routes that have changed serve on, and are not fetched anew before somebody asks.
+    pub fn adopt(&self, routes: &[Route]) {
+        let lookups = routes.iter().filter(|route| matches!(route.action, Action::Lookup(_)));
+        self.shared.in_force.store(Arc::new(lookups.cloned().collect()));
         self.shared.routes.retain(|name, _| routes.iter().any(|route| route.name == *name));
     }
 
@@ -133,49 +174,28 @@ impl LookupAction {
     async fn look_up(&self, call: &Call<'_>, route: &LookupRoute) -> Result<Answer, key::KeyError> {
         let scope = Scope::of(route.shared);
         let key = CacheKey::of(&route.key, scope, call)?;
-        let kept = self.shared.kept.find(&key);
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.is_fresh(call.now)) {
-            return Ok(reply::kept(call, kept, Outcome::Hit));
+        let held = self.shared.held(&key);
+        if let Some(holding) = &held
+            && let fresh @ Freshness::Fresh { .. } = holding.freshness(route, call.now)
+        {
+            return Ok(reply::kept(call, &holding.kept, fresh, Outcome::Hit));
         }
-        let about = About { parts: key::parts(&route.key, scope, call)?, kept: kept.clone() };
-        let Some((place, waiting)) = self.join(call, route, key, about) else {
-            let full = KeyFailure { refusal: Refusal::Overloaded, rest: None };
-            return Ok(reply::failed(call, route, kept.as_deref(), full));
-        };
-        Ok(match waiting.settled().await {
-            Ok(found) => reply::found(call, &found, place, kept.is_some()),
-            Err(failure) => reply::failed(call, route, kept.as_deref(), failure),
-        })
-    }
-
-    /// Stands in the route's window, and sees to it that the window is sent. `None` when too many wait.
-    fn join(&self, call: &Call<'_>, route: &LookupRoute, key: CacheKey, about: About) -> Option<(Place, Waiting)> {
-        let windows = self.shared.windows(&call.route.name);
-        let (waiter, settled) = oneshot::channel();
-        let joined = windows.windows.lock().join(key, about, waiter, route.max_keys, route.max_waiters).ok()?;
-        windows.waiting.inc();
-        let waiting = Waiting { settled, windows: Arc::clone(&windows) };
-        if let Some(window) = joined.full {
-            let (shared, route) = (Arc::clone(&self.shared), Arc::clone(call.route));
-            task::spawn("bulk lookup", async move { shared.ask(&route, window).await });
-        } else if let Place::Opened(number) = joined.place {
-            let (shared, time) = (Arc::clone(&self.shared), route.window);
-            let route = Arc::clone(call.route);
-            task::spawn("lookup window", async move {
-                tokio::time::sleep(time).await;
-                let window = windows.windows.lock().close(number);
-                if let Some(window) = window {
-                    shared.ask(&route, window).await;
-                }
-            });
-        }
-        Some((joined.place, waiting))
+        let text = KeyText::new(&key::parts(&route.key, scope, call)?);
+        let marks = Arc::new(marks(call, route));
+        let asking = Arc::new(Asking { key, route: Arc::clone(call.route), text, marks });
+        Ok(Visit { shared: &self.shared, call, route, asking, held }.answer().await)
     }
 }
 
-/// Bytes of one bulk answer, at most: an eighth of the cache's, and never less than one object's.
-fn max_answer_bytes(limits: &CacheLimits) -> usize {
-    (limits.max_bytes.as_usize() / 8).max(limits.max_object_bytes.as_usize())
+impl Keeper for LookupAction {
+    fn count(&self, mark: Option<Mark>) -> usize {
+        self.shared.kept.count(mark)
+    }
+
+    fn sweep(&self) -> usize {
+        let purging = &self.shared.purging;
+        self.shared.kept.sweep(|key, holding| purging.allows(key, &holding.stamp))
+    }
 }
 
 impl Shared {
@@ -187,24 +207,56 @@ impl Shared {
         let fresh = || Arc::new(RouteWindows { windows: Mutex::new(LookupWindows::new()), waiting });
         Arc::clone(&self.routes.entry(route.to_owned()).or_insert_with(fresh))
     }
-}
 
-/// A request that waits. Dropped, it has left and counts no more.
-struct Waiting {
-    settled: oneshot::Receiver<Settled>,
-    windows: Arc<RouteWindows>,
-}
+    /// What is kept for `key` and may still be used, fresh or not.
+    fn held(&self, key: &CacheKey) -> Option<Arc<Holding>> {
+        let holding = self.kept.find(key)?;
+        if self.purging.allows(key, &holding.stamp) {
+            return Some(holding);
+        }
+        self.kept.forget_this(&holding);
+        None
+    }
 
-impl Waiting {
-    async fn settled(mut self) -> Settled {
-        let lost = KeyFailure { refusal: Refusal::CoreUnavailable, rest: None };
-        (&mut self.settled).await.unwrap_or(Err(lost))
+    /// Sends the window that somebody has filled, and closes the one that somebody has opened when its time is over.
+    fn see_off(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        windows: &Arc<RouteWindows>,
+        joined: Join<About, Waiter>,
+        time: Duration,
+    ) {
+        let Action::Lookup(lookup) = &route.action else { return };
+        let (shared, windows, route, bounds) =
+            (Arc::clone(self), Arc::clone(windows), Arc::clone(route), bounds(lookup));
+        if let Some(window) = joined.full {
+            let bulk = Bulk::new(window, windows);
+            drop(task::spawn("bulk lookup", async move { shared.ask(&route, bulk).await }));
+        } else if let Place::Opened(number) = joined.place {
+            drop(task::spawn("lookup window", async move {
+                tokio::time::sleep(time).await;
+                let window = windows.windows.lock().close(number, bounds);
+                if let Some(window) = window {
+                    shared.ask(&route, Bulk::new(window, windows)).await;
+                }
+            }));
+        }
     }
 }
 
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.windows.windows.lock().leave();
-        self.windows.waiting.dec();
-    }
+/// What the route allows its windows. Where its TTL is zero an answer must not be older than its request.
+fn bounds(route: &LookupRoute) -> WindowBounds {
+    WindowBounds { max_keys: route.max_keys, max_waiters: route.max_waiters, joins_under_way: !route.ttl.is_zero() }
+}
+
+/// What the answer can be purged by, whatever tags it will have.
+fn marks(call: &Call<'_>, route: &LookupRoute) -> Marks {
+    let tenant = call.identity.tenant.as_ref().filter(|_| !route.shared);
+    let tenant = tenant.map(|tenant| Mark::tenant(tenant.as_str()));
+    Marks::new([Mark::route(&call.route.name)].into_iter().chain(tenant), call.request.path)
+}
+
+/// Bytes of one bulk answer, at most: an eighth of the cache's, and never less than one object's.
+fn max_answer_bytes(limits: &CacheLimits) -> usize {
+    (limits.max_bytes.as_usize() / 8).max(limits.max_object_bytes.as_usize())
 }

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::header::{AGE, CONTENT_TYPE, ETAG};
 use weir_config::LookupRoute;
 use weir_logic::cache::conditional::is_current;
-use weir_logic::cache::{CACHE_STATUS, CacheStatus, age};
+use weir_logic::cache::{CACHE_STATUS, CacheStatus, Freshness, age};
 use weir_logic::lookup::{Kept, KeyAnswer, Place};
 use weir_logic::retry::{agent_hash, retry_after};
-use weir_logic::{Answer, Call, Cause, Outcome, calm};
+use weir_logic::{Answer, Call, Outcome, calm};
 
 use super::{Found, KeyFailure};
 
@@ -22,25 +22,22 @@ pub(super) fn found(call: &Call<'_>, found: &Found, place: Place, was_kept: bool
     };
     let status = CacheStatus {
         collapsed: place == Place::Coalesced,
-        fwd_status: Some(if found.confirmed { 304 } else { found.answer.status }),
+        fwd_status: Some(if found.confirmed { 304 } else { found.holding.kept.answer.status }),
         stored: found.stored,
         ..if was_kept { CacheStatus::stale() } else { CacheStatus::miss() }
     };
-    prepared(call, &found.answer, outcome).with(CACHE_STATUS, status.value())
+    prepared(call, &found.holding.kept.answer, outcome).with(CACHE_STATUS, status.value())
 }
 
-/// A kept answer, fresh (`Hit`) or standing in for a core that fails (`Stale`).
-pub(super) fn kept(call: &Call<'_>, kept: &Kept, outcome: Outcome) -> Answer {
+/// A kept answer: fresh, or stale while it is fetched anew or while the core fails.
+pub(super) fn kept(call: &Call<'_>, kept: &Kept, freshness: Freshness, outcome: Outcome) -> Answer {
     prepared(call, &kept.answer, outcome)
         .with(AGE, age(call.now.since(kept.fetched)))
-        .with(CACHE_STATUS, CacheStatus::hit(ttl_left(call, kept)).value())
+        .with(CACHE_STATUS, CacheStatus::hit(freshness.ttl()).value())
 }
 
-/// No answer for this key: what is kept if it may stand in, else the calm answer, else when to come back.
-pub(super) fn failed(call: &Call<'_>, route: &LookupRoute, held: Option<&Kept>, failure: KeyFailure) -> Answer {
-    if let Some(held) = held.filter(|held| held.may_stand_in(route.stale_if_error, call.now)) {
-        return kept(call, held, Outcome::Stale).because(Cause::FillFailed);
-    }
+/// No answer for this key and nothing kept that may stand in: the calm answer, else when to come back.
+pub(super) fn refused(call: &Call<'_>, route: &LookupRoute, failure: KeyFailure) -> Answer {
     if let Some(words) = &route.calm {
         return calm::answer(words, rand::random());
     }
@@ -50,7 +47,7 @@ pub(super) fn failed(call: &Call<'_>, route: &LookupRoute, held: Option<&Kept>, 
 }
 
 /// What agents are told at least when nobody has named a time.
-const USUAL_REST: Duration = Duration::from_secs(5);
+pub(super) const USUAL_REST: Duration = Duration::from_secs(5);
 
 /// The answer, or 304 for an agent that holds it already.
 fn prepared(call: &Call<'_>, answer: &KeyAnswer, outcome: Outcome) -> Answer {
@@ -69,14 +66,4 @@ fn prepared(call: &Call<'_>, answer: &KeyAnswer, outcome: Outcome) -> Answer {
         prepared = prepared.with(ETAG, etag.clone());
     }
     prepared
-}
-
-/// Seconds, below zero for a stale answer.
-fn ttl_left(call: &Call<'_>, kept: &Kept) -> i64 {
-    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    if kept.is_fresh(call.now) {
-        seconds(kept.fresh_until.since(call.now))
-    } else {
-        -seconds(call.now.since(kept.fresh_until))
-    }
 }

@@ -4,13 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use weir_config::CacheLimits;
-use weir_logic::CacheKey;
+use weir_config::{CacheLimits, LookupRoute};
+use weir_logic::cache::Freshness;
+use weir_logic::cache::purge::Mark;
 use weir_logic::lookup::{Kept, KeptAnswers};
+use weir_logic::{CacheKey, Millis};
+
+use super::Asking;
+use crate::purging::Stamp;
+
+/// The core's answer to a key, with what it takes to purge it and to ask for it again.
+pub(super) struct Holding {
+    pub(super) kept: Kept,
+    pub(super) stamp: Stamp,
+    pub(super) asking: Arc<Asking>,
+}
 
 /// Kept answers: at most a quarter of the cache's bounds, which leaves the cache its own and lookups theirs.
 pub(super) struct KeptStore {
-    shards: Vec<Mutex<KeptAnswers>>,
+    shards: Vec<Mutex<KeptAnswers<Holding>>>,
     max_object_bytes: AtomicUsize,
 }
 
@@ -21,6 +33,22 @@ const SHARDS: usize = 16;
 
 /// Below this many answers one shard is enough, and many would leave each with hardly any room.
 const ANSWERS_WORTH_SHARDS: usize = 4_096;
+
+impl Holding {
+    /// How it may be used.
+    pub(super) fn freshness(&self, route: &LookupRoute, now: Millis) -> Freshness {
+        self.kept.freshness(route, self.stamp.outdated(), now)
+    }
+
+    /// The memory that it takes beside its key and its slot.
+    fn footprint(&self) -> usize {
+        let answer = &self.kept.answer;
+        let texts =
+            [&answer.etag, &answer.content_type].into_iter().flatten().map(http::HeaderValue::len).sum::<usize>();
+        let marks = self.stamp.marks().bytes() + answer.tags.as_deref().map_or(0, size_of_val);
+        size_of::<Self>() + size_of::<Asking>() + answer.body.len() + texts + marks + self.asking.text.len()
+    }
+}
 
 impl KeptStore {
     pub(super) fn new(limits: &CacheLimits) -> Self {
@@ -44,26 +72,63 @@ impl KeptStore {
         self.max_object_bytes.store(limits.max_object_bytes.as_usize(), Ordering::Relaxed);
     }
 
-    /// What is kept, fresh or not.
-    pub(super) fn find(&self, key: &CacheKey) -> Option<Arc<Kept>> {
+    /// What is kept, fresh or not. It counts as asked for.
+    pub(super) fn find(&self, key: &CacheKey) -> Option<Arc<Holding>> {
         self.shard(key).lock().find(key)
     }
 
     /// Keeps an answer unless it is too large; what was kept before is gone either way. `true` when it is kept.
-    pub(super) fn keep(&self, key: &CacheKey, kept: Kept) -> bool {
+    pub(super) fn keep(&self, holding: &Arc<Holding>, due: Option<Millis>) -> bool {
+        let key = &holding.asking.key;
         let mut shard = self.shard(key).lock();
-        if kept.answer.body.len() > self.max_object_bytes.load(Ordering::Relaxed) {
+        if holding.kept.answer.body.len() > self.max_object_bytes.load(Ordering::Relaxed) {
             shard.forget(key);
             return false;
         }
-        shard.keep(key.clone(), Arc::new(kept))
+        shard.keep(key.clone(), Arc::clone(holding), holding.footprint(), due)
     }
 
     pub(super) fn forget(&self, key: &CacheKey) {
         self.shard(key).lock().forget(key);
     }
 
-    fn shard(&self, key: &CacheKey) -> &Mutex<KeptAnswers> {
+    /// Forgets what is kept if it is this.
+    pub(super) fn forget_this(&self, holding: &Arc<Holding>) -> bool {
+        let key = &holding.asking.key;
+        self.shard(key).lock().forget_if(key, |kept| Arc::ptr_eq(kept, holding))
+    }
+
+    /// What is to be fetched anew by now.
+    pub(super) fn take_due(&self, now: Millis) -> Vec<Arc<Holding>> {
+        self.shards.iter().flat_map(|shard| shard.lock().take_due(now)).collect()
+    }
+
+    /// How many answers carry the mark; all of them without one. Looks at each.
+    pub(super) fn count(&self, mark: Option<Mark>) -> usize {
+        let count = |shard: &Mutex<KeptAnswers<Holding>>| {
+            let shard = shard.lock();
+            mark.map_or_else(
+                || shard.len(),
+                |mark| shard.iter().filter(|(_, kept)| kept.stamp.marks().iter().any(|known| known == mark)).count(),
+            )
+        };
+        self.shards.iter().map(count).sum()
+    }
+
+    /// Forgets what `stays` does not say it stays; gives how many answers that were. One shard after the other is locked for as long
+    /// as a look at each of its answers takes.
+    pub(super) fn sweep(&self, stays: impl Fn(&CacheKey, &Holding) -> bool) -> usize {
+        let sweep = |shard: &Mutex<KeptAnswers<Holding>>| {
+            let mut shard = shard.lock();
+            let gone: Vec<CacheKey> =
+                shard.iter().filter(|(key, kept)| !stays(key, kept)).map(|(key, _)| key.clone()).collect();
+            gone.iter().for_each(|key| shard.forget(key));
+            gone.len()
+        };
+        self.shards.iter().map(sweep).sum()
+    }
+
+    fn shard(&self, key: &CacheKey) -> &Mutex<KeptAnswers<Holding>> {
         let place = key.digest() % self.shards.len() as u128;
         // The remainder is smaller than the number of shards, which is a `usize`.
         &self.shards[usize::try_from(place).unwrap_or(0)]

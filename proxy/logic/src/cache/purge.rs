@@ -122,6 +122,11 @@ impl Marks {
         self.marks.iter().copied()
     }
 
+    /// The path of the request.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Bytes of memory besides the structure itself.
     pub fn bytes(&self) -> usize {
         self.marks.len() * size_of::<Mark>() + self.path.len()

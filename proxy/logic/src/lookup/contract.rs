@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::cache::conditional::is_entity_tag;
+use crate::cache::purge::{Mark, Marks};
+use crate::cache::tags::is_tag;
 use crate::key::NamedValue;
 
 /// One key's answer as the core gave it.
@@ -27,7 +29,13 @@ pub struct KeyAnswer {
     pub content_type: Option<HeaderValue>,
     /// The body.
     pub body: Bytes,
+    /// What the answer can be purged by; `None` when the core said nothing of it.
+    pub tags: Option<Box<[Mark]>>,
 }
+
+/// A key as the core is asked for it, written once however often that happens.
+#[derive(Clone, Debug)]
+pub struct KeyText(Box<RawValue>);
 
 /// What an answer means for its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +63,7 @@ impl std::error::Error for BulkError {}
 impl KeyAnswer {
     /// An answer of this status and nothing else.
     pub const fn of_status(status: u16) -> Self {
-        Self { status, etag: None, ttl: None, retry_after: None, content_type: None, body: Bytes::new() }
+        Self { status, etag: None, ttl: None, retry_after: None, content_type: None, body: Bytes::new(), tags: None }
     }
 
     /// What the status says: 200 to 299, 404 and 410 are answers, 304 confirms, anything else is a failure.
@@ -68,16 +76,33 @@ impl KeyAnswer {
     }
 }
 
+impl KeyText {
+    /// The key of these parts.
+    pub fn new(parts: &[NamedValue]) -> Self {
+        Self(serde_json::value::to_raw_value(&Parts(parts)).expect("a map of strings serializes"))
+    }
+
+    /// Bytes of memory.
+    pub fn len(&self) -> usize {
+        self.0.get().len()
+    }
+
+    /// Never: a key is at least an empty object.
+    pub fn is_empty(&self) -> bool {
+        self.0.get().is_empty()
+    }
+}
+
 /// The bulk request for `keys`, in order: the id of a key is its place. A key comes with the validator of the answer that the
 /// node holds, if it holds one.
 pub fn question<'a>(
     edge: &str,
     route: &str,
-    keys: impl Iterator<Item = (&'a [NamedValue], Option<&'a HeaderValue>)>,
+    keys: impl Iterator<Item = (&'a KeyText, Option<&'a HeaderValue>)>,
 ) -> Vec<u8> {
-    let keys = keys.enumerate().map(|(id, (parts, etag))| Key {
+    let keys = keys.enumerate().map(|(id, (text, etag))| Key {
         id,
-        key: Parts(parts),
+        key: &text.0,
         etag: etag.and_then(|tag| tag.to_str().ok()),
     });
     let question = Question { version: 1, edge, route, keys: keys.collect() };
@@ -116,7 +141,7 @@ struct Question<'a> {
 #[derive(Serialize)]
 struct Key<'a> {
     id: usize,
-    key: Parts<'a>,
+    key: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     etag: Option<&'a str>,
 }
@@ -172,6 +197,8 @@ struct Content<'a> {
     body: Option<&'a RawValue>,
     #[serde(borrow, default)]
     text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    tags: Option<Vec<Cow<'a, str>>>,
 }
 
 /// `"body": null` is a body, the JSON value `null`.
@@ -197,8 +224,14 @@ impl Content<'_> {
             retry_after: self.retry_after.map(seconds),
             content_type: usual_type.map(|usual| given_type.unwrap_or(usual)),
             body,
+            tags: self.tags.map(|tags| marks(&tags)),
         }
     }
+}
+
+/// The marks of the tags that can be tags, up to as many as an answer may have.
+fn marks(tags: &[Cow<'_, str>]) -> Box<[Mark]> {
+    tags.iter().filter(|tag| is_tag(tag)).take(Marks::MAX_TAGS).map(|tag| Mark::tag(tag)).collect()
 }
 
 /// Negative, absurd and missing numbers of seconds are brought into what a year can hold.
@@ -227,8 +260,9 @@ mod tests {
         let first = [part("identity.tenant", Some("t-1")), part("query.os", None)];
         let second = [part("identity.tenant", Some("t\"2"))];
         let etag = HeaderValue::from_static("\"v7\"");
-        let keys = [(&first[..], None), (&second[..], Some(&etag))];
-        let asked = String::from_utf8(question("edge-1", "tasks", keys.into_iter())).unwrap();
+        let texts = [KeyText::new(&first), KeyText::new(&second)];
+        let keys = texts.iter().zip([None, Some(&etag)]);
+        let asked = String::from_utf8(question("edge-1", "tasks", keys)).unwrap();
         assert!(document.lines().any(|line| line == asked), "{asked}");
 
         let answered = document.lines().find(|line| line.starts_with("{\"answers\"")).unwrap();
@@ -291,6 +325,13 @@ mod tests {
         }
         let deep = format!(r#"{{"answers":[{{"id":0,"status":200,"body":{}}}]}}"#, "[".repeat(1 << 20));
         assert!(answers(&Bytes::from(deep), 1).is_err());
+    }
+
+    #[test]
+    fn tags_are_marks_and_what_can_be_no_tag_is_passed_over() {
+        let list = read(r#"{"answers":[{"id":0,"status":204,"tags":["r-7","no tag",""]},{"id":1,"status":204}]}"#, 2);
+        let tags: Vec<_> = list.into_iter().flatten().map(|answer| answer.tags).collect();
+        assert_eq!(tags, [Some(Box::from([Mark::tag("r-7")])), None]);
     }
 
     #[test]

@@ -1,19 +1,21 @@
-//! Answers kept for their TTL, within bounds.
+//! Answers kept for their TTL, within bounds, and which of them are to be fetched anew before it ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::HeaderValue;
+use weir_config::LookupRoute;
 
 use super::contract::KeyAnswer;
+use crate::cache::Freshness;
 use crate::{CacheKey, Millis};
 
-/// An answer that is kept. It serves past its TTL while the core fails, and is what a 304 of the core confirms.
+/// An answer that is kept. It serves past its TTL while it is fetched anew and while the core fails, and is what a 304 of the core
+/// confirms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// The answer, its body in memory of its own.
+    /// The answer.
     pub answer: KeyAnswer,
     /// When the core gave or last confirmed it.
     pub fetched: Millis,
@@ -21,12 +23,14 @@ pub struct Kept {
     pub fresh_until: Millis,
 }
 
-/// Kept answers, bounded in number and bytes; the least recently used leave first. Memory: the bodies and keys counted against
-/// the bound, and about 320 bytes for each answer, counted too.
+/// Kept answers, bounded in number and bytes; the least recently used leave first. Memory: what is said of each when it comes, and
+/// [`KeptAnswers::SLOT_BYTES`] more, both counted against the bound.
 #[derive(Debug)]
-pub struct KeptAnswers {
-    by_key: HashMap<CacheKey, Slot>,
+pub struct KeptAnswers<V> {
+    by_key: HashMap<CacheKey, Slot<V>>,
     by_use: BTreeMap<u64, CacheKey>,
+    /// When to fetch anew what is asked for by then.
+    by_due: BTreeMap<(Millis, u64), CacheKey>,
     uses: u64,
     bytes: usize,
     max_answers: usize,
@@ -34,19 +38,18 @@ pub struct KeptAnswers {
 }
 
 #[derive(Debug)]
-struct Slot {
-    kept: Arc<Kept>,
+struct Slot<V> {
+    value: Arc<V>,
     used: u64,
     bytes: usize,
+    due: Option<(Millis, u64)>,
+    /// Whether it was asked for since it came.
+    asked: bool,
 }
 
-/// What an answer takes beside its body and its key.
-const OVERHEAD: usize = 320;
-
 impl Kept {
-    /// `answer`, fetched `now`, to be kept for `ttl`. The body is copied: a part of a bulk answer would hold all of it.
-    pub fn new(answer: &KeyAnswer, ttl: Duration, now: Millis) -> Self {
-        let answer = KeyAnswer { body: Bytes::copy_from_slice(&answer.body), ..answer.clone() };
+    /// `answer`, fetched `now`, to be kept for `ttl`.
+    pub fn new(answer: KeyAnswer, ttl: Duration, now: Millis) -> Self {
         Self { answer, fetched: now, fresh_until: now.after(ttl) }
     }
 
@@ -57,21 +60,46 @@ impl Kept {
         Self { answer, fetched: now, fresh_until: now.after(ttl) }
     }
 
-    /// Whether its TTL lasts.
-    pub fn is_fresh(&self, now: Millis) -> bool {
-        now < self.fresh_until
+    /// How it may be used. It is stale since `outdated`, whatever its TTL.
+    pub fn freshness(&self, route: &LookupRoute, outdated: Option<Millis>, now: Millis) -> Freshness {
+        let fresh_until = outdated.map_or(self.fresh_until, |at| at.min(self.fresh_until));
+        if now < fresh_until {
+            return Freshness::Fresh { left: fresh_until.since(now) };
+        }
+        let past = now.since(fresh_until);
+        let while_revalidate = past < route.stale_while_revalidate;
+        let if_error = past < route.stale_if_error;
+        if while_revalidate || if_error {
+            Freshness::Stale { past, while_revalidate, if_error }
+        } else {
+            Freshness::Expired { past }
+        }
     }
 
-    /// Whether it may still stand in while the core fails.
-    pub fn may_stand_in(&self, stale_if_error: Duration, now: Millis) -> bool {
-        now < self.fresh_until.after(stale_if_error)
+    /// When to fetch it anew if it is asked for by then, so that its agents find it fresh: the route's part of its TTL before the
+    /// end. `None` where the route wants none of that.
+    pub fn due(&self, route: &LookupRoute) -> Option<Millis> {
+        let ttl = self.fresh_until.since(self.fetched);
+        let part = route.refresh_ahead.value();
+        (part > 0.0).then(|| self.fetched.after(ttl.mul_f64(1.0 - part)))
     }
 }
 
-impl KeptAnswers {
+impl<V> KeptAnswers<V> {
+    /// What an answer takes in the tables besides itself, its key's bytes included once.
+    pub const SLOT_BYTES: usize = 320;
+
     /// Room for so many answers of so many bytes together.
     pub fn new(max_answers: usize, max_bytes: usize) -> Self {
-        Self { by_key: HashMap::new(), by_use: BTreeMap::new(), uses: 0, bytes: 0, max_answers, max_bytes }
+        Self {
+            by_key: HashMap::new(),
+            by_use: BTreeMap::new(),
+            by_due: BTreeMap::new(),
+            uses: 0,
+            bytes: 0,
+            max_answers,
+            max_bytes,
+        }
     }
 
     /// Changes the bounds; what no longer fits leaves.
@@ -80,37 +108,72 @@ impl KeptAnswers {
         self.shrink(0, 0);
     }
 
-    /// What is kept for `key`, fresh or not.
-    pub fn find(&mut self, key: &CacheKey) -> Option<Arc<Kept>> {
+    /// What is kept for `key`, fresh or not. It counts as asked for.
+    pub fn find(&mut self, key: &CacheKey) -> Option<Arc<V>> {
         let slot = self.by_key.get_mut(key)?;
         let key = self.by_use.remove(&slot.used)?;
         self.uses += 1;
         slot.used = self.uses;
+        slot.asked = true;
         self.by_use.insert(slot.used, key);
-        Some(Arc::clone(&slot.kept))
+        Some(Arc::clone(&slot.value))
     }
 
-    /// Keeps an answer instead of what was kept before. What does not fit at all is not kept: `false`.
-    pub fn keep(&mut self, key: CacheKey, kept: Arc<Kept>) -> bool {
+    /// Keeps an answer of so many bytes instead of what was kept before; [`KeptAnswers::take_due`] will give it at `due`. What
+    /// does not fit at all is not kept: `false`.
+    pub fn keep(&mut self, key: CacheKey, value: Arc<V>, bytes: usize, due: Option<Millis>) -> bool {
         self.forget(&key);
-        let bytes = kept.answer.body.len() + 2 * key.len() + OVERHEAD;
+        let bytes = bytes + key.len() + Self::SLOT_BYTES;
         if bytes > self.max_bytes || self.max_answers == 0 {
             return false;
         }
         self.shrink(1, bytes);
         self.uses += 1;
         self.bytes += bytes;
+        let due = due.map(|due| (due, self.uses));
+        if let Some(due) = due {
+            self.by_due.insert(due, key.clone());
+        }
         self.by_use.insert(self.uses, key.clone());
-        self.by_key.insert(key, Slot { kept, used: self.uses, bytes });
+        self.by_key.insert(key, Slot { value, used: self.uses, bytes, due, asked: false });
         true
     }
 
     /// Forgets what is kept for `key`.
     pub fn forget(&mut self, key: &CacheKey) {
-        if let Some(slot) = self.by_key.remove(key) {
-            self.by_use.remove(&slot.used);
-            self.bytes -= slot.bytes;
+        self.forget_if(key, |_| true);
+    }
+
+    /// Forgets what is kept for `key` if it is what `wanted` says; gives whether it was.
+    pub fn forget_if(&mut self, key: &CacheKey, wanted: impl FnOnce(&Arc<V>) -> bool) -> bool {
+        if !self.by_key.get(key).is_some_and(|slot| wanted(&slot.value)) {
+            return false;
         }
+        let Some(slot) = self.by_key.remove(key) else { return false };
+        self.by_use.remove(&slot.used);
+        slot.due.and_then(|due| self.by_due.remove(&due));
+        self.bytes -= slot.bytes;
+        true
+    }
+
+    /// What is due by now and was asked for since it came, each once. What nobody asked for stays until its TTL ends, and then
+    /// until somebody asks.
+    pub fn take_due(&mut self, now: Millis) -> Vec<Arc<V>> {
+        let mut due = Vec::new();
+        while let Some(first) = self.by_due.first_entry().filter(|first| first.key().0 <= now) {
+            let key = first.remove();
+            let Some(slot) = self.by_key.get_mut(&key) else { continue };
+            slot.due = None;
+            if slot.asked {
+                due.push(Arc::clone(&slot.value));
+            }
+        }
+        due
+    }
+
+    /// All that is kept, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&CacheKey, &Arc<V>)> {
+        self.by_key.iter().map(|(key, slot)| (key, &slot.value))
     }
 
     /// Makes room for so many more answers and bytes.
@@ -173,19 +236,19 @@ pub(super) mod tests {
         CacheKey::of(&[], crate::key::Scope::Shared, &call).unwrap()
     }
 
-    fn kept(bytes: usize) -> Arc<Kept> {
-        let body = Bytes::from(vec![b'x'; bytes]);
-        let answer = KeyAnswer { body, ..KeyAnswer::of_status(200) };
-        Arc::new(Kept::new(&answer, Duration::from_secs(60), Millis(1_000)))
+    const LARGE: usize = 5_000;
+
+    fn keep(answers: &mut KeptAnswers<u32>, name: u32, bytes: usize) -> bool {
+        answers.keep(key(name), Arc::new(name), bytes, Some(Millis(u64::from(name))))
     }
 
     #[test]
     fn the_least_recently_used_leaves_first() {
         let mut answers = KeptAnswers::new(2, usize::MAX);
-        answers.keep(key(1), kept(1));
-        answers.keep(key(2), kept(2));
+        keep(&mut answers, 1, 1);
+        keep(&mut answers, 2, 2);
         assert!(answers.find(&key(1)).is_some());
-        answers.keep(key(3), kept(3));
+        keep(&mut answers, 3, 3);
         assert!(answers.find(&key(2)).is_none());
         assert!(answers.find(&key(1)).is_some() && answers.find(&key(3)).is_some());
     }
@@ -193,9 +256,9 @@ pub(super) mod tests {
     #[test]
     fn an_answer_that_does_not_fit_displaces_only_its_own_key() {
         let mut answers = KeptAnswers::new(10, 2_000);
-        answers.keep(key(1), kept(10));
-        answers.keep(key(2), kept(10));
-        answers.keep(key(2), kept(5_000));
+        keep(&mut answers, 1, 10);
+        keep(&mut answers, 2, 10);
+        assert!(!keep(&mut answers, 2, LARGE));
         assert!(answers.find(&key(1)).is_some());
         assert!(answers.find(&key(2)).is_none(), "the older answer is no longer the core's");
     }
@@ -203,7 +266,7 @@ pub(super) mod tests {
     #[test]
     fn narrower_bounds_hold_at_once() {
         let mut answers = KeptAnswers::new(10, usize::MAX);
-        (0..10).for_each(|name| assert!(answers.keep(key(name), kept(100))));
+        (0..10).for_each(|name| assert!(keep(&mut answers, name, 100)));
         answers.reconfigure(3, usize::MAX);
         assert_eq!(answers.len(), 3);
         answers.reconfigure(3, 0);
@@ -211,28 +274,77 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_answer_is_fresh_then_stands_in_then_is_no_use() {
-        let kept = kept(1);
-        let stand_in = |now| kept.may_stand_in(Duration::from_secs(10), Millis(now));
-        assert!(kept.is_fresh(Millis(60_999)) && !kept.is_fresh(Millis(61_000)));
-        assert!(stand_in(70_999) && !stand_in(71_000));
-        let again = kept.confirmed(Some(HeaderValue::from_static("\"v2\"")), Duration::from_secs(1), Millis(90_000));
-        assert!(again.is_fresh(Millis(90_999)));
-        assert_eq!(again.answer.etag.unwrap(), "\"v2\"");
+    fn what_was_asked_for_is_due_once_and_what_was_not_never() {
+        let mut answers = KeptAnswers::new(10, usize::MAX);
+        (1..=4).for_each(|name| assert!(keep(&mut answers, name, 1)));
+        for name in [1, 2, 4] {
+            answers.find(&key(name));
+        }
+        answers.forget(&key(2));
+        let due = |answers: &mut KeptAnswers<u32>, now| -> Vec<u32> {
+            answers.take_due(Millis(now)).iter().map(|value| **value).collect()
+        };
+        assert_eq!(due(&mut answers, 3), [1]);
+        assert!(due(&mut answers, 3).is_empty());
+        keep(&mut answers, 4, 1);
+        assert!(due(&mut answers, 4).is_empty(), "nobody has asked for the new answer");
+    }
+
+    fn route() -> LookupRoute {
+        LookupRoute {
+            path: String::new(),
+            key: Vec::new(),
+            shared: false,
+            window: Duration::ZERO,
+            max_keys: 1,
+            max_waiters: 1,
+            ttl: Duration::from_secs(60),
+            max_ttl: Duration::from_secs(60),
+            jitter: weir_config::Ratio::default(),
+            stale_while_revalidate: Duration::from_secs(5),
+            stale_if_error: Duration::from_secs(10),
+            refresh_ahead: weir_config::Ratio::new(0.1).unwrap(),
+            refresh_window: Duration::from_secs(1),
+            calm: None,
+        }
+    }
+
+    #[test]
+    fn an_answer_is_fresh_then_stale_in_two_ways_then_expired() {
+        let kept = Kept::new(KeyAnswer::of_status(200), Duration::from_secs(60), Millis(1_000));
+        let at = |now, outdated: Option<u64>| kept.freshness(&route(), outdated.map(Millis), Millis(now));
+        let secs = Duration::from_secs;
+        assert_eq!(at(60_000, None), Freshness::Fresh { left: secs(1) });
+        assert_eq!(at(61_000, None), Freshness::Stale { past: secs(0), while_revalidate: true, if_error: true });
+        assert_eq!(at(66_000, None), Freshness::Stale { past: secs(5), while_revalidate: false, if_error: true });
+        assert_eq!(at(71_000, None), Freshness::Expired { past: secs(10) });
+        assert_eq!(at(12_000, Some(2_000)), Freshness::Expired { past: secs(10) }, "purged softly");
+        let again = kept.confirmed(Some(HeaderValue::from_static("\"v2\"")), secs(1), Millis(90_000));
+        assert_eq!((again.fresh_until, again.answer.etag.unwrap()), (Millis(91_000), "\"v2\"".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_answer_is_due_before_its_end_unless_the_route_wants_none_of_that() {
+        let kept = Kept::new(KeyAnswer::of_status(200), Duration::from_secs(60), Millis(1_000));
+        assert_eq!(kept.due(&route()), Some(Millis(55_000)));
+        let never = weir_config::Ratio::new(0.0).unwrap();
+        assert_eq!(kept.due(&LookupRoute { refresh_ahead: never, ..route() }), None);
     }
 
     proptest! {
         #[test]
-        fn bounds_hold_and_the_count_of_bytes_is_right(steps in prop::collection::vec((0_u32..20, 0_usize..900, any::<bool>()), 0..200)) {
+        fn bounds_hold_and_the_count_of_bytes_is_right(steps in prop::collection::vec((0_u32..20, 0_usize..900, 0_u8..4), 0..200)) {
             let mut answers = KeptAnswers::new(8, 6_000);
-            for (name, bytes, forget) in steps {
-                if forget {
-                    answers.forget(&key(name));
-                } else {
-                    answers.keep(key(name), kept(bytes));
+            for (name, bytes, kind) in steps {
+                match kind {
+                    0 => answers.forget(&key(name)),
+                    1 => drop(answers.take_due(Millis(u64::from(name) / 3))),
+                    _ => drop(keep(&mut answers, name, bytes)),
                 }
                 prop_assert!(answers.len() <= 8 && answers.bytes() <= 6_000);
                 prop_assert_eq!(answers.by_key.len(), answers.by_use.len());
+                let due = answers.by_key.values().filter(|slot| slot.due.is_some()).count();
+                prop_assert_eq!(due, answers.by_due.len());
                 prop_assert_eq!(answers.by_key.values().map(|slot| slot.bytes).sum::<usize>(), answers.bytes);
             }
         }

@@ -2,15 +2,19 @@
 //!
 //! - `window` collects: identical keys join, the window closes on time or when it is full;
 //! - `contract` writes the bulk request and reads its answer, as `proxy/CONTRACTS.md` has it;
-//! - `kept` holds answers for their TTL, within bounds.
+//! - `kept` holds answers for their TTL, within bounds, and says which are to be fetched anew before it ends.
 //!
 //! With a window of `w` seconds a route asks the core at most `1/w` times a second as long as a window does not fill up, however
-//! many agents poll; past that, once for every `max_keys` keys. Sending, timers and waiting happen in `proxy`.
+//! many agents poll; past that, once for every `max_keys` keys. Keys that are refreshed while nobody waits travel with a window that
+//! leaves anyway, or gather for `refresh_window`. Sending, timers and waiting happen in `proxy`.
+//!
+//! A route whose `ttl` is zero is taken to be one for orders: an agent's answer must not be older than its request, so a request
+//! never joins a bulk request that has left, but the next window.
 
 mod contract;
 mod kept;
 mod window;
 
-pub use contract::{BulkError, KeyAnswer, Meaning, answers, question};
+pub use contract::{BulkError, KeyAnswer, KeyText, Meaning, answers, question};
 pub use kept::{Kept, KeptAnswers};
-pub use window::{Full, Join, LookupEntry, LookupWindow, LookupWindows, Place};
+pub use window::{Full, Join, LookupEntry, LookupWindow, LookupWindows, Place, WindowBounds};
