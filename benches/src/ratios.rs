@@ -21,7 +21,7 @@ use weir_batch::{
 use weir_fleet::{Rehearsal, Uploads};
 use weir_logic::Millis;
 use weir_logic::merge::{Load, MergePlan};
-use weir_spool::{Disk, Durability, EndReason, Outbox, Plan, PlanMode, Recovered, Step, recover};
+use weir_spool::{Disk, Durability, EndReason, Outbox, Plan, PlanMode, recover};
 
 /// Bytes to the core over bytes from agents, for every way to write a batch.
 #[derive(Debug, Parser)]
@@ -144,10 +144,9 @@ const LIMITS: UploadLimits = UploadLimits {
 
 /// Sends all uploads through a spool, until every window has ended; gives their bytes.
 fn fill(arguments: &Arguments, dir: &Path) -> Result<(u64, Arc<Outbox<Disk>>), Failure> {
-    let Recovered { mut journal, mut emitter, outbox, .. } =
-        recover(Disk, dir, Some(plan(&arguments.same)), Millis(START))?;
+    let mut spool = recover(Disk, dir, Some(plan(&arguments.same)), Millis(START))?;
     // Nothing here is to survive.
-    journal.set_durability(Durability::Os);
+    spool.journal.set_durability(Durability::Os);
     let uploads = Uploads {
         events: EVENTS,
         repeats: REPEATS,
@@ -156,35 +155,31 @@ fn fill(arguments: &Arguments, dir: &Path) -> Result<(u64, Arc<Outbox<Disk>>), F
         compression: None,
     };
     let mut fleet = Rehearsal::new(uploads, arguments.agents, 17, 1)?;
-    let mut pump = |steps: Vec<Step>| -> Result<(), Failure> {
-        for step in steps {
-            emitter.apply(step)?;
-            emitter.settle()?;
-        }
-        Ok(())
-    };
     let (mut uploaded, mut sealed) = (0, START);
     let turns = turns(arguments);
     for (time, agent) in turns {
         let now = Millis(START + time);
-        if now.0 >= sealed + MAX_AGE_MS || journal.is_full().is_some() {
+        if now.0 >= sealed + MAX_AGE_MS || spool.journal.is_full().is_some() {
             sealed = now.0;
-            pump(journal.seal(now, EndReason::Age)?)?;
+            spool.journal.seal(now, EndReason::Age)?;
+            spool.catch_up()?;
         }
         let body = fleet.upload(agent, now.0);
         uploaded += body.len() as u64;
         let upload = Upload::parse(&body, Encoding::Identity, Framing::Json, &LIMITS)?;
         let (tenant, name) = fleet.names(agent);
         let records = u32::try_from(upload.accepted)?;
-        journal.push(now, Some(tenant), Some(name), records, Bytes::from(upload.lines));
-        pump(journal.commit()?)?;
+        spool.journal.push(now, Some(tenant), Some(name), records, Bytes::from(upload.lines));
+        spool.journal.commit()?;
+        spool.catch_up()?;
     }
     // The windows that are still open end one after the other, as they would without further traffic.
     let end = START + u64::from(arguments.duration) * 1000;
     for time in (end..=end + WINDOW_MS + MAX_AGE_MS).step_by(1000) {
-        pump(journal.seal(Millis(time), EndReason::Due)?)?;
+        spool.journal.seal(Millis(time), EndReason::Due)?;
+        spool.catch_up()?;
     }
-    Ok((uploaded, outbox))
+    Ok((uploaded, spool.outbox))
 }
 
 /// When each agent uploads, in order: spread evenly, each at its own fraction of the interval.

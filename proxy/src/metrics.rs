@@ -84,8 +84,12 @@ pub struct Metrics {
     pub records_held: IntGaugeVec,
     /// Records refused by index in otherwise accepted uploads, by stream and reason: never acknowledged.
     pub records_refused: IntCounterVec,
+    /// 1 while a stream turns uploads away, by stream and reason: disk, journal, outbox, broken.
+    pub stream_shut: IntGaugeVec,
     /// Bytes of journal on disk, by stream.
     pub journal_bytes: IntGaugeVec,
+    /// Bytes of journal that have not been merged yet, by stream.
+    pub journal_unread_bytes: IntGaugeVec,
     /// Time of one group commit, by stream.
     pub journal_commit: HistogramVec,
     /// Keys held open by merge windows, by stream.
@@ -222,7 +226,9 @@ impl Metrics {
             loss_parts: make.counters("loss_parts_total", "Lost parts of unknown size.", &["stream", "reason"]),
             records_held: make.gauges("records_held", "Records in journal or outbox.", &["stream"]),
             records_refused: make.counters("records_refused_total", "Records refused by index.", &["stream", "reason"]),
+            stream_shut: make.gauges("stream_shut", "1 while uploads are turned away.", &["stream", "reason"]),
             journal_bytes: make.gauges("journal_bytes", "Bytes of journal.", &["stream"]),
+            journal_unread_bytes: make.gauges("journal_unread_bytes", "Bytes of journal not merged yet.", &["stream"]),
             journal_commit: make.histograms(
                 "journal_commit_seconds",
                 "Time of a group commit.",

@@ -99,8 +99,12 @@ pub struct StreamFigures {
     pub held: u64,
     /// Records that are nowhere; always zero.
     pub difference: i64,
+    /// Whether records that an earlier run accepted are still being counted; they are missing in all of these.
+    pub replaying: bool,
     /// Bytes of journal.
     pub journal_bytes: u64,
+    /// Bytes of these that have not been merged yet.
+    pub unread_bytes: u64,
     /// Keys in open merge windows.
     pub merge_keys: u64,
     /// Memory that these take, counted from above.
@@ -146,7 +150,9 @@ impl From<StreamStatus> for StreamFigures {
             discarded: ledger.dead_lettered + ledger.expired + ledger.damaged,
             held: ledger.in_journal + ledger.in_outbox,
             difference: ledger.difference,
+            replaying: status.replaying,
             journal_bytes: status.journal_bytes,
+            unread_bytes: status.unread_bytes,
             merge_keys: status.merge_keys,
             merge_bytes: status.merge_bytes,
             outbox_batches: status.outbox_batches,

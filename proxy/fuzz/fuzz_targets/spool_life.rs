@@ -14,7 +14,7 @@ use weir_batch::{PartialAnswer, Refused};
 use weir_fuzz::Memory;
 use weir_logic::Millis;
 use weir_logic::merge::{Eviction, Load, MergePlan, ShardWindow};
-use weir_spool::{EndReason, Plan, Recovered, Step, recover};
+use weir_spool::{EndReason, Plan, Recovered, recover};
 
 const ROOT: &str = "/spool";
 const START: u64 = 1_700_000_000_000;
@@ -46,12 +46,14 @@ fuzz_target!(|input: &[u8]| {
     }
     if damaged {
         let Life { files, now, .. } = undamaged;
-        let Ok(first) = recover(files.clone(), Path::new(ROOT), Some(plan()), Millis(now)) else { return };
+        let Ok(mut first) = recover(files.clone(), Path::new(ROOT), Some(plan()), Millis(now)) else { return };
+        first.catch_up().expect("nothing fails");
         let left = (first.outbox.balance(), first.outbox.waiting());
         drop(first);
         let second = open(&files, now);
         assert_eq!((second.outbox.balance(), second.outbox.waiting()), left, "two starts see two spools");
-        assert_eq!((second.report.damaged_files, second.report.torn_bytes), (0, 0), "damage is found twice");
+        let report = second.follower.report();
+        assert_eq!((report.damaged_files, report.torn_bytes), (0, 0), "damage is found twice");
     }
 });
 
@@ -64,7 +66,8 @@ struct Life {
 }
 
 fn open(files: &Memory, now: u64) -> Recovered<Memory> {
-    let spool = recover(files.clone(), Path::new(ROOT), Some(plan()), Millis(now)).expect("the files are in order");
+    let mut spool = recover(files.clone(), Path::new(ROOT), Some(plan()), Millis(now)).expect("the files are in order");
+    spool.catch_up().expect("nothing fails");
     assert_eq!(spool.journal.meters().imbalance(), 0, "records went astray");
     spool
 }
@@ -75,8 +78,8 @@ impl Life {
             0..3 => self.push(how),
             3 => {
                 self.spool.journal.push_losses(Millis(self.now));
-                let steps = self.spool.journal.commit().expect("nothing fails");
-                self.committed(steps);
+                self.spool.journal.commit().expect("nothing fails");
+                self.committed();
             }
             4 => self.seal(),
             5 => self.now += u64::from(how) * 1000,
@@ -84,8 +87,8 @@ impl Life {
             7 => self.leave(how),
             8 => {
                 let plan = Plan { max_batch_rows: 1 + u64::from(how % 4), ..plan() };
-                let steps = self.spool.journal.replan(Millis(self.now), plan).expect("nothing fails");
-                self.committed(steps);
+                self.spool.journal.replan(Millis(self.now), plan).expect("nothing fails");
+                self.committed();
             }
             _ => {
                 self.pushed = 0;
@@ -105,8 +108,8 @@ impl Life {
     }
 
     fn seal(&mut self) {
-        let steps = self.spool.journal.seal(Millis(self.now), EndReason::Age).expect("nothing fails");
-        self.committed(steps);
+        self.spool.journal.seal(Millis(self.now), EndReason::Age).expect("nothing fails");
+        self.committed();
     }
 
     fn flush(&mut self, how: u8) {
@@ -120,15 +123,9 @@ impl Life {
         }
     }
 
-    fn committed(&mut self, steps: Vec<Step>) {
-        if steps.is_empty() {
-            return;
-        }
+    fn committed(&mut self) {
         self.accepted += std::mem::take(&mut self.pushed);
-        for step in steps {
-            self.spool.emitter.apply(step).expect("nothing fails");
-            self.spool.emitter.settle().expect("nothing fails");
-        }
+        self.spool.catch_up().expect("nothing fails");
         assert_eq!(self.spool.journal.meters().imbalance(), 0, "records went astray");
     }
 
@@ -158,7 +155,7 @@ impl Life {
 
     fn restart(mut self) -> Self {
         self.spool = open(&self.files, self.now);
-        let report = self.spool.report;
+        let report = self.spool.follower.report();
         assert_eq!((report.damaged_entries, report.damaged_files, report.torn_bytes), (0, 0, 0));
         // Windows that are still open end.
         self.now += 200_000;

@@ -56,10 +56,11 @@ impl Files for Memory {
         Ok(named.map(|(name, content)| Listed { name, bytes: content.lock().len() as u64 }).collect())
     }
 
-    fn read(&self, path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
+    fn read_at(&self, path: &Path, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>> {
         let content = self.find(path)?;
         let content = content.lock();
-        Ok(content[..content.len().min(max_bytes)].to_vec())
+        let rest = &content[content.len().min(usize::try_from(offset).unwrap_or(usize::MAX))..];
+        Ok(rest[..rest.len().min(max_bytes)].to_vec())
     }
 
     fn create(&self, path: &Path) -> io::Result<Handle> {

@@ -29,6 +29,11 @@ pub enum Step {
         /// The plan in force for it.
         plan: Arc<Plan>,
     },
+    /// What earlier runs have left has been given.
+    Replayed {
+        /// Records that they had accepted.
+        accepted: u64,
+    },
     /// An entry, but for the end.
     Entry(Entry),
     /// The generation is closed.
@@ -68,6 +73,8 @@ pub struct Emitter<F: Files> {
     replayed: bool,
     generation: Option<Generation>,
     kept: VecDeque<Kept>,
+    /// What earlier runs had accepted, once it is replayed and until it is compared with what came of it.
+    to_compare: Option<u64>,
 }
 
 struct Generation {
@@ -103,11 +110,23 @@ impl<F: Files> Emitter<F> {
         tables: Tables<F>,
         seeds: Option<Seeds>,
     ) -> Self {
-        let (windows, since, replayed, generation, kept) = (None, 0, false, None, VecDeque::new());
-        Self { files, journal_dir, outbox, meters, windows, since, tables, seeds, replayed, generation, kept }
+        Self {
+            files,
+            journal_dir,
+            outbox,
+            meters,
+            windows: None,
+            since: 0,
+            tables,
+            seeds,
+            replayed: false,
+            generation: None,
+            kept: VecDeque::new(),
+            to_compare: None,
+        }
     }
 
-    /// What is known though no generation has begun: to be called once there is nothing left to replay.
+    /// What is known though no generation has begun: to be called when there is nothing to replay.
     pub(crate) fn seat(&mut self, mode: &PlanMode) {
         if self.windows.is_none() {
             self.take_seeds(u64::MAX, mode);
@@ -152,9 +171,13 @@ impl<F: Files> Emitter<F> {
             self.begin(generation, plan);
             return Ok(());
         }
+        if let Step::Replayed { accepted } = step {
+            self.to_compare = Some(accepted);
+            return Ok(());
+        }
         let (Some(generation), Some(windows)) = (&mut self.generation, &mut self.windows) else { return Ok(()) };
         match step {
-            Step::Begin { .. } => {}
+            Step::Begin { .. } | Step::Replayed { .. } => {}
             Step::Entry(entry) => {
                 generation.last = entry.time();
                 if let Entry::Loss(loss) = &entry {
@@ -183,6 +206,11 @@ impl<F: Files> Emitter<F> {
     /// # Errors
     /// When a file cannot be written; to be tried again.
     pub fn settle(&mut self) -> io::Result<Option<Settled>> {
+        if let Some(accepted) = self.to_compare {
+            self.outbox.note_missing(accepted, self.waiting())?;
+            self.outbox.losses().complete();
+            self.to_compare = None;
+        }
         let Some(generation) = &mut self.generation else { return Ok(None) };
         // A batch that is full before the generation ends is as old as the last entry in it.
         while let Some((meta, payload)) = generation.packing.front(generation.last) {

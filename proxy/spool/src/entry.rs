@@ -72,6 +72,8 @@ pub enum EndReason {
     Recovered,
     /// Keys had to leave early.
     Pressure,
+    /// The disk had failed, and this shows that it works again.
+    Probe,
 }
 
 impl Entry {
@@ -132,36 +134,37 @@ impl Entry {
 /// What stands at a place in a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scanned {
-    /// An entry; the next one begins at `next`.
-    Entry { entry: Entry, next: usize },
-    /// An entry whose body is damaged; the next one begins at `next`.
-    Damaged { next: usize },
+    /// An entry and its length.
+    Entry { entry: Entry, length: usize },
+    /// An entry of that length whose body is damaged.
+    Damaged { length: usize },
     /// No entry's head, or one that promises more bytes than there are.
     Broken,
     /// The end.
     Nothing,
 }
 
-/// Reads what stands at `at`.
-pub(crate) fn scan(segment: &Bytes, at: usize) -> Scanned {
-    let rest = &segment[at..];
-    if rest.is_empty() {
+/// The length of the entry whose head begins the bytes; `None` when none does.
+pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
+    let [l0, l1, l2, l3, _, _, _, _, h0, h1, h2, h3, ..] = *bytes.first_chunk::<HEAD>()?;
+    let whole = crc32fast::hash(&bytes[..8]) == u32::from_le_bytes([h0, h1, h2, h3]);
+    whole.then(|| HEAD + u32::from_le_bytes([l0, l1, l2, l3]) as usize)
+}
+
+/// Reads what stands at the beginning.
+pub(crate) fn scan(bytes: &Bytes) -> Scanned {
+    if bytes.is_empty() {
         return Scanned::Nothing;
     }
-    let Some((head, rest)) = rest.split_first_chunk::<HEAD>() else { return Scanned::Broken };
-    let [l0, l1, l2, l3, kind, _, _, _, h0, h1, h2, h3, b0, b1, b2, b3] = *head;
-    if crc32fast::hash(&head[..8]) != u32::from_le_bytes([h0, h1, h2, h3]) {
-        return Scanned::Broken;
+    let Some(length) = length(bytes).filter(|length| *length <= bytes.len()) else { return Scanned::Broken };
+    let body = bytes.slice(HEAD..length);
+    let checksum = bytes[12..HEAD].iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte));
+    if crc32fast::hash(&body) != checksum {
+        return Scanned::Damaged { length };
     }
-    let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-    let Some(body) = rest.get(..length) else { return Scanned::Broken };
-    let next = at + HEAD + length;
-    if crc32fast::hash(body) != u32::from_le_bytes([b0, b1, b2, b3]) {
-        return Scanned::Damaged { next };
-    }
-    match decode(kind, segment.slice(at + HEAD..next)) {
-        Some(entry) => Scanned::Entry { entry, next },
-        None => Scanned::Damaged { next },
+    match decode(bytes[4], body) {
+        Some(entry) => Scanned::Entry { entry, length },
+        None => Scanned::Damaged { length },
     }
 }
 
@@ -250,6 +253,7 @@ impl EndReason {
             Self::Stop => "stop",
             Self::Recovered => "recovered",
             Self::Pressure => "pressure",
+            Self::Probe => "probe",
         }
     }
 
@@ -263,17 +267,29 @@ impl EndReason {
             Self::Stop => 5,
             Self::Recovered => 6,
             Self::Pressure => 7,
+            Self::Probe => 8,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        let all =
-            [Self::Bytes, Self::Records, Self::Age, Self::Due, Self::Plan, Self::Stop, Self::Recovered, Self::Pressure];
+        let all = [
+            Self::Bytes,
+            Self::Records,
+            Self::Age,
+            Self::Due,
+            Self::Plan,
+            Self::Stop,
+            Self::Recovered,
+            Self::Pressure,
+            Self::Probe,
+        ];
         all.into_iter().find(|reason| reason.code() == code)
     }
 }
 
-const HEAD: usize = 16;
+/// Bytes of an entry before its body.
+pub(crate) const HEAD: usize = 16;
+
 const UPLOAD: u8 = 1;
 const FLUSH: u8 = 2;
 const FLUSH_ALL: u8 = 3;

@@ -15,8 +15,13 @@ pub trait Files: Clone + Send + Sync + 'static {
     /// The files of a directory, in no order; directories are left out.
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>>;
 
+    /// At most `max_bytes` bytes of a file from `offset` on; nothing past its end.
+    fn read_at(&self, path: &Path, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>>;
+
     /// A file's first `max_bytes` bytes, or all of it.
-    fn read(&self, path: &Path, max_bytes: usize) -> io::Result<Vec<u8>>;
+    fn read(&self, path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
+        self.read_at(path, 0, max_bytes)
+    }
 
     /// Makes an empty file, in place of one that is there.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
@@ -78,9 +83,14 @@ impl Files for Disk {
         Ok(listed)
     }
 
-    fn read(&self, path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(max_bytes as u64).read_to_end(&mut bytes)?;
+    fn read_at(&self, path: &Path, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let rest = file.metadata()?.len().saturating_sub(offset);
+        if offset > 0 {
+            file.seek(SeekFrom::Start(offset))?;
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(rest).unwrap_or(usize::MAX).min(max_bytes));
+        file.take(max_bytes as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 

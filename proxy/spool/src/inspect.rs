@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use serde::Serialize;
 use weir_batch::{Batch, BatchFile, BatchMeta, FileError};
 
@@ -16,8 +15,9 @@ use crate::files::{Disk, Files, Listed};
 use crate::outbox::remaining;
 use crate::plan::Plan;
 use crate::progress::{self, Standing};
-use crate::segment::{self, Segment, Unreadable};
+use crate::segment::{self, Unreadable};
 use crate::tables;
+use crate::tape::{Found, Tape};
 
 /// What a spool's directory holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -245,13 +245,16 @@ pub fn export(
     Ok(())
 }
 
-/// Reads one file of a spool whole and says what is in it. The name tells the kind.
+/// Reads one file of a spool and says what is in it. The name tells the kind.
 ///
 /// # Errors
 /// When the file cannot be read or is damaged.
 pub fn inspect(path: &Path) -> Result<Content, InspectError> {
-    let bytes = Bytes::from(Disk.read(path, usize::MAX)?);
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name.contains(".segment") {
+        return inspect_segment(path).map(Content::Segment);
+    }
+    let bytes = Disk.read(path, usize::MAX)?;
     if name == progress::FILE_NAME {
         let standing = Standing::read(&bytes).map_err(|later| InspectError::Later(later.to_string()))?;
         return Ok(Content::Progress(ProgressSummary {
@@ -261,9 +264,6 @@ pub fn inspect(path: &Path) -> Result<Content, InspectError> {
             damaged: standing.damaged,
         }));
     }
-    if name.contains(".segment") {
-        return inspect_segment(&bytes).map(Content::Segment);
-    }
     Ok(Content::Batch(Box::new(BatchFile::decode(&bytes)?.meta)))
 }
 
@@ -272,29 +272,46 @@ pub fn inspect(path: &Path) -> Result<Content, InspectError> {
 /// # Errors
 /// When the file cannot be read or is no segment.
 pub fn uploads(path: &Path) -> Result<Vec<Upload>, InspectError> {
-    let bytes = Bytes::from(Disk.read(path, usize::MAX)?);
-    let entries = read_segment(&bytes)?.entries.into_iter();
-    Ok(entries.filter_map(|entry| if let Entry::Upload(upload) = entry { Some(upload) } else { None }).collect())
+    let length = std::fs::metadata(path)?.len();
+    let mut tape = open_segment(path)?;
+    let mut uploads = Vec::new();
+    loop {
+        match tape.read(length)? {
+            Found::Entry(Entry::Upload(upload)) => uploads.push(upload),
+            Found::Entry(_) | Found::Damage => {}
+            Found::Nothing => return Ok(uploads),
+        }
+    }
 }
 
-fn inspect_segment(bytes: &Bytes) -> Result<SegmentSummary, InspectError> {
-    let segment = read_segment(bytes)?;
-    let sealed = segment.is_sealed();
-    let time = |entry: &Entry| entry.time().0;
-    Ok(SegmentSummary {
-        generation: segment.generation,
-        entries: segment.entries.len(),
-        records: segment.entries.iter().map(Entry::records).sum(),
-        times: segment.entries.first().map(time).zip(segment.entries.last().map(time)),
-        sealed,
-        torn: segment.torn,
-        damaged: segment.damaged,
-        plan: segment.plan,
-    })
+fn inspect_segment(path: &Path) -> Result<SegmentSummary, InspectError> {
+    let length = std::fs::metadata(path)?.len();
+    let mut tape = open_segment(path)?;
+    let (generation, plan) = (tape.generation(), Plan::clone(tape.plan()));
+    let (times, sealed, torn) = (None, false, false);
+    let mut summary = SegmentSummary { generation, plan, entries: 0, records: 0, times, sealed, torn, damaged: 0 };
+    let mut damaged_at_end = 0;
+    loop {
+        match tape.read(length)? {
+            Found::Entry(entry) => {
+                let time = entry.time().0;
+                summary.entries += 1;
+                summary.records += entry.records();
+                summary.times = Some((summary.times.map_or(time, |(first, _)| first), time));
+                summary.sealed = matches!(entry, Entry::End { .. });
+                summary.damaged += std::mem::take(&mut damaged_at_end);
+            }
+            Found::Damage => damaged_at_end += 1,
+            Found::Nothing => break,
+        }
+    }
+    // Damage at the very end is what a torn write looks like.
+    summary.torn = damaged_at_end > 0;
+    Ok(summary)
 }
 
-fn read_segment(bytes: &Bytes) -> Result<Segment, InspectError> {
-    Segment::read(bytes).map_err(|unreadable| match unreadable {
+fn open_segment(path: &Path) -> Result<Tape<Disk>, InspectError> {
+    Tape::open(Disk, path.to_owned())?.map_err(|unreadable| match unreadable {
         Unreadable::Damaged => InspectError::Segment,
         Unreadable::Newer { version, features } => InspectError::Newer { version, features },
     })

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use weir_logic::Millis;
 use weir_logic::merge::Eviction;
 
-use crate::emitter::Step;
 use crate::entry::{EndReason, Entry, Upload};
 use crate::files::Files;
+use crate::follower::Committed;
 use crate::ledger::Meters;
 use crate::log::{Log, Sync};
 use crate::losses::Losses;
 use crate::plan::Plan;
+use crate::reserve::Reserve;
 use crate::segment;
 
 /// What a commit promises.
@@ -30,14 +31,16 @@ pub enum Durability {
 /// The open end of a stream's journal.
 ///
 /// Entries are pushed, then committed together. A commit that fails has written nothing: its entries are gone, and the
-/// caller says so to whoever sent them. Once a commit has succeeded, its steps must be handed to the [`crate::Emitter`]
-/// in order.
+/// caller says so to whoever sent them. Once a commit has succeeded, the [`crate::Follower`] finds its entries.
 pub struct Journal<F: Files> {
     files: F,
     dir: PathBuf,
     durability: Durability,
     plan: Arc<Plan>,
     meters: Arc<Meters>,
+    committed: Arc<Committed>,
+    /// Nothing is written while it is gone: notes on batches that leave go first.
+    reserve: Arc<Reserve<F>>,
     losses: Arc<Losses>,
     next_generation: u64,
     time: Time,
@@ -67,6 +70,14 @@ impl Time {
     }
 }
 
+/// What a journal has in common with other parts of its spool.
+pub(crate) struct Shared<F: Files> {
+    pub(crate) meters: Arc<Meters>,
+    pub(crate) committed: Arc<Committed>,
+    pub(crate) reserve: Arc<Reserve<F>>,
+    pub(crate) losses: Arc<Losses>,
+}
+
 struct Open<F: Files> {
     generation: u64,
     log: Log<F>,
@@ -81,13 +92,13 @@ impl<F: Files> Journal<F> {
         files: F,
         dir: PathBuf,
         plan: Arc<Plan>,
-        meters: Arc<Meters>,
-        losses: Arc<Losses>,
+        shared: Shared<F>,
         next_generation: u64,
         time: Time,
     ) -> Self {
-        let durability = Durability::default();
-        Self { files, dir, durability, plan, meters, losses, next_generation, time, open: None, pushed: Vec::new() }
+        let (durability, open, pushed) = (Durability::default(), None, Vec::new());
+        let Shared { meters, committed, reserve, losses } = shared;
+        Self { files, dir, durability, plan, meters, committed, reserve, losses, next_generation, time, open, pushed }
     }
 
     /// Sets what the following commits promise.
@@ -139,11 +150,16 @@ impl<F: Files> Journal<F> {
         }
     }
 
-    /// Writes what was pushed and gives the steps for the emitter.
+    /// Whether there is something to commit.
+    pub fn has_pushed(&self) -> bool {
+        !self.pushed.is_empty()
+    }
+
+    /// Writes what was pushed; nothing when nothing was.
     ///
     /// # Errors
     /// When it cannot be written; what was pushed is then gone.
-    pub fn commit(&mut self) -> io::Result<Vec<Step>> {
+    pub fn commit(&mut self) -> io::Result<()> {
         let sync = match self.durability {
             Durability::Fsync => Sync::Now,
             Durability::Os => Sync::Later,
@@ -156,13 +172,12 @@ impl<F: Files> Journal<F> {
     ///
     /// # Errors
     /// When it cannot be written; what was pushed is then gone and the generation still open.
-    pub fn seal(&mut self, now: Millis, reason: EndReason) -> io::Result<Vec<Step>> {
+    pub fn seal(&mut self, now: Millis, reason: EndReason) -> io::Result<()> {
         let time = self.time(now);
         self.pushed.push(Entry::End { time, reason });
-        let mut steps = self.write(Sync::Now)?;
-        let bytes = self.open.take().map_or(0, |open| open.log.length());
-        steps.push(Step::End { time, reason, bytes });
-        Ok(steps)
+        self.write(Sync::Now)?;
+        self.open.take().into_iter().for_each(|open| self.committed.close(open.generation));
+        Ok(())
     }
 
     /// Puts another plan in force: all windows leave early under the old one, if the mode changes. Nothing when it is
@@ -170,27 +185,26 @@ impl<F: Files> Journal<F> {
     ///
     /// # Errors
     /// When it cannot be written; the old plan is then still in force.
-    pub fn replan(&mut self, now: Millis, plan: Plan) -> io::Result<Vec<Step>> {
+    pub fn replan(&mut self, now: Millis, plan: Plan) -> io::Result<()> {
         if plan == *self.plan {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let mut steps = Vec::new();
         if plan.mode != self.plan.mode || self.open.is_some() {
             let time = self.time(now);
             if plan.mode != self.plan.mode {
                 self.pushed.push(Entry::FlushAll { time });
             }
-            steps = self.seal(now, EndReason::Plan)?;
+            self.seal(now, EndReason::Plan)?;
         }
         self.plan = Arc::new(plan);
-        Ok(steps)
+        Ok(())
     }
 
     /// Has all windows leave at once, and closes the generation.
     ///
     /// # Errors
     /// When it cannot be written; what was pushed is then gone and the generation still open.
-    pub fn flush_all(&mut self, now: Millis) -> io::Result<Vec<Step>> {
+    pub fn flush_all(&mut self, now: Millis) -> io::Result<()> {
         let time = self.time(now);
         self.pushed.push(Entry::FlushAll { time });
         self.seal(now, EndReason::Stop)
@@ -202,10 +216,11 @@ impl<F: Files> Journal<F> {
         self.time.tick(now)
     }
 
-    fn write(&mut self, sync: Sync) -> io::Result<Vec<Step>> {
+    fn write(&mut self, sync: Sync) -> io::Result<()> {
         let entries = std::mem::take(&mut self.pushed);
-        let Some(first) = entries.first() else { return Ok(Vec::new()) };
+        let Some(first) = entries.first() else { return Ok(()) };
         let since = first.time();
+        self.reserve.hold()?;
         let open = match &mut self.open {
             Some(open) => open,
             closed => closed.insert(begin(&self.files, &self.dir, self.next_generation, &self.plan, &self.meters)?),
@@ -213,11 +228,9 @@ impl<F: Files> Journal<F> {
         let mut bytes = Vec::new();
         entries.iter().for_each(|entry| entry.encode(&mut bytes));
         open.log.append(&bytes, sync)?;
-        let mut steps = Vec::with_capacity(entries.len() + 1);
         if !open.begun {
             (open.begun, open.since) = (true, since);
             self.next_generation = open.generation + 1;
-            steps.push(Step::Begin { generation: open.generation, plan: Arc::clone(&self.plan) });
         }
         self.losses.tell(&entries);
         let records = entries.iter().map(Entry::records).sum::<u64>();
@@ -225,8 +238,8 @@ impl<F: Files> Journal<F> {
         open.records += records;
         self.meters.grow(bytes.len() as u64);
         self.meters.accept(records);
-        steps.extend(entries.into_iter().filter(|entry| !matches!(entry, Entry::End { .. })).map(Step::Entry));
-        Ok(steps)
+        self.committed.extend(open.generation, open.log.length());
+        Ok(())
     }
 }
 

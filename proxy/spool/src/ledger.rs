@@ -65,6 +65,7 @@ pub struct Mark {
 #[derive(Debug, Default)]
 pub struct Meters {
     journal_bytes: AtomicU64,
+    unread: AtomicU64,
     accepted: AtomicU64,
     imbalance: AtomicI64,
 }
@@ -75,7 +76,13 @@ impl Meters {
         self.journal_bytes.load(Ordering::Relaxed)
     }
 
-    /// Records accepted since the spool was made.
+    /// Bytes of journal that have not been merged yet.
+    pub fn unread_bytes(&self) -> u64 {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Records accepted since the spool was made, but for those of earlier runs that have been neither emitted nor
+    /// replayed.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }
@@ -87,6 +94,11 @@ impl Meters {
 
     pub(crate) fn grow(&self, bytes: u64) {
         self.journal_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.unread.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self, bytes: u64) {
+        self.unread.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn shrink(&self, bytes: u64) {

@@ -29,10 +29,11 @@ impl<F: Files> Log<F> {
         Ok(Self { file, length: content.len() as u64, dirty: false })
     }
 
-    /// Opens a file that is there and cuts it to `length`.
+    /// Opens a file that is there, cuts it to `length`, and makes that durable.
     pub(crate) fn open(files: &F, path: &Path, length: u64) -> io::Result<Self> {
         let mut file = files.open(path)?;
         file.truncate(length)?;
+        file.sync()?;
         Ok(Self { file, length, dirty: false })
     }
 

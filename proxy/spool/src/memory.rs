@@ -23,6 +23,8 @@ struct Inner {
     /// Whether every call after the failed one fails too.
     dead: bool,
     recovers: bool,
+    /// Bytes that all files may have together; `None` for no bound.
+    room: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -51,6 +53,12 @@ impl Memory {
         (inner.fuse, inner.recovers) = (Some(calls), true);
     }
 
+    /// From now on files may have so many bytes more than they have, and only those with a name count.
+    pub(crate) fn leave_room(&self, bytes: Option<usize>) {
+        let mut inner = self.0.lock();
+        inner.room = bytes.map(|bytes| bytes + inner.used());
+    }
+
     /// Takes back an order to fail.
     pub(crate) fn live_on(&self) {
         self.0.lock().fuse = None;
@@ -59,6 +67,14 @@ impl Memory {
     /// Whether it has died.
     pub(crate) fn is_dead(&self) -> bool {
         self.0.lock().dead
+    }
+
+    /// What a process finds that is started after another one has died: what was not durable is there, and is no more
+    /// durable than it was.
+    pub(crate) fn after_kill(&self) -> Self {
+        let mut inner = self.0.lock().clone();
+        (inner.fuse, inner.dead) = (None, false);
+        Self(Arc::new(Mutex::new(inner)))
     }
 
     /// What is there after power comes back. `luck` decides how much of what was not durable is there all the same.
@@ -135,6 +151,12 @@ impl Memory {
     }
 }
 
+impl Inner {
+    fn used(&self) -> usize {
+        self.names.values().map(|node| self.nodes[*node].content.len()).sum()
+    }
+}
+
 fn missing() -> io::Error {
     io::ErrorKind::NotFound.into()
 }
@@ -157,11 +179,12 @@ impl Files for Memory {
         })
     }
 
-    fn read(&self, path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
+    fn read_at(&self, path: &Path, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>> {
         self.call(|inner, _| {
             let node = inner.names.get(path).ok_or_else(missing)?;
             let content = &inner.nodes[*node].content;
-            Ok(content[..content.len().min(max_bytes)].to_vec())
+            let rest = &content[content.len().min(usize::try_from(offset).unwrap())..];
+            Ok(rest[..rest.len().min(max_bytes)].to_vec())
         })
     }
 
@@ -220,9 +243,10 @@ impl Files for Memory {
 impl Append for Handle {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.memory.call(|inner, broken| {
-            let done = if broken { bytes.len() / 2 } else { bytes.len() };
+            let free = inner.room.map_or(usize::MAX, |room| room.saturating_sub(inner.used()));
+            let done = if broken { bytes.len() / 2 } else { bytes.len() }.min(free);
             inner.nodes[self.node].content.extend_from_slice(&bytes[..done]);
-            Ok(())
+            if free < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         })
     }
 

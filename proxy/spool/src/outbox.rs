@@ -301,9 +301,15 @@ impl<F: Files> Outbox<F> {
 
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.dir.join(format!("{name}.tmp"));
-        let mut file = self.files.create(&temporary)?;
-        file.append(bytes)?;
-        file.sync()?;
+        let written = self.files.create(&temporary).and_then(|mut file| {
+            file.append(bytes)?;
+            file.sync()
+        });
+        if let Err(error) = written {
+            // What is there of it must not take the last room on the disk.
+            self.files.remove(&temporary).unwrap_or(());
+            return Err(error);
+        }
         self.files.rename(&temporary, &self.dir.join(name))
     }
 

@@ -9,7 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weir_batch::Counts;
@@ -18,6 +19,7 @@ use crate::files::Files;
 use crate::ledger::{Ledger, Mark};
 use crate::log::{Log, Sync};
 use crate::losses::{Book, Loss, Lost, PerReason};
+use crate::reserve::Reserve;
 use crate::tables::Place;
 use crate::trial::Trial;
 
@@ -103,6 +105,8 @@ pub(crate) struct Standing {
     pub(crate) revived: BTreeSet<String>,
     /// Lines that could not be read, but for a torn last one.
     pub(crate) damaged: usize,
+    /// Bytes of the file up to the torn last line.
+    pub(crate) whole: u64,
 }
 
 impl Standing {
@@ -213,9 +217,13 @@ impl Standing {
         while let Some((number, line)) = lines.next() {
             let Some(text) = checked(line) else {
                 // A torn last line was never finished.
-                standing.damaged += usize::from(lines.peek().is_some());
+                if lines.peek().is_some() {
+                    standing.damaged += 1;
+                    standing.whole += line.len() as u64;
+                }
                 continue;
             };
+            standing.whole += line.len() as u64;
             if number == 1 && text == FORMAT {
                 continue;
             }
@@ -247,6 +255,9 @@ pub(crate) struct Progress<F: Files> {
     files: F,
     dir: PathBuf,
     log: Log<F>,
+    reserve: Arc<Reserve<F>>,
+    /// Whether a new file may have the name already, and is not yet known to keep it.
+    renaming: bool,
 }
 
 /// Bytes past which the file is written anew: some ten thousand notes.
@@ -256,36 +267,67 @@ const MAX_BYTES: u64 = 1 << 20;
 pub(crate) const FILE_NAME: &str = "progress";
 
 impl<F: Files> Progress<F> {
-    /// Starts the file anew in a spool's directory, with a note on all that is known so far.
-    pub(crate) fn start(files: F, dir: PathBuf, sum: &Note) -> io::Result<Self> {
-        let log = rewrite(&files, &dir, sum)?;
-        Ok(Self { files, dir, log })
+    /// Starts the file anew in a spool's directory, with a note on all that is known so far. Where there is no room for
+    /// that, the old file goes on, of which `whole` bytes are whole notes.
+    pub(crate) fn start(files: F, dir: PathBuf, sum: &Note, whole: u64, reserve: Arc<Reserve<F>>) -> io::Result<Self> {
+        let log = match draft(&files, &dir, sum) {
+            Ok(log) => {
+                publish(&files, &dir)?;
+                log
+            }
+            Err(_) if whole > 0 => Log::open(&files, &dir.join(FILE_NAME), whole)?,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { files, dir, log, reserve, renaming: false })
     }
 
     /// Writes a note; it is durable when this returns.
     pub(crate) fn write(&mut self, note: &Note) -> io::Result<()> {
-        self.log.append(&encode(note), Sync::Now)
+        if self.renaming {
+            return Err(io::Error::other("the notes are being written anew"));
+        }
+        let line = encode(note);
+        match self.log.append(&line, Sync::Now) {
+            Err(_) if self.reserve.release() => self.log.append(&line, Sync::Now),
+            written => written,
+        }
     }
 
     /// Whether the file ought to be written anew.
     pub(crate) fn is_long(&self) -> bool {
-        self.log.length() > MAX_BYTES
+        self.log.length() > MAX_BYTES || self.renaming
     }
 
-    /// Writes the file anew. The outbox directory must be durable before: the notes on single batches are gone
-    /// afterwards.
+    /// Writes the file anew; where there is no room for that, the old one goes on. The outbox directory must be durable
+    /// before: the notes on single batches are gone afterwards.
     pub(crate) fn restart(&mut self, sum: &Note) -> io::Result<()> {
-        self.log = rewrite(&self.files, &self.dir, sum)?;
+        let log = match draft(&self.files, &self.dir, sum) {
+            Err(_) if !self.renaming => return Ok(()),
+            log => log?,
+        };
+        self.renaming = true;
+        publish(&self.files, &self.dir)?;
+        self.log = log;
+        self.renaming = false;
         Ok(())
     }
 }
 
-fn rewrite<F: Files>(files: &F, dir: &std::path::Path, sum: &Note) -> io::Result<Log<F>> {
-    let temporary = dir.join("progress.tmp");
-    let log = Log::create(files, &temporary, &[line(FORMAT), encode(sum)].concat())?;
-    files.rename(&temporary, &dir.join(FILE_NAME))?;
-    files.sync_dir(dir)?;
-    Ok(log)
+const DRAFT: &str = "progress.tmp";
+
+fn draft<F: Files>(files: &F, dir: &Path, sum: &Note) -> io::Result<Log<F>> {
+    let path = dir.join(DRAFT);
+    let log = Log::create(files, &path, &[line(FORMAT), encode(sum)].concat());
+    if log.is_err() {
+        // It must not take the last room there is.
+        files.remove(&path).unwrap_or(());
+    }
+    log
+}
+
+fn publish<F: Files>(files: &F, dir: &Path) -> io::Result<()> {
+    files.rename(&dir.join(DRAFT), &dir.join(FILE_NAME))?;
+    files.sync_dir(dir)
 }
 
 fn encode(note: &Note) -> Vec<u8> {

@@ -4,39 +4,54 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use weir_logic::Millis;
 
-use crate::emitter::{Emitter, Step};
-use crate::entry::{EndReason, Entry};
+use crate::emitter::Emitter;
 use crate::files::Files;
-use crate::journal::{Journal, Time};
+use crate::follower::{Committed, Extent, Follower};
+use crate::journal::{Journal, Shared, Time};
 use crate::ledger::Meters;
-use crate::log::{Log, Sync};
 use crate::outbox::Outbox;
 use crate::plan::Plan;
 use crate::progress::{self, Standing};
-use crate::segment::{self, Segment, Unreadable};
+use crate::reserve::Reserve;
+use crate::segment::{self, Unreadable};
 use crate::tables::{Place, Seeds, Tables};
+use crate::tape::{self, Found, Tape};
 
 /// An opened spool.
 pub struct Recovered<F: Files> {
     /// Takes uploads. In force is the plan of the last generation on disk, if there is one: see [`Journal::replan`].
     pub journal: Journal<F>,
-    /// Turns them into batches.
+    /// Reads back what the journal holds, that of earlier runs first.
+    pub follower: Follower<F>,
+    /// Turns it into batches.
     pub emitter: Emitter<F>,
     /// Holds the batches.
     pub outbox: Arc<Outbox<F>>,
-    /// What was found.
-    pub report: RecoveryReport,
 }
 
-/// What was found when a spool was opened.
+impl<F: Files> Recovered<F> {
+    /// Emits all that is committed.
+    ///
+    /// # Errors
+    /// When a segment cannot be read or the outbox not written; to be tried again.
+    pub fn catch_up(&mut self) -> io::Result<()> {
+        self.emitter.settle()?;
+        while let Some(step) = self.follower.next_step()? {
+            self.emitter.apply(step)?;
+            self.emitter.settle()?;
+        }
+        Ok(())
+    }
+}
+
+/// What earlier runs have left. Complete once [`Follower::is_replaying`] is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// Segments read.
+    /// Segments found.
     pub segments: usize,
-    /// Records in generations that had not been emitted.
+    /// Records replayed of generations that had not been emitted.
     pub replayed: u64,
     /// Bytes cut off an unfinished write.
     pub torn_bytes: u64,
@@ -83,20 +98,21 @@ pub enum SpoolError {
     },
 }
 
-/// Opens the spool in `root`, or makes it. Replays the journal, closes the generation that the last run left open, and
-/// emits what had not been emitted. `plan` is in force when there is nothing on disk; without one, an empty spool is an
-/// error. Time: one pass over the journal. Memory: one segment, which is at most as long as its batches and an upload, and the
-/// open windows.
+/// Opens the spool in `root`, or makes it. Uploads can be taken at once; what earlier runs have left in the journal is
+/// read by the [`Follower`]. `plan` is in force when there is nothing on disk; without one, an empty spool is an error.
+///
+/// Time: a listing, the head of each segment and batch, and one pass over the newest segment. Memory: what is known of
+/// each batch that waits.
 ///
 /// # Errors
-/// When a file cannot be read or written, or was written by a later version.
+/// When a directory or file cannot be read, or was written by a later version.
 pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis) -> Result<Recovered<F>, SpoolError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |error| SpoolError::Io { path, error }
     };
-    let journal_dir = root.join("journal");
-    files.create_dir(&journal_dir).map_err(at(&journal_dir))?;
+    let dir = root.join("journal");
+    files.create_dir(&dir).map_err(at(&dir))?;
     let notes_path = root.join(progress::FILE_NAME);
     let notes = match files.read(&notes_path, usize::MAX) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -104,147 +120,126 @@ pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis)
     };
     let later = |later: progress::Later| SpoolError::Later { path: notes_path.clone(), later: later.to_string() };
     let standing = Standing::read(&notes).map_err(later)?;
-    let (outbox, found) = Outbox::open(files.clone(), root, &standing, now).map_err(at(&root.join("outbox")))?;
+    let reserve = Arc::new(Reserve::open(files.clone(), root).map_err(at(root))?);
+    let opened = Outbox::open(files.clone(), root, &standing, Arc::clone(&reserve), now);
+    let (outbox, found) = opened.map_err(at(&root.join("outbox")))?;
     files.sync_dir(root).map_err(at(root))?;
     let outbox = Arc::new(outbox);
-    let meters = Arc::new(Meters::default());
-    meters.accept(standing.ledger.accepted);
     let places: Vec<Place> = standing.tables.values().copied().collect();
     let (tables, seeds) = Tables::open(files.clone(), root, &places, standing.mark)?;
     let damaged_tables = seeds.as_ref().map_or(0, Seeds::damaged);
-    let seeds_plan = seeds.as_ref().and_then(Seeds::plan).cloned();
-    let (ours, theirs) = (Arc::clone(&outbox), Arc::clone(&meters));
-    let emitter = Emitter::new(files.clone(), journal_dir.clone(), ours, theirs, tables, seeds);
     let damaged_files = found.damaged + standing.damaged + damaged_tables;
     let report = RecoveryReport { damaged_files, ..RecoveryReport::default() };
-    let last = Millis(standing.mark.map_or(0, |mark| mark.sealed_at));
-    let mut replay = Replay {
-        files: files.clone(),
-        outbox: Arc::clone(&outbox),
-        journal_dir: journal_dir.clone(),
-        emitter,
-        meters,
-        report,
-        last,
-        plan: None,
-    };
-    let newest = replay.run(now)?;
-    let Replay { mut emitter, meters, report, last, plan: recorded, .. } = replay;
+    let mut shelf =
+        Shelf { files: &files, dir: &dir, outbox: &outbox, report, newest: None, plan: None, extents: Vec::new() };
+    shelf.look()?;
+    let last = shelf.last_time()?.max(Millis(standing.mark.map_or(0, |mark| mark.sealed_at)));
+    let Shelf { report, newest, plan: recorded, extents, .. } = shelf;
+    let seeds_plan = seeds.as_ref().and_then(Seeds::plan).cloned();
     let Some(plan) = recorded.or(seeds_plan).or(plan.map(Arc::new)) else {
         return Err(SpoolError::NoPlan { path: root.to_owned() });
     };
-    emitter.seat(&plan.mode);
+    let meters = Arc::new(Meters::default());
+    meters.accept(standing.ledger.accepted);
+    extents.iter().for_each(|extent| meters.grow(extent.length));
+    let (ours, theirs) = (Arc::clone(&outbox), Arc::clone(&meters));
+    let mut emitter = Emitter::new(files.clone(), dir.clone(), ours, theirs, tables, seeds);
+    if extents.is_empty() {
+        emitter.seat(&plan.mode);
+    }
+    let committed = Arc::new(Committed::new(extents));
+    let (ours, theirs) = (Arc::clone(&outbox), Arc::clone(&meters));
+    let follower = Follower::new(files.clone(), dir.clone(), Arc::clone(&committed), ours, theirs, report);
     // A new spool counts its generations from the time on: should an edge lose its disk and keep its name, its ids are
     // still new to the core.
     let newest = newest.max(standing.mark.map(|mark| mark.generation));
     let next = newest.map_or(now.0, |newest| newest + 1);
-    outbox.note_missing(meters.accepted(), emitter.waiting()).map_err(at(&notes_path))?;
     let losses = Arc::clone(outbox.losses());
-    losses.complete();
-    let journal = Journal::new(files, journal_dir, plan, meters, losses, next, Time::new(last, now));
-    Ok(Recovered { journal, emitter, outbox, report })
+    let shared = Shared { meters, committed, reserve, losses };
+    let journal = Journal::new(files, dir, plan, shared, next, Time::new(last, now));
+    Ok(Recovered { journal, follower, emitter, outbox })
 }
 
-struct Replay<F: Files> {
-    files: F,
-    outbox: Arc<Outbox<F>>,
-    journal_dir: PathBuf,
-    emitter: Emitter<F>,
-    meters: Arc<Meters>,
+/// The segments that earlier runs have left.
+struct Shelf<'a, F: Files> {
+    files: &'a F,
+    dir: &'a Path,
+    outbox: &'a Outbox<F>,
     report: RecoveryReport,
-    last: Millis,
+    newest: Option<u64>,
+    /// Of the newest segment that can be read.
     plan: Option<Arc<Plan>>,
+    /// Of those that can be read, oldest first.
+    extents: Vec<Extent>,
 }
 
-impl<F: Files> Replay<F> {
-    /// Replays every segment in order and gives the newest generation.
-    fn run(&mut self, now: Millis) -> Result<Option<u64>, SpoolError> {
-        let listed = self.files.list(&self.journal_dir).map_err(|error| self.failure("", error))?;
-        let mut generations: Vec<u64> =
-            listed.iter().filter_map(|listed| segment::generation_of(&listed.name)).collect();
-        generations.sort_unstable();
-        for generation in &generations {
-            let name = segment::file_name(*generation);
-            let path = self.journal_dir.join(&name);
-            let bytes = self.files.read(&path, usize::MAX).map_err(|error| self.failure(&name, error))?;
-            let bytes = Bytes::from(bytes);
-            match Segment::read(&bytes) {
-                Ok(found) => self.replay(&name, found, &bytes, now).map_err(|error| self.failure(&name, error))?,
-                Err(Unreadable::Newer { version, features }) => {
-                    return Err(SpoolError::Newer { path, version, features });
+impl<F: Files> Shelf<'_, F> {
+    /// Lists the segments and reads their heads.
+    fn look(&mut self) -> Result<(), SpoolError> {
+        let listed = self.files.list(self.dir).map_err(|error| self.failure("", error))?;
+        let mut segments: Vec<(u64, u64)> =
+            listed.iter().filter_map(|file| Some((segment::generation_of(&file.name)?, file.bytes))).collect();
+        segments.sort_unstable();
+        for (generation, length) in segments {
+            self.newest = Some(generation);
+            let name = segment::file_name(generation);
+            match Tape::of(self.files.clone(), self.dir, generation).map_err(|error| self.failure(&name, error))? {
+                Ok(tape) => {
+                    self.report.segments += 1;
+                    self.plan = Some(Arc::clone(tape.plan()));
+                    self.extents.push(Extent { generation, length, closed: true });
                 }
-                Err(Unreadable::Damaged) if !segment::holds_entries(&bytes) => {
-                    // The last run died while it made the file.
-                    self.report.torn_bytes += bytes.len() as u64;
-                    self.files.remove(&path).map_err(|error| self.failure(&name, error))?;
+                Err(Unreadable::Newer { version, features }) => {
+                    return Err(SpoolError::Newer { path: self.dir.join(name), version, features });
                 }
                 Err(Unreadable::Damaged) => {
-                    self.report.damaged_files += 1;
-                    self.note_damage(&name, 1).map_err(|error| self.failure(&name, error))?;
-                    let aside = self.journal_dir.join(format!("{name}.damaged"));
-                    self.files.rename(&path, &aside).map_err(|error| self.failure(&name, error))?;
+                    self.put_aside(&name, length).map_err(|error| self.failure(&name, error))?;
                 }
-            }
-        }
-        Ok(generations.last().copied())
-    }
-
-    fn replay(&mut self, name: &str, mut segment: Segment, bytes: &Bytes, now: Millis) -> io::Result<()> {
-        self.report.segments += 1;
-        self.report.damaged_entries += segment.damaged;
-        self.note_damage(name, segment.damaged)?;
-        let length = self.close(name, &mut segment, bytes, now)?;
-        self.meters.grow(length);
-        let fresh = !self.emitter.has_emitted(segment.generation);
-        if fresh {
-            self.outbox.losses().tell(&segment.entries);
-        }
-        let plan = Arc::new(segment.plan);
-        self.plan = Some(Arc::clone(&plan));
-        self.step(Step::Begin { generation: segment.generation, plan })?;
-        for entry in segment.entries {
-            self.last = self.last.max(entry.time());
-            if fresh {
-                self.report.replayed += entry.records();
-                self.meters.accept(entry.records());
-            }
-            match entry {
-                Entry::End { time, reason } => self.step(Step::End { time, reason, bytes: length })?,
-                entry => self.step(Step::Entry(entry))?,
             }
         }
         Ok(())
     }
 
-    /// Closes a segment that the last run left open and gives the length of its file.
-    fn close(&mut self, name: &str, segment: &mut Segment, bytes: &Bytes, now: Millis) -> io::Result<u64> {
-        let whole = segment.length as u64;
-        if segment.is_sealed() {
-            return Ok(bytes.len() as u64);
+    fn put_aside(&mut self, name: &str, length: u64) -> io::Result<()> {
+        let path = self.dir.join(name);
+        if tape::holds_entries(self.files.clone(), path.clone(), length)? {
+            self.report.damaged_files += 1;
+            if self.outbox.note_damage(name, 1).is_err() {
+                // It must be counted first: the next start finds it again.
+                return Ok(());
+            }
+            return self.files.rename(&path, &self.dir.join(format!("{name}.damaged")));
         }
-        if segment.torn {
-            self.report.torn_bytes += bytes.len() as u64 - whole;
-        }
-        let last = segment.entries.last().map_or(self.last, Entry::time).max(self.last);
-        let end = Entry::End { time: last.max(now), reason: EndReason::Recovered };
-        let mut encoded = Vec::new();
-        end.encode(&mut encoded);
-        let mut log = Log::open(&self.files, &self.journal_dir.join(name), whole)?;
-        log.append(&encoded, Sync::Now)?;
-        segment.entries.push(end);
-        Ok(log.length())
+        // The last run died while it made the file.
+        self.report.torn_bytes += length;
+        self.files.remove(&path)
     }
 
-    fn note_damage(&self, name: &str, parts: usize) -> io::Result<()> {
-        self.outbox.note_damage(name, parts as u64)
+    /// The time of the last entry that can be read.
+    fn last_time(&self) -> Result<Millis, SpoolError> {
+        for extent in self.extents.iter().rev() {
+            let read = self.last_time_of(extent);
+            let time = read.map_err(|error| self.failure(&segment::file_name(extent.generation), error))?;
+            if let Some(time) = time {
+                return Ok(time);
+            }
+        }
+        Ok(Millis::default())
     }
 
-    fn step(&mut self, step: Step) -> io::Result<()> {
-        self.emitter.apply(step)?;
-        self.emitter.settle().map(drop)
+    fn last_time_of(&self, extent: &Extent) -> io::Result<Option<Millis>> {
+        let Ok(mut tape) = Tape::of(self.files.clone(), self.dir, extent.generation)? else { return Ok(None) };
+        let mut last = None;
+        loop {
+            match tape.read(extent.length)? {
+                Found::Entry(entry) => last = last.max(Some(entry.time())),
+                Found::Damage => {}
+                Found::Nothing => return Ok(last),
+            }
+        }
     }
 
     fn failure(&self, name: &str, error: io::Error) -> SpoolError {
-        SpoolError::Io { path: self.journal_dir.join(name), error }
+        SpoolError::Io { path: self.dir.join(name), error }
     }
 }

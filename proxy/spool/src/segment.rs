@@ -5,23 +5,19 @@
 //! four bytes; the [`Plan`] as JSON; the CRC-32 of all before it; then entries. A whole segment ends with an `End`
 //! entry.
 
-use bytes::Bytes;
+use std::io;
+use std::path::Path;
 
-use crate::entry::{Entry, Scanned, scan};
+use crate::files::Files;
 use crate::plan::Plan;
 
-/// A segment as it was found on disk.
+/// The head of a segment.
 #[derive(Debug)]
-pub(crate) struct Segment {
+pub(crate) struct Head {
     pub(crate) generation: u64,
     pub(crate) plan: Plan,
-    pub(crate) entries: Vec<Entry>,
-    /// Bytes up to the end of the last entry that can be read.
-    pub(crate) length: usize,
-    /// Whether bytes follow that begin no entry: a torn write, or damage.
-    pub(crate) torn: bool,
-    /// Entries inside that could not be read.
-    pub(crate) damaged: usize,
+    /// Its bytes: entries begin after them.
+    pub(crate) length: u64,
 }
 
 /// Why a file is no segment.
@@ -37,6 +33,10 @@ const MAGIC: &[u8; 8] = b"WEIRSEG\0";
 const VERSION: u16 = 1;
 const FEATURES: u16 = 0;
 const FIXED: usize = 24;
+
+/// Bytes that hold nearly every head, and those that hold any: a plan is a few names and the fields of a stream.
+const USUAL_HEAD: usize = 4 * 1024;
+const MAX_HEAD: usize = 1024 * 1024;
 
 /// The head of a segment.
 pub(crate) fn encode_head(generation: u64, plan: &Plan) -> Vec<u8> {
@@ -63,61 +63,16 @@ pub(crate) fn generation_of(name: &str) -> Option<u64> {
     (file_name(generation) == name).then_some(generation)
 }
 
-impl Segment {
-    pub(crate) fn read(bytes: &Bytes) -> Result<Self, Unreadable> {
-        let (generation, plan, start) = decode_head(bytes)?;
-        let mut segment = Self { generation, plan, entries: Vec::new(), length: start, torn: false, damaged: 0 };
-        let mut at = start;
-        let mut damaged_at_end = 0;
-        loop {
-            match scan(bytes, at) {
-                Scanned::Entry { entry, next } => {
-                    segment.entries.push(entry);
-                    segment.damaged += std::mem::take(&mut damaged_at_end);
-                    segment.length = next;
-                    at = next;
-                }
-                Scanned::Damaged { next } => {
-                    damaged_at_end += 1;
-                    at = next;
-                }
-                Scanned::Broken => match resume(bytes, at + 1) {
-                    Some(next) => {
-                        damaged_at_end += 1;
-                        at = next;
-                    }
-                    None => {
-                        segment.torn = true;
-                        return Ok(segment);
-                    }
-                },
-                Scanned::Nothing => {
-                    // A damaged entry at the very end is what a torn write looks like.
-                    segment.torn = damaged_at_end > 0;
-                    return Ok(segment);
-                }
-            }
-        }
+/// Reads a segment's head.
+pub(crate) fn read_head<F: Files>(files: &F, path: &Path) -> io::Result<Result<Head, Unreadable>> {
+    let mut bytes = files.read(path, USUAL_HEAD)?;
+    if bytes.len() == USUAL_HEAD && matches!(decode_head(&bytes), Err(Unreadable::Damaged)) {
+        bytes = files.read(path, MAX_HEAD)?;
     }
-
-    /// Whether the generation was closed.
-    pub(crate) fn is_sealed(&self) -> bool {
-        matches!(self.entries.last(), Some(Entry::End { .. }))
-    }
+    Ok(decode_head(&bytes))
 }
 
-/// Whether any entry stands anywhere in a file whose head cannot be read.
-pub(crate) fn holds_entries(bytes: &Bytes) -> bool {
-    resume(bytes, 0).is_some()
-}
-
-/// The next place at or after `at` where a whole entry stands. A record cannot pretend to be one: a head has zero bytes
-/// in it, and JSON has none.
-fn resume(bytes: &Bytes, at: usize) -> Option<usize> {
-    (at..bytes.len()).find(|at| matches!(scan(bytes, *at), Scanned::Entry { .. }))
-}
-
-fn decode_head(bytes: &[u8]) -> Result<(u64, Plan, usize), Unreadable> {
+fn decode_head(bytes: &[u8]) -> Result<Head, Unreadable> {
     let (fixed, rest) = bytes.split_first_chunk::<FIXED>().ok_or(Unreadable::Damaged)?;
     let (magic, fixed) = fixed.split_at(MAGIC.len());
     if magic != MAGIC {
@@ -140,7 +95,7 @@ fn decode_head(bytes: &[u8]) -> Result<(u64, Plan, usize), Unreadable> {
         return Err(Unreadable::Damaged);
     }
     let plan = serde_json::from_slice(plan).map_err(|_| Unreadable::Damaged)?;
-    Ok((generation, plan, FIXED + length + 4))
+    Ok(Head { generation, plan, length: (FIXED + length + 4) as u64 })
 }
 
 #[cfg(test)]

@@ -132,6 +132,7 @@ struct Node {
     unanswered: Vec<((String, String), String)>,
     /// The last record acknowledged of each key, unless another is in doubt.
     latest: BTreeMap<(String, String), Option<String>>,
+    pace: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -159,6 +160,8 @@ enum Act {
     Tidy(usize),
     /// Dead letters are put back.
     Revive,
+    /// From now on no more than so many steps are merged after each commit.
+    Pace(usize),
 }
 
 impl Node {
@@ -179,6 +182,7 @@ impl Node {
             unanswered: Vec::new(),
             doubted: false,
             latest: BTreeMap::new(),
+            pace: usize::MAX,
         }
     }
 
@@ -190,6 +194,10 @@ impl Node {
             }
             Act::Evict(what) => {
                 self.evict(*what);
+                Ok(())
+            }
+            Act::Pace(pace) => {
+                self.pace = *pace;
                 Ok(())
             }
             Act::Commit => self.commit(),
@@ -212,8 +220,8 @@ impl Node {
                 self.commit()?;
                 let mut plan = self.plan.clone();
                 replan(&mut plan.mode, *window);
-                let steps = self.spool.journal.replan(Millis(self.now), plan)?;
-                self.pump(steps)
+                self.spool.journal.replan(Millis(self.now), plan)?;
+                self.follow()
             }
         }
     }
@@ -288,22 +296,22 @@ impl Node {
             self.spool.journal.push_flush(Millis(self.now), eviction);
         }
         self.spool.journal.push_losses(Millis(self.now));
-        let steps = self.spool.journal.commit();
-        let steps = self.answer(steps)?;
-        self.pump(steps)
+        let committed = self.spool.journal.commit();
+        self.answer(committed)?;
+        self.follow()
     }
 
     fn seal(&mut self) -> io::Result<()> {
-        let steps = self.spool.journal.seal(Millis(self.now), EndReason::Age);
-        let steps = self.answer(steps)?;
-        self.pump(steps)
+        let sealed = self.spool.journal.seal(Millis(self.now), EndReason::Age);
+        self.answer(sealed)?;
+        self.follow()
     }
 
     /// Answers those who wait for a commit: 202, or 503 when it failed. A dead node answers nobody.
-    fn answer(&mut self, steps: io::Result<Vec<Step>>) -> io::Result<Vec<Step>> {
+    fn answer(&mut self, committed: io::Result<()>) -> io::Result<()> {
         for (key, record) in self.unanswered.drain(..) {
-            match &steps {
-                Ok(_) => {
+            match &committed {
+                Ok(()) => {
                     self.latest.insert(key.clone(), Some(record));
                     *self.acknowledged.entry(key).or_default() += 1;
                 }
@@ -314,14 +322,18 @@ impl Node {
                 Err(_) => {}
             }
         }
-        steps
+        committed
     }
 
-    fn pump(&mut self, steps: Vec<Step>) -> io::Result<()> {
-        for step in steps {
+    /// Merges at the pace in force.
+    fn follow(&mut self) -> io::Result<()> {
+        self.spool.emitter.settle()?;
+        for _ in 0..self.pace {
+            let Some(step) = self.spool.follower.next_step()? else { break };
             self.spool.emitter.apply(step)?;
             self.spool.emitter.settle().or_else(|_| self.spool.emitter.settle())?;
         }
+        assert_eq!(self.spool.journal.meters().imbalance(), 0);
         Ok(())
     }
 
@@ -358,7 +370,9 @@ impl Node {
             *self.doubtful.entry(key).or_default() += 1;
         }
         loop {
-            self.files = self.files.after_power_loss(luck);
+            // Killed alone, or without power.
+            self.files =
+                if luck.is_multiple_of(3) { self.files.after_kill() } else { self.files.after_power_loss(luck) };
             let death = deaths.next();
             if let Some(calls) = death {
                 self.files.die_after(calls);
@@ -370,14 +384,21 @@ impl Node {
                 Err(error) => panic!("{error}"),
             }
             self.files.live_on();
-            assert_eq!(self.spool.report.damaged_entries + self.spool.report.damaged_files, 0);
             return;
         }
     }
 
+    fn reopen(&mut self) {
+        self.spool = recover(self.files.clone(), Path::new(ROOT), Some(self.plan.clone()), Millis(self.now)).unwrap();
+        self.spool.catch_up().unwrap();
+    }
+
     /// Everything leaves: windows end, batches are delivered, and the ledger balances.
     fn finish(&mut self) {
+        self.pace = usize::MAX;
         self.commit().unwrap();
+        let report = self.spool.follower.report();
+        assert_eq!(report.damaged_entries + report.damaged_files, 0);
         self.seal().unwrap();
         self.now += 100 * WINDOW;
         self.seal().unwrap();
@@ -449,6 +470,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (0..3000u64).prop_map(Act::Expire),
         1 => (0..3usize).prop_map(Act::Tidy),
         1 => Just(Act::Revive),
+        1 => prop_oneof![0..6usize, Just(usize::MAX)].prop_map(Act::Pace),
     ];
     proptest::collection::vec(act, 1..60)
 }
@@ -517,8 +539,8 @@ fn a_damaged_entry_costs_that_entry_alone() {
         let at = bytes.windows(11).position(|window| window == br#"{"image":"2"#.as_slice()).unwrap();
         bytes[at] ^= 1;
     });
-    node.spool = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now)).unwrap();
-    assert_eq!((node.spool.report.damaged_entries, node.spool.report.replayed), (1, 2));
+    node.reopen();
+    assert_eq!((node.spool.follower.report().damaged_entries, node.spool.follower.report().replayed), (1, 2));
     node.deliver().unwrap();
     let images: Vec<String> = node.core.tally().into_keys().map(|(_, image)| image).collect();
     assert_eq!(images, ["1", "3"]);
@@ -533,8 +555,8 @@ fn a_damaged_entry_head_does_not_hide_what_follows() {
         // Time, record count, no tenant, and `a-1` stand between the head and the lines.
         bytes[at - (8 + 4 + 4 + 7) - 16] ^= 0xff;
     });
-    node.spool = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now)).unwrap();
-    assert_eq!((node.spool.report.damaged_entries, node.spool.report.replayed), (1, 2));
+    node.reopen();
+    assert_eq!((node.spool.follower.report().damaged_entries, node.spool.follower.report().replayed), (1, 2));
 }
 
 #[test]
@@ -552,8 +574,8 @@ fn a_segment_without_a_head_is_put_aside() {
     let mut node = node_with(&[&[1]]);
     let path = only_segment(&node);
     node.files.damage(&path, |bytes| bytes[0] = b'x');
-    node.spool = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now)).unwrap();
-    assert_eq!(node.spool.report.damaged_files, 1);
+    node.reopen();
+    assert_eq!(node.spool.follower.report().damaged_files, 1);
     assert!(only_segment(&node).to_str().unwrap().ends_with(".damaged"));
 }
 
@@ -575,10 +597,10 @@ fn a_copy_of_a_batch_under_another_name_is_put_aside() {
     let [waiting] = node.spool.outbox.waiting().try_into().unwrap();
     let bytes = node.spool.outbox.load(&waiting).unwrap();
     node.files.create(&Path::new(ROOT).join("outbox/copy.batch")).unwrap().append(&bytes).unwrap();
-    node.spool = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now)).unwrap();
+    node.reopen();
     assert_eq!(node.spool.outbox.bytes(), waiting.bytes);
     assert_eq!(node.spool.outbox.waiting(), [waiting]);
-    assert_eq!(node.spool.report.damaged_files, 1);
+    assert_eq!(node.spool.follower.report().damaged_files, 1);
 }
 
 #[test]
@@ -595,15 +617,64 @@ fn a_new_spool_never_reuses_the_generations_of_a_lost_one() {
 }
 
 #[test]
+fn a_full_disk_keeps_no_spool_from_starting_and_empties_by_delivery() {
+    let mut node = node_with(&[&[1], &[2, 2], &[3]]);
+    node.seal().unwrap();
+    node.upload(0, 1, &[4]);
+    node.commit().unwrap();
+    // A write that was never finished, and then not a byte is left.
+    let newest = node.files.list(&Path::new(ROOT).join("journal")).unwrap().into_iter().max().unwrap();
+    node.files.damage(&Path::new(ROOT).join("journal").join(newest.name), |bytes| bytes.extend_from_slice(b"torn"));
+    node.files.leave_room(Some(0));
+    node.spool = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now)).unwrap();
+    assert_eq!(node.spool.outbox.waiting().len(), 1);
+    assert!(node.spool.catch_up().is_err(), "there is no room for the batch of the record that was not emitted");
+    node.upload(0, 1, &[5]);
+    assert!(node.commit().is_err());
+    // Delivering needs a note, which the reserve has room for, and frees what the batch has taken.
+    node.deliver().unwrap();
+    assert_eq!(node.spool.outbox.ledger().delivered.records, 3);
+    node.upload(0, 1, &[5]);
+    assert!(node.commit().is_err(), "uploads wait until there is room for the reserve");
+    node.files.leave_room(None);
+    node.upload(0, 1, &[5]);
+    node.commit().unwrap();
+    node.finish();
+    assert_eq!(node.spool.outbox.ledger().accepted, 6);
+}
+
+#[test]
+fn notes_that_cannot_be_written_anew_go_on_in_the_old_file() {
+    let mut node = node_with(&[]);
+    for image in 0..200 {
+        node.upload(0, 1, &[image]);
+        node.seal().unwrap();
+        if image == 100 {
+            node.deliver().unwrap();
+            // No other file can be made, but this one can grow.
+            node.files.leave_room(Some(200));
+            node.reopen();
+            node.files.leave_room(None);
+        }
+    }
+    node.restart(7, std::iter::empty());
+    node.finish();
+    assert_eq!(node.spool.outbox.ledger().accepted, 200);
+}
+
+#[test]
 fn the_real_file_system_keeps_what_it_is_given() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = recover(Disk, dir.path(), Some(plan()), Millis(START)).unwrap();
     let lines = Bytes::from_static(b"{\"image\":\"x\"}\n{\"image\":\"x\"}\n");
     spool.journal.push(Millis(START), Some("t".to_owned()), None, 2, lines);
-    assert_eq!(spool.journal.commit().unwrap().len(), 2);
+    spool.journal.commit().unwrap();
     drop(spool);
-    let spool = recover(Disk, dir.path(), None, Millis(START + 1)).unwrap();
-    assert_eq!((spool.report.replayed, spool.journal.meters().accepted()), (2, 2));
+    let mut spool = recover(Disk, dir.path(), None, Millis(START + 1)).unwrap();
+    assert_eq!((spool.journal.meters().accepted(), spool.journal.meters().unread_bytes() > 0), (0, true));
+    spool.catch_up().unwrap();
+    assert_eq!(spool.journal.meters().unread_bytes(), 0);
+    assert_eq!((spool.follower.report().replayed, spool.journal.meters().accepted()), (2, 2));
     let [waiting] = spool.outbox.waiting().try_into().unwrap();
     let file = spool.outbox.load(&waiting).unwrap();
     let rows = Batch::open(&file).unwrap().rows(1000).unwrap().into_owned();

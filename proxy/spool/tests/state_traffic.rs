@@ -45,8 +45,8 @@ fn traffic(mode: PlanMode) -> Traffic {
             let (tenant, name) = (format!("t-{}", agent / 20), format!("a-{agent}"));
             spool.journal.push(Millis(now), Some(tenant), Some(name), 1, record);
         }
-        let steps = spool.journal.commit().unwrap();
-        take(&mut spool, steps);
+        spool.journal.commit().unwrap();
+        spool.catch_up().unwrap();
         close(&mut spool, now);
     }
     close(&mut spool, START + DAYS * 24 * HOUR);
@@ -55,15 +55,8 @@ fn traffic(mode: PlanMode) -> Traffic {
 }
 
 fn close(spool: &mut Recovered<Disk>, now: u64) {
-    let steps = spool.journal.seal(Millis(now), EndReason::Age).unwrap();
-    take(spool, steps);
-}
-
-fn take(spool: &mut Recovered<Disk>, steps: Vec<weir_spool::Step>) {
-    for step in steps {
-        spool.emitter.apply(step).unwrap();
-        spool.emitter.settle().unwrap();
-    }
+    spool.journal.seal(Millis(now), EndReason::Age).unwrap();
+    spool.catch_up().unwrap();
 }
 
 /// An agent's software, some 1.5 KB; one agent in a hundred gets an update each day.

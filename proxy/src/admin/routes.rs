@@ -74,6 +74,28 @@ pub struct Readiness {
     pub ready: bool,
     /// Where in its life the node is, or what keeps it from helping.
     pub reason: &'static str,
+    /// Streams that keep no uploads at the moment, whether the node is ready all the same or not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shut: Vec<ShutStream>,
+}
+
+/// A stream that keeps no uploads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShutStream {
+    /// The stream's name.
+    pub stream: String,
+    /// Why: `disk`, `journal`, `outbox` or `broken`.
+    pub reason: &'static str,
+    /// For how many seconds, where it is the disk's fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+}
+
+impl Readiness {
+    /// A node that is ready, or not, for a reason that is no stream's.
+    pub fn of(ready: bool, reason: &'static str) -> Self {
+        Self { ready, reason, shut: Vec::new() }
+    }
 }
 
 /// How a reload ended.
@@ -189,7 +211,7 @@ mod tests {
         }
 
         fn readiness(&self) -> Readiness {
-            Readiness { ready: self.healthy, reason: "serving" }
+            Readiness::of(self.healthy, "serving")
         }
 
         fn status(&self) -> serde_json::Value {

@@ -146,7 +146,7 @@ mod tests {
         }
 
         fn readiness(&self) -> Readiness {
-            Readiness { ready: false, reason: "starting" }
+            Readiness::of(false, "starting")
         }
 
         fn status(&self) -> serde_json::Value {

@@ -2,11 +2,13 @@
 //!
 //! While one group is written, the next one queues: that is all the batching there is, and an idle node answers after
 //! one `fsync`. Where uploads are acknowledged from memory, one that cannot be written is tried again until it can be.
+//! The thread waits for nothing but its disk: the merge thread reads what is committed at its own pace.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,8 +18,10 @@ use prometheus::Histogram;
 use tokio::sync::oneshot;
 use weir_logic::Millis;
 use weir_logic::merge::Eviction;
-use weir_spool::{Disk, EndReason, Journal, Step};
+use weir_spool::{Disk, EndReason, Journal};
 
+use super::calls::Calls;
+use super::health::DiskHealth;
 use super::plan::Settings;
 use crate::budget::Hold;
 use crate::clock::Clock;
@@ -80,7 +84,8 @@ impl Wishes {
 pub(super) struct Journaling {
     pub(super) journal: Journal<Disk>,
     pub(super) commands: Receiver<Command>,
-    pub(super) merging: SyncSender<Vec<Step>>,
+    pub(super) merging: Arc<Calls>,
+    pub(super) health: Arc<DiskHealth>,
     pub(super) wishes: Arc<Wishes>,
     /// What a reload replaces.
     pub(super) settings: Arc<ArcSwap<Settings>>,
@@ -94,31 +99,26 @@ pub(super) struct Journaling {
     /// When the last generation was closed: windows that had ended by then leave with it, whether the merge thread
     /// knows yet or not.
     pub(super) sealed_at: Millis,
-    /// Not before this time is a generation closed that could not be closed just now.
+    /// Not before this time is written again what could not be written just now.
     pub(super) rest_until: Millis,
     pub(super) stream: String,
 }
 
-/// The merge thread has ended: nothing can be kept any more.
-struct MergingEnded;
-
 /// Bytes of records in one group commit, at most, but for the last upload in it.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// The wait after the disk has refused to close a generation.
+/// The wait after the disk has refused a write.
 const REST: Duration = Duration::from_secs(1);
 
 impl Journaling {
-    /// Runs until it is told to stop, or the merge thread has ended.
+    /// Runs until it is told to stop.
     pub(super) fn run(mut self) {
-        let mut going = self.adopt().map(|()| true);
-        while let Ok(true) = going {
-            going = self.turn();
-        }
+        self.adopt();
+        while self.turn() {}
     }
 
     /// One turn: wait for work or for a deadline, then do all of it. Gives whether to go on.
-    fn turn(&mut self) -> Result<bool, MergingEnded> {
+    fn turn(&mut self) -> bool {
         let first = match self.wait() {
             Ok(command) => Some(command),
             Err(RecvTimeoutError::Timeout) => None,
@@ -143,18 +143,18 @@ impl Journaling {
             next = self.commands.try_recv().ok();
         }
         // First: an upload that came after a reload goes by it.
-        self.adopt()?;
+        self.adopt();
         self.waiting.extend(group);
-        self.commit_waiting()?;
+        self.commit_waiting();
         if stop {
             self.give_up_waiting();
             if self.journal.open_since().is_some() {
-                self.seal(EndReason::Stop)?;
+                self.seal(EndReason::Stop);
             }
-            return Ok(false);
+            return false;
         }
-        self.seal_if_due()?;
-        Ok(true)
+        self.seal_if_due();
+        true
     }
 
     fn wait(&mut self) -> Result<Command, RecvTimeoutError> {
@@ -174,7 +174,8 @@ impl Journaling {
     fn deadline(&self) -> Option<Millis> {
         let age = self.journal.open_since().map(|since| since.after(self.max_age()));
         let earliest = age.into_iter().chain(self.due()).min().map(|deadline| deadline.max(self.rest_until));
-        let again = (!self.is_adopted() || !self.waiting.is_empty()).then_some(self.rest_until);
+        let unwritten = !self.is_adopted() || !self.waiting.is_empty() || self.health.is_shut();
+        let again = unwritten.then_some(self.rest_until);
         earliest.into_iter().chain(again).min()
     }
 
@@ -192,20 +193,19 @@ impl Journaling {
 
     /// Writes what waits, in groups. When that fails, what was acknowledged goes on waiting, and the agents of the others
     /// are told to come back.
-    fn commit_waiting(&mut self) -> Result<(), MergingEnded> {
+    fn commit_waiting(&mut self) {
         loop {
-            if !self.commit()? {
-                self.waiting.retain(|kept| kept.done.is_none());
-                return Ok(());
+            if !self.commit() {
+                return self.waiting.retain(|kept| kept.done.is_none());
             }
             if self.waiting.is_empty() {
-                return Ok(());
+                return;
             }
         }
     }
 
     /// Writes one group of what waits. Gives whether that worked.
-    fn commit(&mut self) -> Result<bool, MergingEnded> {
+    fn commit(&mut self) -> bool {
         let now = self.now();
         let early = self.wishes.take_early();
         for eviction in &early {
@@ -222,21 +222,22 @@ impl Journaling {
             self.journal.push(now, tenant.clone(), agent.clone(), *records, lines.clone());
             (group, bytes) = (group + 1, bytes + lines.len());
         }
+        if !self.journal.has_pushed() {
+            return true;
+        }
         let started = self.clock.elapsed();
         match self.journal.commit() {
-            Ok(steps) if steps.is_empty() => Ok(true),
-            Ok(steps) => {
+            Ok(()) => {
                 self.commit_seconds.observe((self.clock.elapsed() - started).as_secs_f64());
                 // An agent that has gone does not hear that its records are kept; they are.
                 self.waiting.drain(..group).filter_map(|kept| kept.done).for_each(|done| done.send(()).unwrap_or(()));
-                self.hand_on(steps)?;
-                Ok(true)
+                self.written();
+                true
             }
             Err(error) => {
                 self.wishes.wish_early(&early);
-                self.rest_until = now.after(REST);
-                tracing::error!(stream = self.stream, %error, uploads = group, "the journal cannot be written");
-                Ok(false)
+                self.refused("the journal cannot be written", &error);
+                false
             }
         }
     }
@@ -253,65 +254,78 @@ impl Journaling {
         }
     }
 
-    fn seal_if_due(&mut self) -> Result<(), MergingEnded> {
+    fn seal_if_due(&mut self) {
         if let Some(reason) = self.journal.is_full() {
             return self.seal(reason);
         }
         let now = self.now();
         if self.deadline().is_none_or(|deadline| deadline > now) {
-            return Ok(());
+            return;
         }
         let due = self.due().is_some_and(|due| due <= now);
-        self.seal(if due { EndReason::Due } else { EndReason::Age })
+        let reason = match self.health.is_shut() {
+            true => EndReason::Probe,
+            false if due => EndReason::Due,
+            false => EndReason::Age,
+        };
+        self.seal(reason);
     }
 
-    fn seal(&mut self, reason: EndReason) -> Result<(), MergingEnded> {
+    fn seal(&mut self, reason: EndReason) {
         let now = self.now();
         match self.journal.seal(now, reason) {
-            Ok(steps) => {
+            Ok(()) => {
                 self.sealed_at = now;
-                self.hand_on(steps)
+                self.written();
             }
-            Err(error) => {
-                tracing::error!(stream = self.stream, %error, "a generation cannot be closed");
-                self.rest_until = now.after(REST);
-                Ok(())
-            }
+            Err(error) => self.refused("a generation cannot be closed", &error),
         }
+    }
+
+    fn written(&self) {
+        self.merging.committed();
+        if self.health.worked() {
+            tracing::info!(stream = self.stream, "the journal can be written again");
+        }
+    }
+
+    fn refused(&mut self, what: &str, error: &io::Error) {
+        self.rest_until = self.now().after(REST);
+        self.health.failed(self.clock.now());
+        tracing::error!(stream = self.stream, %error, "{what}: uploads are turned away until it can");
     }
 
     /// Goes on under the settings in force, if they are others than before. A plan that cannot be written down is tried
     /// again with the next turn; the other settings take effect at once.
-    fn adopt(&mut self) -> Result<(), MergingEnded> {
+    fn adopt(&mut self) {
         let settings = self.settings.load_full();
         if self.is_adopted() {
-            return Ok(());
+            return;
         }
         self.journal.set_durability(settings.durability);
         let now = self.now();
         let replanned = match &settings.plan {
             _ if settings.flush => self.journal.flush_all(now),
             Some(plan) => self.journal.replan(now, plan.clone()),
-            None => Ok(Vec::new()),
+            None => Ok(()),
         };
         match replanned {
-            Ok(steps) => {
+            Ok(()) => {
                 self.adopted = Some(settings);
-                if steps.is_empty() { Ok(()) } else { self.hand_on(steps) }
+                self.written();
             }
-            Err(error) => {
-                tracing::error!(stream = self.stream, %error, "the new plan cannot be written down: the old one stays for now");
-                self.rest_until = now.after(REST);
-                Ok(())
-            }
+            Err(error) => self.refused("the new plan cannot be written down", &error),
         }
     }
 
     fn is_adopted(&self) -> bool {
         self.adopted.as_ref().is_some_and(|adopted| Arc::ptr_eq(adopted, &self.settings.load()))
     }
+}
 
-    fn hand_on(&self, steps: Vec<Step>) -> Result<(), MergingEnded> {
-        self.merging.send(steps).map_err(|_| MergingEnded)
+impl Drop for Journaling {
+    /// However the thread ends, nothing more will be committed.
+    fn drop(&mut self) {
+        self.merging.ending();
     }
 }

@@ -18,8 +18,13 @@ pub struct StreamStatus {
     pub broken: bool,
     /// What became of every record.
     pub ledger: LedgerStatus,
+    /// Whether records that an earlier run accepted are still being counted: they are missing in all figures of the
+    /// ledger, which balances all the same.
+    pub replaying: bool,
     /// Bytes of journal on disk.
     pub journal_bytes: u64,
+    /// Bytes of these that have not been merged yet.
+    pub unread_bytes: u64,
     /// Keys held in open windows.
     pub merge_keys: u64,
     /// Memory that these take, counted from above.
@@ -165,6 +170,7 @@ impl StreamStatus {
         for (gauges, value) in [
             (&metrics.records_held, ledger.in_journal + ledger.in_outbox),
             (&metrics.journal_bytes, self.journal_bytes),
+            (&metrics.journal_unread_bytes, self.unread_bytes),
             (&metrics.merge_keys, self.merge_keys),
             (&metrics.merge_bytes, self.merge_bytes),
             (&metrics.outbox_batches, self.outbox_batches),

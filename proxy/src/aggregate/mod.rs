@@ -3,16 +3,18 @@
 //! One pipeline for each stream, and nothing shared between them but the machine: a stream whose disk or core fails
 //! leaves the others alone.
 //! ```text
-//!  handle ── bounded queue ──> journal thread ── bounded queue ──> merge thread ──> outbox ──> sender task ──> core
+//!  handle ── bounded queue ──> journal thread ──> journal ──> merge thread ──> outbox ──> sender task ──> core
 //!    ^                            | write, one fsync for all
 //!    └──── 202 once it is kept ───┘ that has queued meanwhile
 //! ```
 //! - `intake` reads an agent's request and answers it, `unpacking` is the work and the memory that this takes;
 //! - `journaling` commits in groups and decides when a generation is closed;
-//! - `merging` turns committed entries into batches in the outbox;
+//! - `merging` reads the journal back and turns it into batches in the outbox; `calls` is how it hears of work;
+//! - `health` is what the journal thread has seen of its disk;
 //! - `sender` delivers batches and gives none up that the core might take, `courier` carries one and settles it;
 //! - `tidying` gives up what is too old or too much, and has the core told;
 //! - `emptying` opens spools that are only emptied, and puts dead letters back; `orders` takes an operator's word for it;
+//! - `shut` says why a stream keeps no uploads;
 //! - `pipeline` puts them together for one stream, `plan` reads the configuration for them, `ledger` adds up.
 //!
 //! What is on disk and why it survives a crash is told in [`weir_spool`]. A stage that cannot go on makes the one
@@ -20,8 +22,10 @@
 //!
 //! Not here: who the agent is, admission, the core's gate.
 
+mod calls;
 mod courier;
 mod emptying;
+mod health;
 mod intake;
 mod journaling;
 mod ledger;
@@ -30,6 +34,7 @@ mod orders;
 mod pipeline;
 mod plan;
 mod sender;
+mod shut;
 #[cfg(test)]
 mod tests;
 mod tidying;
@@ -54,6 +59,7 @@ pub(crate) use self::orders::PATH as REPLAY_PATH;
 pub use self::orders::ReplayOrders;
 use self::pipeline::Pipeline;
 pub(crate) use self::plan::upload_limits;
+pub use self::shut::{ShutReason, ShutStream};
 use self::unpacking::Unpacker;
 use crate::budget::{Bounds, Budget};
 use crate::clock::Clock;
@@ -119,9 +125,9 @@ pub enum StartError {
 }
 
 impl Aggregate {
-    /// Opens every stream's spool below `config.edge.data_dir`, replays it, and starts delivering what waits. A spool
-    /// whose stream is no longer configured is emptied under the plan it was written with. Must be called on a runtime,
-    /// which carries the senders. Takes as long as reading the journals does.
+    /// Opens every stream's spool below `config.edge.data_dir` and starts delivering what waits; what is in the journals
+    /// is replayed behind. A spool whose stream is no longer configured is emptied under the plan it was written with.
+    /// Must be called on a runtime, which carries the senders. Takes as long as listing the spools does.
     ///
     /// # Errors
     /// When a spool cannot be opened.
@@ -198,11 +204,18 @@ impl Aggregate {
         for status in self.status() {
             status.export(&self.context.metrics);
         }
+        for pipeline in self.streams.load().by_name.values() {
+            let now = pipeline.shut().map(|shut| shut.reason);
+            for reason in ShutReason::ALL {
+                let gauge = self.context.metrics.stream_shut.with_label_values(&[pipeline.name(), reason.label()]);
+                gauge.set(i64::from(now == Some(reason)));
+            }
+        }
     }
 
-    /// Whether a stream can take no uploads until the node is restarted.
-    pub fn is_broken(&self) -> bool {
-        self.streams.load().by_name.values().any(|pipeline| pipeline.is_broken())
+    /// The streams that keep no uploads at the moment.
+    pub fn shut(&self) -> Vec<ShutStream> {
+        self.streams.load().by_name.values().filter_map(|pipeline| pipeline.shut()).collect()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -17,11 +16,14 @@ use weir_config::{Config, Stream};
 use weir_logic::{Identity, Millis};
 use weir_spool::{Disk, Meters, Outbox, Recovered, RecoveryReport, Revived, recover};
 
+use super::calls::Calls;
+use super::health::DiskHealth;
 use super::journaling::{Command, Journaling, Kept, Wishes};
 use super::ledger::{LedgerStatus, LossStatus, StreamStatus};
-use super::merging::{MergeState, Merging, Recall};
+use super::merging::{MergeState, Merging};
 use super::plan::{Acknowledged, Settings};
 use super::sender::{self, Sender};
+use super::shut::{ShutReason, ShutStream};
 use super::tidying::Tidying;
 use super::{AggregateError, Context, StartError};
 use crate::budget::Hold;
@@ -37,7 +39,8 @@ pub(super) struct Pipeline {
     meters: Arc<Meters>,
     merge: Arc<MergeState>,
     delivery: Arc<sender::Report>,
-    recall: Arc<Recall>,
+    calls: Arc<Calls>,
+    health: Arc<DiskHealth>,
     arrived: Arc<Notify>,
     stopping: AtomicBool,
     stopped: Mutex<Option<oneshot::Receiver<bool>>>,
@@ -61,9 +64,6 @@ pub(super) enum Unkept {
     Disk,
 }
 
-/// Groups of steps between the journal thread and the merge thread.
-const GROUPS: usize = 8;
-
 impl Pipeline {
     /// Opens the spool of a configured stream and starts its stages.
     pub(super) fn start(context: &Context, config: &Config, stream: &Stream) -> Result<Arc<Self>, AggregateError> {
@@ -85,22 +85,21 @@ impl Pipeline {
     }
 
     fn launch(context: &Context, name: &str, settings: Settings, queue: usize) -> Result<Arc<Self>, StartError> {
-        let root = context.root.join(name);
-        let Recovered { journal, emitter, outbox, report } =
-            recover(Disk, &root, settings.plan.clone(), context.clock.now())?;
-        note_damage(&context.metrics, name, &root, &report);
+        let spool = recover(Disk, &context.root.join(name), settings.plan.clone(), context.clock.now())?;
+        let Recovered { journal, follower, emitter, outbox } = spool;
         let meters = Arc::clone(journal.meters());
         let (commands, received) = sync_channel(queue.max(1));
-        let (steps, committed) = sync_channel(GROUPS);
         let wishes = Arc::new(Wishes::default());
         let merge = Arc::new(MergeState::default());
-        let recall = Arc::new(Recall::default());
+        let (calls, health) = (Arc::new(Calls::default()), Arc::new(DiskHealth::default()));
+        merge.replaying.store(follower.is_replaying(), Ordering::Release);
         let arrived = Arc::new(Notify::new());
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let journaling = Journaling {
             journal,
             commands: received,
-            merging: steps,
+            merging: Arc::clone(&calls),
+            health: Arc::clone(&health),
             wishes: Arc::clone(&wishes),
             settings: Arc::clone(&settings),
             adopted: None,
@@ -113,15 +112,16 @@ impl Pipeline {
         };
         let merging = Merging {
             emitter,
-            steps: committed,
+            follower,
+            calls: Arc::clone(&calls),
             journaling: commands.clone(),
             wishes,
             state: Arc::clone(&merge),
             arrived: Arc::clone(&arrived),
-            recall: Arc::clone(&recall),
             metrics: context.metrics.clone(),
             stream: name.to_owned(),
             evicting: Vec::new(),
+            reported: RecoveryReport::default(),
         };
         start_threads(name, journaling, merging)?;
         let (sender, delivery) = Sender::new(context, name, &settings, &outbox, &merge, &arrived);
@@ -136,7 +136,8 @@ impl Pipeline {
             meters,
             merge,
             delivery,
-            recall,
+            calls,
+            health,
             arrived,
             stopping: AtomicBool::new(false),
             stopped: Mutex::new(Some(stopped)),
@@ -162,7 +163,9 @@ impl Pipeline {
         if self.stopping.load(Ordering::Acquire) {
             return Err(Unkept::Stopping);
         }
-        if self.is_broken() {
+        // What is acknowledged from memory may wait for the disk.
+        let shut = self.health.is_shut() && settings.acknowledged == Acknowledged::Written;
+        if self.is_broken() || shut {
             return Err(Unkept::Disk);
         }
         if self.meters.journal_bytes() >= settings.max_journal_bytes {
@@ -223,8 +226,8 @@ impl Pipeline {
         revived
     }
 
-    /// Takes no more uploads, closes what is open and waits until the outbox is empty or the core fails. Gives whether
-    /// it is empty.
+    /// Takes no more uploads, closes what is open and waits until the outbox is empty or the core fails. What earlier
+    /// runs have left and is not yet replayed waits for the next start. Gives whether nothing waits.
     pub(super) async fn stop(&self) -> bool {
         self.stopping.store(true, Ordering::Release);
         let commands = self.commands.clone();
@@ -234,12 +237,12 @@ impl Pipeline {
         let Some(stopped) = stopped else { return false };
         self.delivery.leave_when_empty();
         self.arrived.notify_one();
-        told.await.unwrap_or(false) && stopped.await.unwrap_or(false)
+        told.await.unwrap_or(false) && stopped.await.unwrap_or(false) && !self.is_broken()
     }
 
     /// Ends the sender and the tidying, and calls the merge thread away from a disk that fails.
     pub(super) fn abort(&self) {
-        self.recall.call();
+        self.calls.away();
         self.sending.abort();
         self.tidying.abort();
     }
@@ -247,6 +250,21 @@ impl Pipeline {
     /// Whether no upload will be taken until a restart.
     pub(super) fn is_broken(&self) -> bool {
         self.merge.broken.load(Ordering::Acquire)
+    }
+
+    /// Why uploads are turned away, if they are; `None` for a stream that is not configured or about to stop.
+    pub(super) fn shut(&self) -> Option<ShutStream> {
+        self.settings.load().plan.as_ref()?;
+        let trouble = self.health.trouble(self.context.clock.now());
+        let reason = match self.has_room() {
+            _ if self.is_broken() => ShutReason::Broken,
+            _ if trouble.is_some() => ShutReason::Disk,
+            Err(Unkept::Journal) => ShutReason::Journal,
+            Err(Unkept::Outbox) => ShutReason::Outbox,
+            _ => return None,
+        };
+        let since = trouble.filter(|_| reason == ShutReason::Disk);
+        Some(ShutStream { stream: self.name.clone(), reason, since })
     }
 
     /// The state for operators.
@@ -259,6 +277,8 @@ impl Pipeline {
             broken: self.is_broken(),
             ledger: LedgerStatus::read(&self.outbox, &self.meters),
             journal_bytes: self.meters.journal_bytes(),
+            unread_bytes: self.meters.unread_bytes(),
+            replaying: self.merge.replaying.load(Ordering::Acquire),
             merge_keys: self.merge.keys.load(Ordering::Relaxed) as u64,
             merge_bytes: self.merge.bytes.load(Ordering::Relaxed),
             outbox_batches: content.batches as u64,
@@ -301,19 +321,4 @@ fn start_sender(context: &Context, sender: Sender) -> (AbortHandle, oneshot::Rec
 fn start_tidying(context: &Context, tidying: Tidying) -> AbortHandle {
     let _runtime = context.runtime.enter();
     task::spawn("spool-tidying", tidying.run()).abort_handle()
-}
-
-fn note_damage(metrics: &Metrics, stream: &str, root: &Path, report: &RecoveryReport) {
-    for (kind, count) in [
-        ("torn_bytes", report.torn_bytes),
-        ("entries", report.damaged_entries as u64),
-        ("files", report.damaged_files as u64),
-    ] {
-        metrics.spool_damage.with_label_values(&[stream, kind]).inc_by(count);
-    }
-    if report.damaged_entries + report.damaged_files > 0 {
-        tracing::error!(stream, spool = %root.display(), ?report, "the spool is damaged; what could be read goes on");
-    } else if report.segments > 0 {
-        tracing::info!(stream, segments = report.segments, replayed = report.replayed, "the journal was replayed");
-    }
 }

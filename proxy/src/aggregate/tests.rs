@@ -299,6 +299,92 @@ async fn a_restart_goes_on_where_the_last_run_ended() {
 }
 
 #[tokio::test]
+async fn a_merge_that_stands_still_holds_up_no_upload_and_forgets_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), EVENTS), Core::new(Script::Status(200)));
+    let aggregate = start(&config, &core);
+    assert_eq!(post(&aggregate, &config, r#"{"image":"x"}"#).await.0, 202);
+    core.until("the first record arrives", |core| core.records() == 1).await;
+    // No batch can be written where the outbox was.
+    let outbox = dir.path().join("spool/process/outbox");
+    std::fs::rename(&outbox, dir.path().join("away")).unwrap();
+    let body = r#"[{"image":"x"},{"image":"y"},{"image":"y"}]"#;
+    for _ in 0..100 {
+        assert_eq!(post(&aggregate, &config, body).await.0, 202);
+    }
+    let [status] = aggregate.status().try_into().unwrap();
+    assert!(status.unread_bytes > 0);
+    assert_eq!((ledger(&aggregate).accepted, ledger(&aggregate).in_journal), (301, 300));
+    std::fs::rename(dir.path().join("away"), &outbox).unwrap();
+    core.until("all records arrive", |core| core.records() == 301).await;
+    assert!(aggregate.stop(LONG).await);
+    let [status] = aggregate.status().try_into().unwrap();
+    assert_eq!((status.unread_bytes, ledger(&aggregate).accepted), (0, 301));
+}
+
+#[tokio::test]
+async fn a_node_that_stops_while_it_replays_stops_at_once_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), EVENTS), Core::new(Script::Down));
+    let spool = dir.path().join("spool/process");
+    let aggregate = start(&config, &core);
+    // Nothing is merged: no batch can be written.
+    std::fs::rename(spool.join("outbox"), dir.path().join("away")).unwrap();
+    for _ in 0..10 {
+        assert_eq!(post(&aggregate, &config, r#"[{"image":"x"},{"image":"y"}]"#).await.0, 202);
+    }
+    assert!(!aggregate.stop(Duration::from_secs(2)).await);
+    while !aggregate.status()[0].broken {
+        tokio::task::yield_now().await;
+    }
+    drop(aggregate);
+    let segment = || std::fs::read_dir(spool.join("journal")).unwrap().map(|file| file.unwrap().file_name()).min();
+    let oldest = segment().unwrap().into_string().unwrap();
+    // In the way of the first batch that is replayed.
+    let obstacle = spool.join("outbox").join(oldest.replace(".segment", "-000000.batch.tmp"));
+    std::fs::create_dir_all(&obstacle).unwrap();
+    let aggregate = start(&config, &core);
+    assert_eq!(post(&aggregate, &config, r#"{"image":"z"}"#).await.0, 202);
+    let [status] = aggregate.status().try_into().unwrap();
+    assert_eq!((status.replaying, status.ledger.difference), (true, 0));
+    let stopped = tokio::time::timeout(LONG, aggregate.stop(LONG * 100)).await;
+    assert_eq!(stopped.ok(), Some(false), "what is not replayed waits");
+    drop(aggregate);
+    std::fs::remove_dir(&obstacle).unwrap();
+    core.play(Script::Status(200));
+    let aggregate = start(&config, &core);
+    core.until("all records arrive, once", |core| core.records() == 21).await;
+    assert!(aggregate.stop(LONG).await);
+    assert_eq!(ledger(&aggregate).accepted, 21);
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_shuts_the_stream_and_opens_it_again_without_an_upload() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, core) = (config(dir.path(), EVENTS), Core::new(Script::Status(200)));
+    let aggregate = start(&config, &core);
+    let journal = dir.path().join("spool/process/journal");
+    std::fs::rename(&journal, dir.path().join("away")).unwrap();
+    assert_eq!(post(&aggregate, &config, r#"{"image":"x"}"#).await.0, 503);
+    let [shut] = aggregate.shut().try_into().unwrap();
+    assert_eq!((shut.reason, shut.is_better_elsewhere()), (ShutReason::Disk, false));
+    aggregate.refresh_metrics();
+    let text = aggregate.context.metrics.render();
+    assert!(text.contains("weir_stream_shut{reason=\"disk\",stream=\"process\"} 1"), "{text}");
+    assert_eq!(aggregate.status()[0].ledger.accepted, 0);
+    std::fs::rename(dir.path().join("away"), &journal).unwrap();
+    let open = async {
+        while post(&aggregate, &config, r#"{"image":"y"}"#).await.0 != 202 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LONG, open).await.unwrap();
+    core.until("the record arrives", |core| core.records() == 1).await;
+    assert!(aggregate.stop(LONG).await);
+    assert_eq!(ledger(&aggregate).accepted, 1);
+}
+
+#[tokio::test]
 async fn a_batch_that_is_too_large_goes_in_halves() {
     let dir = tempfile::tempdir().unwrap();
     let (config, core) = (config(dir.path(), RAW), Core::new(Script::AtMost(3)));

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 /// Where in its life a node is. The order is the order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Replaying the spool, binding listeners.
+    /// Opening the spools, binding listeners.
     Starting,
     /// Helping agents.
     Serving,

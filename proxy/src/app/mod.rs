@@ -106,7 +106,7 @@ impl Started {
     }
 }
 
-/// Operators see the node from before the spools are replayed, which may take its time.
+/// Operators see the node from before the spools are opened, which may take its time.
 fn admin(config: &Config, node: Arc<Node>) -> Result<AdminServer, Failure> {
     let address = config.admin.address;
     let bound = BoundAdmin::bind(address)

@@ -2,10 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use weir_config::{Action, Config};
-
 use super::lifecycle::{Heartbeat, Lifecycle, Phase};
-use crate::admin::{Operations, Pages, Question, Readiness, ReloadAnswer, Reply};
+use crate::admin::{Operations, Pages, Question, Readiness, ReloadAnswer, Reply, ShutStream};
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -15,7 +13,7 @@ use crate::snapshot::SharedSnapshot;
 use crate::status::{Figures, Status};
 use crate::upstream::Upstream;
 
-/// Answers the admin listener, from before the spools are replayed to the end.
+/// Answers the admin listener, from before the spools are opened to the end.
 pub(super) struct Node {
     edge: String,
     lifecycle: Lifecycle,
@@ -75,23 +73,27 @@ impl Operations for Node {
         self.metrics.render()
     }
 
-    /// Before the node serves there is no loop to turn: replaying a large spool is life enough.
+    /// Before the node serves there is no loop to turn: opening a large spool is life enough.
     fn is_alive(&self) -> bool {
         self.lifecycle.phase() == Phase::Starting || self.heartbeats.iter().all(Heartbeat::is_alive)
     }
 
     /// A node helps agents from its start to its stop. A core that is down does not change that, or one incident would take every
-    /// region out of service. Neither does a spool that is full, which empties again; nor a stream that takes no uploads until a
-    /// restart, as long as there are routes that need no stream.
+    /// region out of service; neither does a journal or an outbox at its bound, which is the core's doing too. A stream whose disk
+    /// fails does: agents had better take their uploads to another node, which can answer all else as well.
     fn readiness(&self) -> Readiness {
         let phase = self.lifecycle.phase();
         let Some(parts) = self.parts.get().filter(|_| phase == Phase::Serving) else {
-            return Readiness { ready: false, reason: phase.label() };
+            return Readiness::of(false, phase.label());
         };
-        if parts.aggregate.is_broken() && takes_uploads_only(&parts.snapshot.load().config) {
-            return Readiness { ready: false, reason: "a stream takes no uploads until a restart" };
-        }
-        Readiness { ready: true, reason: phase.label() }
+        let streams = parts.aggregate.shut();
+        let ready = !streams.iter().any(crate::aggregate::ShutStream::is_better_elsewhere);
+        let reason = if ready { phase.label() } else { "a stream can keep no uploads" };
+        let shut = streams.into_iter().map(|crate::aggregate::ShutStream { stream, reason, since }| {
+            let seconds = since.map(|since| since.as_secs());
+            ShutStream { stream, reason: reason.label(), seconds }
+        });
+        Readiness { ready, reason, shut: shut.collect() }
     }
 
     fn status(&self) -> serde_json::Value {
@@ -125,10 +127,6 @@ impl Operations for Node {
     }
 }
 
-fn takes_uploads_only(config: &Config) -> bool {
-    config.routes.iter().all(|route| matches!(route.action, Action::Aggregate(_)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +136,7 @@ mod tests {
         let clock = Clock::start();
         let node = Node::new("edge-1", Lifecycle::default(), vec![Heartbeat::new(clock)], Metrics::new(), clock);
         assert!(node.is_alive());
-        assert_eq!(node.readiness(), Readiness { ready: false, reason: "starting" });
+        assert_eq!(node.readiness(), Readiness::of(false, "starting"));
         assert_eq!(node.status()["phase"], "starting");
         assert!(matches!(node.reload(), ReloadAnswer::Refused(_)));
     }

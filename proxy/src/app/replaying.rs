@@ -97,10 +97,11 @@ async fn empty(aggregate: &Aggregate, patience: Duration, clock: Clock) {
     let mut moved = (Vec::new(), clock.elapsed());
     loop {
         let status = aggregate.status();
-        if status.iter().all(|status| left(status) == 0 && status.outbox_batches == 0) {
+        if status.iter().all(is_empty) {
             return;
         }
-        let ledgers: Vec<LedgerStatus> = status.into_iter().map(|status| status.ledger).collect();
+        let ledgers: Vec<(LedgerStatus, u64)> =
+            status.into_iter().map(|status| (status.ledger, status.unread_bytes)).collect();
         let now = clock.elapsed();
         if moved.0 != ledgers {
             moved = (ledgers, now);
@@ -110,6 +111,12 @@ async fn empty(aggregate: &Aggregate, patience: Duration, clock: Clock) {
         }
         tokio::time::sleep(TICK).await;
     }
+}
+
+/// Whether nothing is left, in what has not been read yet either.
+fn is_empty(status: &StreamStatus) -> bool {
+    let read = !status.replaying && status.unread_bytes == 0;
+    read && left(status) == 0 && status.outbox_batches == 0
 }
 
 fn left(status: &StreamStatus) -> u64 {

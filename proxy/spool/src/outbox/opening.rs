@@ -14,6 +14,7 @@ use crate::files::Files;
 use crate::ledger::Ledger;
 use crate::losses::{Book, Losses, Lost};
 use crate::progress::{Fate, Progress, Standing};
+use crate::reserve::Reserve;
 use crate::trial::Trial;
 
 /// What was found in an outbox on start.
@@ -25,7 +26,13 @@ pub(crate) struct Found {
 
 impl<F: Files> Outbox<F> {
     /// Opens the outbox of a spool: finishes what a crash has left half done, counts what is lost, and lists what waits.
-    pub(crate) fn open(files: F, root: &Path, standing: &Standing, now: Millis) -> io::Result<(Self, Found)> {
+    pub(crate) fn open(
+        files: F,
+        root: &Path,
+        standing: &Standing,
+        reserve: Arc<Reserve<F>>,
+        now: Millis,
+    ) -> io::Result<(Self, Found)> {
         let (dir, dead) = (root.join("outbox"), root.join("dead"));
         files.create_dir(&dir)?;
         files.create_dir(&dead)?;
@@ -54,7 +61,7 @@ impl<F: Files> Outbox<F> {
         let segments = files.list(&root.join("journal"))?.into_iter().map(|listed| listed.name).collect();
         state.count_damage(standing, &damaged, &segments);
         // Counted first: a file that is put aside before would not be found again.
-        let progress = Progress::start(files.clone(), root.to_owned(), &state.sum())?;
+        let progress = Progress::start(files.clone(), root.to_owned(), &state.sum(), standing.whole, reserve)?;
         for batch in &damaged {
             files.rename(&dir.join(file_name(batch)), &dead.join(format!("{batch}.damaged")))?;
         }

@@ -61,12 +61,9 @@ proptest! {
     ) {
         let files = files_with(&segment::encode_head(GENERATION, &plan), &entries);
         let mut spool = recover(files, Path::new(ROOT), None, Millis(START)).unwrap();
-        prop_assert_eq!(spool.report.damaged_files, 0);
-        let steps = spool.journal.replan(Millis(START), super::plan()).unwrap();
-        for step in steps {
-            spool.emitter.apply(step).unwrap();
-            spool.emitter.settle().unwrap();
-        }
+        spool.journal.replan(Millis(START), super::plan()).unwrap();
+        spool.catch_up().unwrap();
+        prop_assert_eq!(spool.follower.report().damaged_files, 0);
         let lines = entries.iter().map(|entry| match entry {
             Entry::Upload(upload) => upload.lines.iter().filter(|byte| **byte == b'\n').count() as u64,
             _ => 0,
@@ -93,5 +90,6 @@ fn a_segment_whose_window_is_nothing_is_put_aside_as_damaged() {
         lines: Bytes::from_static(b"{\"image\":1}\n"),
     });
     let spool = recover(files_with(&head, &[upload]), Path::new(ROOT), Some(plan()), Millis(START)).unwrap();
-    assert_eq!((spool.report.damaged_files, spool.report.segments), (1, 0));
+    let report = spool.follower.report();
+    assert_eq!((report.damaged_files, report.segments), (1, 0));
 }

@@ -7,7 +7,7 @@ fn dead_letters(node: &Node) -> usize {
 }
 
 fn reopen(node: &mut Node) {
-    node.spool = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now)).unwrap();
+    node.reopen();
 }
 
 /// A node one of whose batches was refused as a whole; gives its id.

@@ -155,8 +155,8 @@ proptest! {
             if !(64..96).contains(&at) { bytes[at / 8] ^= 1 << (at % 8); } else { bytes[at / 8 - 8] ^= 1; }
         });
         let before = node.spool.outbox.ledger();
-        node.spool = recover(node.files.clone(), Path::new(ROOT), Some(state_plan()), Millis(node.now)).unwrap();
-        prop_assert_eq!(node.spool.report.damaged_files, 1);
+        node.reopen();
+        prop_assert_eq!(node.spool.follower.report().damaged_files, 1);
         after.iter().for_each(|act| node.act(act).unwrap());
         let forgotten = finish_with_damage(&mut node);
         prop_assert!(forgotten <= before.accepted);
@@ -183,6 +183,7 @@ fn counts_of_an_agent_that_went_away_leave_after_a_restart_with_nothing_in_the_j
     upload(&mut node, &[1, 1, 1]);
     next_window(&mut node);
     node.restart(7, std::iter::empty());
+    node.follow().unwrap();
     let due = node.spool.emitter.next_due().unwrap();
     assert!(due.0 > START + REFRESH && due.0 <= START + REFRESH + WINDOW, "{due:?}");
     node.now = due.0;
@@ -198,8 +199,8 @@ fn a_change_of_the_mode_lets_everything_leave_and_takes_the_tables_away() {
     upload(&mut node, &[1, 1]);
     next_window(&mut node);
     node.restart(7, std::iter::empty());
-    let steps = node.spool.journal.replan(Millis(node.now), plan()).unwrap();
-    node.pump(steps).unwrap();
+    node.spool.journal.replan(Millis(node.now), plan()).unwrap();
+    node.follow().unwrap();
     node.deliver().unwrap();
     assert_eq!(kinds(&node), [("state".to_owned(), 1), ("unchanged".to_owned(), 1)]);
     assert_eq!(table_files(&node), Vec::<std::path::PathBuf>::new());
@@ -214,8 +215,8 @@ fn a_lost_table_costs_its_counts_and_the_state_is_sent_again() {
     upload(&mut node, &[1, 1, 1]);
     next_window(&mut node);
     node.files.remove(&table_files(&node)[0]).unwrap();
-    node.spool = recover(node.files.clone(), Path::new(ROOT), Some(state_plan()), Millis(node.now)).unwrap();
-    assert_eq!(node.spool.report.damaged_files, 1);
+    node.reopen();
+    assert_eq!(node.spool.follower.report().damaged_files, 1);
     upload(&mut node, &[1]);
     assert_eq!(finish_with_damage(&mut node), 2);
     assert_eq!(kinds(&node), [("state".to_owned(), 1), ("state".to_owned(), 1)]);
@@ -247,6 +248,7 @@ fn an_early_flush_is_kept_until_the_table_knows_of_it() {
     let keys = node.spool.emitter.load().keys;
     assert!(keys < 12, "{keys}");
     node.restart(7, std::iter::empty());
+    node.follow().unwrap();
     assert_eq!(node.spool.emitter.load().keys, keys);
     node.finish();
 }
@@ -257,10 +259,8 @@ fn verifying_reads_tables_as_far_as_they_count() {
     let mut spool = recover(Disk, directory.path(), Some(state_plan()), Millis(START)).unwrap();
     spool.journal.push(Millis(START), None, None, 1, Bytes::from_static(b"{\"image\":\"1\"}\n"));
     for now in [START, START + 2 * WINDOW] {
-        for step in spool.journal.seal(Millis(now), EndReason::Age).unwrap() {
-            spool.emitter.apply(step).unwrap();
-            spool.emitter.settle().unwrap();
-        }
+        spool.journal.seal(Millis(now), EndReason::Age).unwrap();
+        spool.catch_up().unwrap();
     }
     let tables: Vec<_> =
         std::fs::read_dir(directory.path().join("tables")).unwrap().map(|file| file.unwrap()).collect();

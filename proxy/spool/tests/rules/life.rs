@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use weir_batch::{Batch, Compression, Format};
 use weir_logic::Millis;
 use weir_logic::merge::{Load, MergePlan};
-use weir_spool::{Disk, Durability, EndReason, Plan, PlanMode, Recovered, Step, recover};
+use weir_spool::{Disk, Durability, EndReason, Plan, PlanMode, Recovered, recover};
 
 pub(crate) const SAME: [&str; 6] = ["image_path", "cmdline", "sha256", "user", "parent_image", "parent_cmdline"];
 pub(crate) const START: u64 = 1_700_000_000_000;
@@ -112,8 +112,8 @@ impl Life<'_> {
                 let lines: String = sent.records.iter().map(|record| format!("{record}\n")).collect();
                 let (tenant, agent) = (sent.tenant.clone(), Some(sent.agent.clone()));
                 self.spool.journal.push(Millis(self.now), tenant, agent, records, lines.into());
-                let steps = self.spool.journal.commit().expect("the disk is well");
-                self.apply(steps);
+                self.spool.journal.commit().expect("the disk is well");
+                self.spool.catch_up().expect("the disk is well");
             }
             Act::Wait(time) => self.now += time,
             Act::Seal => self.seal(),
@@ -124,15 +124,8 @@ impl Life<'_> {
     }
 
     fn seal(&mut self) {
-        let steps = self.spool.journal.seal(Millis(self.now), EndReason::Age).expect("the disk is well");
-        self.apply(steps);
-    }
-
-    fn apply(&mut self, steps: Vec<Step>) {
-        for step in steps {
-            self.spool.emitter.apply(step).expect("rows can be packed");
-            self.spool.emitter.settle().expect("the disk is well");
-        }
+        self.spool.journal.seal(Millis(self.now), EndReason::Age).expect("the disk is well");
+        self.spool.catch_up().expect("the disk is well");
     }
 }
 
