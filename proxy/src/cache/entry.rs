@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::AGE;
+use http::header::{AGE, CONTENT_RANGE, HeaderName, HeaderValue};
 use weir_logic::cache::conditional;
+use weir_logic::cache::range::{Part, Recognised, content_range, part};
 use weir_logic::cache::{
     Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, TagFrom, Validators, age, kept, merged,
 };
@@ -89,7 +90,7 @@ impl Entry {
         self.visited.swap(false, Ordering::Relaxed)
     }
 
-    /// The answer to `request`: 304 when the agent says that it holds this one.
+    /// The answer to `request`: 304 when the agent says that it holds this one, 206 or 416 when it asks for a part.
     pub(super) fn answer(
         &self,
         request: &RequestView<'_>,
@@ -97,16 +98,11 @@ impl Entry {
         status: &CacheStatus,
         outcome: Outcome,
     ) -> Answer {
-        let successful = (200..300).contains(&self.status());
-        let current = successful && conditional::is_current(request, self.kept.etag(), self.kept.last_modified());
-        let (code, headers, body) = if current {
-            (304, &self.kept.headers[..self.kept.in_not_modified], Bytes::new())
-        } else {
-            (self.status(), &self.kept.headers[..], self.body.clone())
-        };
+        let Given { status: code, headers, body, range } = self.given(request);
         let mut answer =
-            Answer { status: code, headers: Vec::with_capacity(headers.len() + 2), body, outcome, cause: None };
+            Answer { status: code, headers: Vec::with_capacity(headers.len() + 3), body, outcome, cause: None };
         answer.headers.extend_from_slice(headers);
+        answer.headers.extend(range.map(|range| (CONTENT_RANGE, range)));
         let total_age = self.age(now);
         let from_the_core_itself = matches!(outcome, Outcome::Miss | Outcome::Bypass) && total_age.as_secs() == 0;
         if !from_the_core_itself {
@@ -115,6 +111,47 @@ impl Entry {
         answer.headers.push((CACHE_STATUS, status.value()));
         answer
     }
+
+    fn given(&self, request: &RequestView<'_>) -> Given<'_> {
+        let all = &self.kept.headers[..];
+        let whole = || Given { status: self.status(), headers: all, body: self.body.clone(), range: None };
+        if !(200..300).contains(&self.status()) {
+            return whole();
+        }
+        if conditional::is_current(request, self.kept.etag(), self.kept.last_modified()) {
+            let headers = &all[..self.kept.in_not_modified];
+            return Given { status: 304, headers, body: Bytes::new(), range: None };
+        }
+        if self.status() != 200 || request.headers.first("range").is_none() {
+            return whole();
+        }
+        let made = Millis(self.arrival.stored.0.saturating_sub(whole_millis(self.arrival.terms.age)));
+        let recognised = Recognised { etag: self.kept.etag(), last_modified: self.kept.last_modified(), made };
+        let length = self.body.len();
+        match part(request, length, recognised) {
+            Part::Whole => whole(),
+            Part::Bytes(bytes) => {
+                let range = Some(content_range(Some(&bytes), length));
+                Given { status: 206, headers: all, body: self.body.slice(bytes), range }
+            }
+            Part::Unsatisfiable => {
+                let range = Some(content_range(None, length));
+                Given { status: 416, headers: &[], body: Bytes::new(), range }
+            }
+        }
+    }
+}
+
+/// What a request is given of an entry.
+struct Given<'a> {
+    status: u16,
+    headers: &'a [(HeaderName, HeaderValue)],
+    body: Bytes,
+    range: Option<HeaderValue>,
+}
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The entry itself, its reference counts, and its slots in the map and in the evictor's list.

@@ -26,7 +26,7 @@ pub struct Kept {
 pub enum TagFrom<'a> {
     /// There is none.
     Nowhere,
-    /// A hash of these bytes: the body.
+    /// A hash of these bytes: the body, of which parts can be asked for.
     Bytes(&'a Bytes),
 }
 
@@ -52,7 +52,7 @@ impl Kept {
 }
 
 /// What is kept of a core's headers. Left out is what belongs to the connection (RFC 9110, section 7.6.1), what the writer sets
-/// anew (`Date`, `Content-Length`, `Age`), what would tie an agent to the core (`Alt-Svc`), cookies, as on a cached route an
+/// anew (`Date`, `Content-Length`, `Age`), `Accept-Ranges`, which is the node's to say, what would tie an agent to the core (`Alt-Svc`), cookies, as on a cached route an
 /// answer is nobody's own, the fields that the core calls `private` or `no-cache` by name (RFC 9111, sections 5.2.2.4 and
 /// 5.2.2.7), and the tags that it can be purged by, which are the node's.
 pub fn kept(headers: &HeaderMap, tag: TagFrom<'_>) -> Kept {
@@ -76,6 +76,9 @@ pub fn kept(headers: &HeaderMap, tag: TagFrom<'_>) -> Kept {
     list.extend(validators.etag.clone().or_else(computed).map(|tag| (header::ETAG, tag)));
     let in_not_modified = list.len();
     list.extend(others);
+    if tag != TagFrom::Nowhere {
+        list.push((header::ACCEPT_RANGES, BYTES));
+    }
     list.shrink_to_fit();
     Kept { headers: list, in_not_modified, validators }
 }
@@ -119,7 +122,10 @@ fn is_in_not_modified(name: &HeaderName) -> bool {
     IN_NOT_MODIFIED.contains(name)
 }
 
-const LEFT_OUT: [HeaderName; 13] = [
+const BYTES: HeaderValue = HeaderValue::from_static("bytes");
+
+const LEFT_OUT: [HeaderName; 14] = [
+    header::ACCEPT_RANGES,
     header::AGE,
     header::ALT_SVC,
     header::CONNECTION,

@@ -16,6 +16,7 @@ mod headers;
 mod hold;
 mod policy;
 pub mod purge;
+pub mod range;
 mod status;
 pub mod tags;
 mod terms;

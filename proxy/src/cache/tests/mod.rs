@@ -6,6 +6,7 @@ mod flights;
 mod modes;
 mod outage;
 mod purges;
+mod ranges;
 mod real_core;
 pub(super) mod support;
 mod tenants;
