@@ -3,6 +3,7 @@
 //! What a purge means is said in [`weir_logic::cache::purge`]. Here is what makes it cheap: an answer that has been compared
 //! with the latest purge needs one look at a counter to be used again.
 
+mod changes;
 mod orders;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use weir_logic::cache::purge::{Mark, Marks, PurgeNumber, Purges, Severity, Target, Verdict};
 use weir_logic::{CacheKey, Millis};
 
+pub use self::changes::Changes;
 pub use self::orders::{Keeper, PurgeOrders};
 
 /// The purges of a node. Memory: see [`Purges`], and a few words for each fill under way.

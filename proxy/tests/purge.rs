@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use weir_core_sim::{CoreOptions, CoreSim};
+use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
 use weir_testkit::{Node, http};
 
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
@@ -44,6 +44,12 @@ name = "config"
 match = {{ method = "GET", path = "/v1/config" }}
 class = "config"
 action = "cache"
+
+[[route]]
+name = "change"
+match = {{ method = ["PUT", "DELETE"], path = "/v1/{{rest*}}" }}
+class = "config"
+action = "forward"
 "#
     )
 }
@@ -116,6 +122,34 @@ async fn an_operator_purges_by_request_prefix_route_tenant_and_all() {
     // Served stale at once, and fetched anew behind the agents' backs.
     assert!(scene.get(STABLE, "t-1").await.contains("weir; hit; ttl=0"));
     assert!(scene.core.snapshot().requests > 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_the_core_takes_puts_the_tenants_and_the_shared_answers_of_its_path_out_of_use() {
+    let scene = Scene::new().await;
+    let asked = [(STABLE, "t-1"), (BETA, "t-1"), ("/v1/config", "t-1"), ("/v1/config", "t-2")];
+    let left = async || {
+        let mut left = Vec::new();
+        for (target, tenant) in asked {
+            left.push(scene.get(target, tenant).await.starts_with("weir; hit"));
+        }
+        left
+    };
+    let change = async |method, target, tenant| {
+        let address = scene.node.listener("agents");
+        http::send(address, method, target, &[("x-tenant-id", tenant)], "{}").await.status.as_u16()
+    };
+    left().await;
+    assert_eq!(left().await, [true; 4]);
+    let taken = |kind| scene.core.fail_next(Some(kind), 1, Behaviour::status(204));
+    taken(EndpointKind::Config);
+    assert_eq!(change("PUT", "/v1/config", "t-1").await, 204);
+    assert_eq!(left().await, [true, true, false, true], "the other tenant's stays");
+    taken(EndpointKind::Update);
+    assert_eq!(change("DELETE", "/v1/updates/stable/manifest.json", "t-2").await, 204);
+    assert_eq!(left().await, [false, true, true, true], "a shared answer, whatever its query");
+    assert_eq!(change("PUT", "/v1/config", "t-1").await, 405);
+    assert_eq!(left().await, [true; 4], "a change that the core refuses changes nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,12 +73,15 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let aggregate = Arc::new(aggregate.map_err(|error| aggregate_failure(&error))?);
     let listeners = bind(ground)?;
     let drain = Arc::new(Drain::new());
+    let keepers: Vec<Arc<dyn Keeper>> = vec![Arc::clone(&cache) as _, Arc::clone(&lookup) as _];
+    let purges = PurgeOrders::new(purging, keepers, Arc::clone(&snapshot), metrics.clone(), clock);
     let gateway = Gateway::new(Parts {
         snapshot: Arc::clone(&snapshot),
         cache: Arc::clone(&cache) as _,
         lookup: Arc::clone(&lookup) as _,
         aggregate: Arc::clone(&aggregate) as _,
         upstream: Arc::clone(&upstream),
+        changes: purges.changes(),
         attendance: Some(Arc::clone(&presence) as _),
         budget,
         metrics: metrics.clone(),
@@ -86,8 +89,6 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     });
     let app = gateway.into_app(conf);
     let acceptor = Acceptor::new(listeners, app, Arc::clone(&snapshot), Arc::clone(&drain), metrics.clone(), clock);
-    let keepers: Vec<Arc<dyn Keeper>> = vec![Arc::clone(&cache) as _, Arc::clone(&lookup) as _];
-    let purges = PurgeOrders::new(purging, keepers, Arc::clone(&snapshot), metrics.clone(), clock);
     let replays = ReplayOrders::new(Arc::clone(&aggregate));
     let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(purges), Arc::new(replays)];
     Ok((Composed { snapshot, upstream, cache, lookup, aggregate, presence, drain, pages }, acceptor))

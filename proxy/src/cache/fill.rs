@@ -49,8 +49,7 @@ pub(super) struct Order {
     pub(super) route: Arc<Route>,
     pub(super) request: FillRequest,
     /// What the answer can be purged by, but for the tags that the core gives it.
-    pub(super) marks: Vec<Mark>,
-    pub(super) path: String,
+    pub(super) marks: Marks,
     /// What is stored: the core is asked to confirm it where it can be.
     pub(super) held: Option<Arc<Entry>>,
     /// Whether the answer may be stored, for all that the agent says.
@@ -175,7 +174,7 @@ impl Order {
     /// What an answer with these headers can be purged by.
     fn marks(&self, headers: &HeaderMap) -> Marks {
         let tags = tags(headers).into_iter().map(Mark::tag);
-        Marks::new(self.marks.iter().copied().chain(tags), &self.path)
+        self.marks.with(self.marks.iter().chain(tags))
     }
 
     fn store(&self, shell: &Shell, entry: Arc<Entry>, landing: fn(Arc<Entry>) -> Landing) -> Landing {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_config::CacheRoute;
-use weir_logic::cache::purge::Mark;
+use weir_logic::cache::purge::{Mark, Marks};
 use weir_logic::cache::{Asking, CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, come_back};
 use weir_logic::key::KeyError;
-use weir_logic::{Answer, CacheKey, Call, Cause, Millis, Outcome, Refusal, calm};
+use weir_logic::{Answer, CacheKey, Call, Cause, Millis, Outcome, Refusal, TenantId, calm};
 
 use super::entry::Entry;
 use super::fill::{Failure, Landing, Order};
@@ -139,7 +139,6 @@ impl Visit<'_> {
             route: Arc::clone(self.call.route),
             request: FillRequest::of(self.call, self.route)?,
             marks: self.marks(),
-            path: self.call.request.path.to_owned(),
             held: self.held.clone(),
             storing: !self.asking.no_store,
         };
@@ -226,10 +225,10 @@ impl Visit<'_> {
     }
 
     /// What the answer can be purged by, whatever tags it will have.
-    fn marks(&self) -> Vec<Mark> {
-        let tenant = self.call.identity.tenant.as_ref().filter(|_| !self.route.shared);
-        let tenant = tenant.map(|tenant| Mark::tenant(tenant.as_str()));
-        [Mark::route(&self.call.route.name)].into_iter().chain(tenant).collect()
+    fn marks(&self) -> Marks {
+        let tenant = self.call.identity.tenant.as_ref().filter(|_| !self.route.shared).map(TenantId::as_str);
+        let marks = [Mark::route(&self.call.route.name)].into_iter().chain(tenant.map(Mark::tenant));
+        Marks::new(marks, self.call.request.path).of_tenant(tenant)
     }
 
     fn held(&self, now: Millis) -> Option<(&Entry, Freshness)> {

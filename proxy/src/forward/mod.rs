@@ -14,9 +14,10 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType};
-use weir_config::{Action, Config, CoreId, IdentitySource, Route};
-use weir_logic::Identity;
+use weir_config::{Action, Config, CoreId, IdentitySource, Method, Route};
+use weir_logic::cache::invalidation::Change;
 use weir_logic::strict::target::Target;
+use weir_logic::{Identity, TenantId};
 
 pub use failure::Failure;
 
@@ -37,6 +38,7 @@ pub struct Forwarding {
     tried: usize,
     /// Peers worth trying.
     peers: usize,
+    method: Method,
     identity: Identity,
     /// The headers that name an identity on listeners that trust them.
     identity_headers: Vec<String>,
@@ -54,6 +56,7 @@ impl Forwarding {
         upstream: &Upstream,
         config: &Config,
         route: &Arc<Route>,
+        method: Method,
         identity: Identity,
         target: &Target<'_>,
     ) -> Result<Self, OriginError> {
@@ -72,6 +75,7 @@ impl Forwarding {
             body_bytes: 0,
             tried: 0,
             peers: config.core(route.core).peers.len().clamp(1, MAX_TRIES),
+            method,
             identity,
             identity_headers: identity_headers(&config.identity),
             host: String::new(),
@@ -92,6 +96,12 @@ impl Forwarding {
             let retry_after = response.headers.get(http::header::RETRY_AFTER).map(http::HeaderValue::as_bytes);
             permit.answered(response.status, retry_after);
         }
+    }
+
+    /// What the request may have changed, and whose it is.
+    pub fn change(&self) -> (Change<'_>, Option<&TenantId>) {
+        let path = self.target.split('?').next().unwrap_or(&self.target);
+        (Change { method: self.method, path, authority: &self.authority }, self.identity.tenant.as_ref())
     }
 
     /// There will be none. A permit that is dropped says that the agent was to blame.

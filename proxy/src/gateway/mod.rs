@@ -32,6 +32,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::forward::{self, Failure};
 use crate::metrics::Metrics;
+use crate::purging::Changes;
 use crate::snapshot::SharedSnapshot;
 use crate::upstream::Upstream;
 
@@ -47,6 +48,8 @@ pub struct Parts {
     pub aggregate: Arc<dyn Action>,
     /// The cores, for requests passed through.
     pub upstream: Arc<Upstream>,
+    /// Who is told of what agents have changed.
+    pub changes: Changes,
     /// Who counts the agents that are alive; `None` where presence is switched off.
     pub attendance: Option<Arc<dyn Attendance>>,
     /// The memory that bodies may take.
@@ -134,6 +137,8 @@ impl ProxyHttp for Gateway {
     ) -> pingora::Result<()> {
         if let Some(forwarding) = &mut ctx.forwarding {
             forwarding.answered(response);
+            let (change, tenant) = forwarding.change();
+            self.parts.changes.answered(&change, tenant, response.status.as_u16(), &response.headers);
         }
         Ok(())
     }

@@ -97,7 +97,7 @@ async fn walk(gateway: &Gateway, session: &mut ServerSession, ctx: &mut RequestC
     ctx.tally.routed(route);
     admit(gateway, snapshot.admission, route, ctx)?;
     let identity = identify(parts, config, session, ctx, &parameters);
-    let known = Known { config, route, identity, target };
+    let known = Known { config, method, route, identity, target };
     if let Action::Forward(action) = &route.action {
         return pass_through(parts, session, ctx, &known, action.max_body_bytes.bytes()).await;
     }
@@ -130,6 +130,7 @@ fn prepare(session: &mut ServerSession, connection: &Connection) {
 /// A request that has been routed and identified.
 struct Known<'a> {
     config: &'a Config,
+    method: Method,
     route: &'a Arc<Route>,
     identity: Identity,
     target: Target<'a>,
@@ -145,8 +146,8 @@ async fn pass_through(
     if body::declared_length(session).is_some_and(|length| length > max_body_bytes) {
         return Err(Stop::refused(Refusal::BodyTooLarge, ""));
     }
-    let Known { config, route, identity, target } = known;
-    let forwarding = Forwarding::begin(&parts.upstream, config, route, identity.clone(), target).await;
+    let Known { config, method, route, identity, target } = known;
+    let forwarding = Forwarding::begin(&parts.upstream, config, route, *method, identity.clone(), target).await;
     let mut forwarding = forwarding.map_err(|error| Stop::Refused {
         refusal: error.refusal(),
         detail: "the core cannot be asked now",

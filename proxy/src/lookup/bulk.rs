@@ -182,7 +182,7 @@ impl Asking {
     /// What this answer can be purged by.
     fn marked(&self, answer: &KeyAnswer) -> Arc<Marks> {
         let Some(tags) = answer.tags.as_deref().filter(|tags| !tags.is_empty()) else { return Arc::clone(&self.marks) };
-        Arc::new(Marks::new(self.marks.iter().chain(tags.iter().copied()), self.marks.path()))
+        Arc::new(self.marks.with(self.marks.iter().chain(tags.iter().copied())))
     }
 }
 

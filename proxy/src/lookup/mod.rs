@@ -37,7 +37,7 @@ use weir_logic::cache::Freshness;
 use weir_logic::cache::purge::{Mark, Marks};
 use weir_logic::key::{self, Scope};
 use weir_logic::lookup::{Join, KeyText, LookupWindow, LookupWindows, Place, WindowBounds};
-use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal};
+use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal, TenantId};
 
 use self::bulk::Bulk;
 use self::store::{Holding, KeptStore};
@@ -251,9 +251,9 @@ fn bounds(route: &LookupRoute) -> WindowBounds {
 
 /// What the answer can be purged by, whatever tags it will have.
 fn marks(call: &Call<'_>, route: &LookupRoute) -> Marks {
-    let tenant = call.identity.tenant.as_ref().filter(|_| !route.shared);
-    let tenant = tenant.map(|tenant| Mark::tenant(tenant.as_str()));
-    Marks::new([Mark::route(&call.route.name)].into_iter().chain(tenant), call.request.path)
+    let tenant = call.identity.tenant.as_ref().filter(|_| !route.shared).map(TenantId::as_str);
+    let marks = [Mark::route(&call.route.name)].into_iter().chain(tenant.map(Mark::tenant));
+    Marks::new(marks, call.request.path).of_tenant(tenant)
 }
 
 /// Bytes of one bulk answer, at most: an eighth of the cache's, and never less than one object's.

@@ -16,7 +16,7 @@ use weir_logic::route::Found;
 use weir_logic::strict::target::Target as RequestTarget;
 use weir_logic::{AgentId, CacheKey, Call, Identity, RequestView, TenantId};
 
-use super::Purging;
+use super::{Changes, Purging};
 use crate::admin::{Pages, Question, Reply};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -38,10 +38,11 @@ pub struct PurgeOrders {
     clock: Clock,
 }
 
-struct Shared {
-    purging: Arc<Purging>,
+/// What purges and changes share.
+pub(super) struct Shared {
+    pub(super) purging: Arc<Purging>,
     keepers: Vec<Arc<dyn Keeper>>,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     /// Whether a sweep is under way.
     sweeping: AtomicBool,
 }
@@ -97,6 +98,11 @@ impl PurgeOrders {
     ) -> Self {
         let shared = Shared { purging, keepers, metrics, sweeping: AtomicBool::new(false) };
         Self { shared: Arc::new(shared), snapshot, clock }
+    }
+
+    /// Where the gateway tells of changes; answers leave the same keepers.
+    pub fn changes(&self) -> Changes {
+        Changes::new(Arc::clone(&self.shared), Arc::clone(&self.snapshot), self.clock)
     }
 
     fn carry_out(&self, order: &Order) -> Result<Reply, Reply> {
@@ -183,7 +189,7 @@ impl Pages for PurgeOrders {
 
 impl Shared {
     /// Sweeps on a thread of its own until no purge has come in meanwhile.
-    fn sweep_soon(shared: &Arc<Self>) {
+    pub(super) fn sweep_soon(shared: &Arc<Self>) {
         if shared.sweeping.swap(true, Ordering::AcqRel) {
             return;
         }

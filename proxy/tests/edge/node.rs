@@ -15,6 +15,7 @@ use weir::budget::Budget;
 use weir::clock::Clock;
 use weir::gateway::{Action, Attendance, Gateway, Parts};
 use weir::metrics::Metrics;
+use weir::purging::PurgeOrders;
 use weir::snapshot::ConfigSnapshot;
 use weir::task;
 use weir::upstream::Upstream;
@@ -163,12 +164,14 @@ impl Node {
         let snapshot = Arc::new(ArcSwap::from_pointee(ConfigSnapshot::new(config.clone(), 1)));
         let (witness, held) = (Arc::new(Witness::default()), Arc::new(Semaphore::new(0)));
         let echo = Arc::new(Echo { held: Arc::clone(&held) });
+        let purges = PurgeOrders::new(Arc::default(), Vec::new(), Arc::clone(&snapshot), metrics.clone(), clock);
         let gateway = Gateway::new(Parts {
             snapshot: Arc::clone(&snapshot),
             cache: echo.clone(),
             lookup: echo.clone(),
             aggregate: echo,
             upstream,
+            changes: purges.changes(),
             attendance: Some(witness.clone()),
             budget: Budget::new(metrics.clone()),
             metrics: metrics.clone(),

@@ -14,6 +14,7 @@ mod explain;
 mod fill;
 mod headers;
 mod hold;
+pub mod invalidation;
 mod policy;
 pub mod purge;
 pub mod range;

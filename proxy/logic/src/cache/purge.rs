@@ -47,6 +47,8 @@ pub struct PurgeNumber(pub u64);
 pub struct Marks {
     marks: Box<[Mark]>,
     path: Box<str>,
+    /// Which changes put the answer out of date.
+    place: Mark,
 }
 
 /// The notes on purges. Memory: some tens of bytes for each mark or prefix purged since the last [`Purges::forget`], at most
@@ -100,6 +102,15 @@ impl Mark {
         Self::of(b'g', tag.as_bytes())
     }
 
+    /// The mark of what everyone, or one tenant, is given under a path.
+    pub fn place(path: &str, tenant: Option<&str>) -> Self {
+        // A path holds no NUL byte, so that what follows the last one is the path.
+        tenant.map_or_else(
+            || Self::of(b'p', path.as_bytes()),
+            |name| Self::of(b'q', format!("{name}\0{path}").as_bytes()),
+        )
+    }
+
     fn of(kind: u8, name: &[u8]) -> Self {
         let mut text = Vec::with_capacity(name.len() + 1);
         text.push(kind);
@@ -114,7 +125,19 @@ impl Marks {
 
     /// The marks of an answer to a request with this path.
     pub fn new(marks: impl IntoIterator<Item = Mark>, path: &str) -> Self {
-        Self { marks: marks.into_iter().collect(), path: path.into() }
+        Self { marks: marks.into_iter().collect(), path: path.into(), place: Mark::place(path, None) }
+    }
+
+    /// The same for an answer that only this tenant is given.
+    #[must_use]
+    pub fn of_tenant(self, tenant: Option<&str>) -> Self {
+        Self { place: Mark::place(&self.path, tenant), ..self }
+    }
+
+    /// The same answer with other marks besides its path and tenant.
+    #[must_use]
+    pub fn with(&self, marks: impl IntoIterator<Item = Mark>) -> Self {
+        Self { marks: marks.into_iter().collect(), path: self.path.clone(), place: self.place }
     }
 
     /// Each mark.
@@ -181,7 +204,7 @@ impl Purges {
         if since >= self.latest {
             return Verdict::Untouched;
         }
-        let by_mark = marks.iter().chain([key]).filter_map(|mark| self.marks.get(&mark));
+        let by_mark = marks.iter().chain([key, marks.place]).filter_map(|mark| self.marks.get(&mark));
         let by_prefix = self.prefixes.iter().filter(|(prefix, _)| marks.path.starts_with(prefix)).map(|(_, note)| note);
         let mut stale_since: Option<Millis> = None;
         for note in by_mark.chain(by_prefix).chain([&self.all]) {

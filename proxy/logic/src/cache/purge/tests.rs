@@ -69,6 +69,26 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+#[test]
+fn a_change_of_a_path_hits_shared_answers_and_the_tenants_own() {
+    let mut purges = Purges::default();
+    for place in [Mark::place("/v1/a", None), Mark::place("/v1/a", Some("t-1"))] {
+        purges.purge(Target::Marked(place), Severity::Hard, Millis(1)).unwrap();
+    }
+    let verdict = |path: &str, tenant| {
+        let marks = Marks::new([], path).of_tenant(tenant);
+        purges.verdict(Mark::tag("key"), &marks, PurgeNumber(0))
+    };
+    assert_eq!(verdict("/v1/a", None), Verdict::Gone);
+    assert_eq!(verdict("/v1/a", Some("t-1")), Verdict::Gone);
+    assert_eq!(verdict("/v1/a", Some("t-2")), Verdict::Untouched);
+    for other in ["/v1/a/", "/v1/A", "/v1"] {
+        assert_eq!(verdict(other, None), Verdict::Untouched, "{other}");
+    }
+    let tagged = Marks::new([], "/v1/a").of_tenant(Some("t-1")).with([Mark::tag("x")]);
+    assert_eq!(purges.verdict(Mark::tag("key"), &tagged, PurgeNumber(0)), Verdict::Gone, "tags change nothing of it");
+}
+
 /// An answer as the model sees it: its tags, and what was purged since its fill was started.
 struct Filled {
     marks: Marks,
