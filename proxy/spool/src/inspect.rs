@@ -30,6 +30,10 @@ pub struct Inventory {
     pub dead: Shelf,
     /// Tables of a stream of states.
     pub tables: Shelf,
+    /// Segments whose records are not all in the outbox or beyond: a start merges them.
+    pub unmerged: usize,
+    /// What came in and what became of it.
+    pub ledger: crate::Ledger,
 }
 
 /// One directory of a spool.
@@ -59,6 +63,8 @@ pub enum Content {
     Batch(Box<BatchMeta>),
     /// The file of notes.
     Progress(ProgressSummary),
+    /// A table of states.
+    Table(TableSummary),
 }
 
 /// A segment in figures.
@@ -70,6 +76,10 @@ pub struct SegmentSummary {
     pub plan: Plan,
     /// Entries that can be read.
     pub entries: usize,
+    /// Those among them that have windows leave early.
+    pub flushes: usize,
+    /// Those among them that tell of losses.
+    pub losses: usize,
     /// Records in them.
     pub records: u64,
     /// The times of the first and last entry: milliseconds since 1970.
@@ -91,8 +101,23 @@ pub struct ProgressSummary {
     pub ledger: crate::Ledger,
     /// Batches of which the core has settled a part.
     pub partly_settled: usize,
+    /// Batches that were dead letters and have not left.
+    pub revived: usize,
+    /// Tables of states that count.
+    pub tables: usize,
     /// Notes that cannot be read.
     pub damaged: usize,
+}
+
+/// A table of states in figures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TableSummary {
+    /// The first generation under its plan.
+    pub since: u64,
+    /// The plan.
+    pub plan: Plan,
+    /// What was written to it: all of it once, and then what had changed.
+    pub contents: usize,
 }
 
 /// Why a file cannot be inspected.
@@ -107,12 +132,15 @@ pub enum InspectError {
     /// It is a segment whose head is damaged, or none.
     #[error("the segment's head is damaged")]
     Segment,
+    /// It is a table, but damaged, or its last part was never finished.
+    #[error("the table is damaged or not finished")]
+    Table,
     /// They are notes, and a later version wrote them.
     #[error("{0}")]
     Later(String),
     /// A later version wrote it.
     #[error(
-        "a segment of version {version} with features {features:#06x}; this program reads version 1 without features"
+        "written by a later version ({version}, features {features:#06x}); this program reads version 1 without features"
     )]
     Newer {
         /// The version found.
@@ -144,8 +172,11 @@ impl Inventory {
     pub(crate) fn walk<F: Files>(files: &F, root: &Path) -> io::Result<Self> {
         let standing = standing(files, root)?;
         let mut journal = Shelf::default();
+        let mut unmerged = 0;
         for listed in list(files, &root.join("journal"))? {
             journal.count(&listed.name, ".segment", listed.bytes);
+            let generation = segment::generation_of(&listed.name);
+            unmerged += usize::from(generation > standing.mark.map(|mark| mark.generation));
         }
         let (outbox, dead) = (root.join("outbox"), root.join("dead"));
         let mut buried = list(files, &dead)?;
@@ -160,7 +191,8 @@ impl Inventory {
         for listed in list(files, &root.join("tables"))? {
             tables.count(&listed.name, ".table", listed.bytes);
         }
-        Ok(Self { journal, outbox, dead: batches(files, &dead, buried, &Standing::default())?, tables })
+        let dead = batches(files, &dead, buried, &Standing::default())?;
+        Ok(Self { journal, outbox, dead, tables, unmerged, ledger: standing.ledger })
     }
 }
 
@@ -261,8 +293,13 @@ pub fn inspect(path: &Path) -> Result<Content, InspectError> {
             generation: standing.mark.map(|mark| mark.generation),
             ledger: standing.ledger,
             partly_settled: standing.trials.values().filter(|trial| !trial.is_over()).count(),
+            revived: standing.revived.len(),
+            tables: standing.tables.len(),
             damaged: standing.damaged,
         }));
+    }
+    if name.contains(".table") {
+        return tables::inspect(bytes).map(Content::Table);
     }
     Ok(Content::Batch(Box::new(BatchFile::decode(&bytes)?.meta)))
 }
@@ -289,7 +326,18 @@ fn inspect_segment(path: &Path) -> Result<SegmentSummary, InspectError> {
     let mut tape = open_segment(path)?;
     let (generation, plan) = (tape.generation(), Plan::clone(tape.plan()));
     let (times, sealed, torn) = (None, false, false);
-    let mut summary = SegmentSummary { generation, plan, entries: 0, records: 0, times, sealed, torn, damaged: 0 };
+    let mut summary = SegmentSummary {
+        generation,
+        plan,
+        entries: 0,
+        records: 0,
+        times,
+        sealed,
+        torn,
+        damaged: 0,
+        flushes: 0,
+        losses: 0,
+    };
     let mut damaged_at_end = 0;
     loop {
         match tape.read(length)? {
@@ -297,6 +345,8 @@ fn inspect_segment(path: &Path) -> Result<SegmentSummary, InspectError> {
                 let time = entry.time().0;
                 summary.entries += 1;
                 summary.records += entry.records();
+                summary.flushes += usize::from(matches!(entry, Entry::Flush { .. } | Entry::FlushAll { .. }));
+                summary.losses += usize::from(matches!(entry, Entry::Loss(_)));
                 summary.times = Some((summary.times.map_or(time, |(first, _)| first), time));
                 summary.sealed = matches!(entry, Entry::End { .. });
                 summary.damaged += std::mem::take(&mut damaged_at_end);

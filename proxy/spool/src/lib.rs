@@ -48,6 +48,7 @@ mod packing;
 mod plan;
 mod progress;
 mod recovery;
+pub mod repair;
 mod reserve;
 mod segment;
 mod tables;

@@ -1,7 +1,7 @@
 //! What a stream's records are to become: the part of the configuration that a journal must remember.
 
 use serde::{Deserialize, Serialize};
-use weir_batch::{Compression, Format};
+use weir_batch::{BatchMeta, Compression, Format};
 use weir_logic::merge::MergePlan;
 use weir_logic::state::StatePlan;
 
@@ -45,6 +45,22 @@ pub enum PlanMode {
 }
 
 impl Plan {
+    /// A plan for a stream of which nothing is left but batches like this one: it says where they go.
+    pub(crate) fn of(meta: &BatchMeta) -> Self {
+        Self {
+            edge: meta.id.edge.clone(),
+            stream: meta.id.stream.clone(),
+            core: meta.core.clone(),
+            path: meta.path.clone(),
+            mode: PlanMode::Raw,
+            max_batch_bytes: meta.counts.raw_bytes.max(1),
+            max_batch_rows: meta.counts.rows.max(1),
+            lanes: 1,
+            compression: meta.compression,
+            format: Format::Rows,
+        }
+    }
+
     /// Bytes of journal at which a generation is closed: as much as its batches hold if nothing merges.
     pub fn max_generation_bytes(&self) -> u64 {
         self.max_batch_bytes.saturating_mul(self.lanes.max(1).into())

@@ -90,8 +90,8 @@ pub enum SpoolError {
         /// Which line, and how it begins.
         later: String,
     },
-    /// There is nothing on disk that says how the stream's records merge, and no plan was given.
-    #[error("{path} holds no segment and the configuration no such stream")]
+    /// There is nothing on disk that says how the stream's records merge or where they go, and no plan was given.
+    #[error("{path} holds no segment and no batch, and the configuration no such stream")]
     NoPlan {
         /// The spool's directory.
         path: PathBuf,
@@ -113,13 +113,7 @@ pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis)
     };
     let dir = root.join("journal");
     files.create_dir(&dir).map_err(at(&dir))?;
-    let notes_path = root.join(progress::FILE_NAME);
-    let notes = match files.read(&notes_path, usize::MAX) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        notes => notes.map_err(at(&notes_path))?,
-    };
-    let later = |later: progress::Later| SpoolError::Later { path: notes_path.clone(), later: later.to_string() };
-    let standing = Standing::read(&notes).map_err(later)?;
+    let standing = read_notes(&files, root)?;
     let reserve = Arc::new(Reserve::open(files.clone(), root).map_err(at(root))?);
     let opened = Outbox::open(files.clone(), root, &standing, Arc::clone(&reserve), now);
     let (outbox, found) = opened.map_err(at(&root.join("outbox")))?;
@@ -130,13 +124,12 @@ pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis)
     let damaged_tables = seeds.as_ref().map_or(0, Seeds::damaged);
     let damaged_files = found.damaged + standing.damaged + damaged_tables;
     let report = RecoveryReport { damaged_files, ..RecoveryReport::default() };
-    let mut shelf =
-        Shelf { files: &files, dir: &dir, outbox: &outbox, report, newest: None, plan: None, extents: Vec::new() };
-    shelf.look()?;
+    let shelf = Shelf::look(&files, &dir, &outbox, report)?;
     let last = shelf.last_time()?.max(Millis(standing.mark.map_or(0, |mark| mark.sealed_at)));
     let Shelf { report, newest, plan: recorded, extents, .. } = shelf;
     let seeds_plan = seeds.as_ref().and_then(Seeds::plan).cloned();
-    let Some(plan) = recorded.or(seeds_plan).or(plan.map(Arc::new)) else {
+    let of_batches = || outbox.waiting().first().map(|waiting| Arc::new(Plan::of(&waiting.meta)));
+    let Some(plan) = recorded.or(seeds_plan).or(plan.map(Arc::new)).or_else(of_batches) else {
         return Err(SpoolError::NoPlan { path: root.to_owned() });
     };
     let meters = Arc::new(Meters::default());
@@ -160,8 +153,19 @@ pub fn recover<F: Files>(files: F, root: &Path, plan: Option<Plan>, now: Millis)
     Ok(Recovered { journal, follower, emitter, outbox })
 }
 
+/// What the notes of a spool say; nothing where there are none.
+pub(crate) fn read_notes<F: Files>(files: &F, root: &Path) -> Result<Standing, SpoolError> {
+    let path = root.join(progress::FILE_NAME);
+    let notes = match files.read(&path, usize::MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(SpoolError::Io { path, error }),
+        Ok(notes) => notes,
+    };
+    Standing::read(&notes).map_err(|later| SpoolError::Later { path, later: later.to_string() })
+}
+
 /// The segments that earlier runs have left.
-struct Shelf<'a, F: Files> {
+pub(crate) struct Shelf<'a, F: Files> {
     files: &'a F,
     dir: &'a Path,
     outbox: &'a Outbox<F>,
@@ -170,12 +174,23 @@ struct Shelf<'a, F: Files> {
     /// Of the newest segment that can be read.
     plan: Option<Arc<Plan>>,
     /// Of those that can be read, oldest first.
-    extents: Vec<Extent>,
+    pub(crate) extents: Vec<Extent>,
 }
 
-impl<F: Files> Shelf<'_, F> {
-    /// Lists the segments and reads their heads.
-    fn look(&mut self) -> Result<(), SpoolError> {
+impl<'a, F: Files> Shelf<'a, F> {
+    /// Lists the segments and reads their heads; what is no segment is put aside.
+    pub(crate) fn look(
+        files: &'a F,
+        dir: &'a Path,
+        outbox: &'a Outbox<F>,
+        report: RecoveryReport,
+    ) -> Result<Self, SpoolError> {
+        let mut shelf = Self { files, dir, outbox, report, newest: None, plan: None, extents: Vec::new() };
+        shelf.list()?;
+        Ok(shelf)
+    }
+
+    fn list(&mut self) -> Result<(), SpoolError> {
         let listed = self.files.list(self.dir).map_err(|error| self.failure("", error))?;
         let mut segments: Vec<(u64, u64)> =
             listed.iter().filter_map(|file| Some((segment::generation_of(&file.name)?, file.bytes))).collect();

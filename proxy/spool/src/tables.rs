@@ -23,6 +23,7 @@ use weir_logic::Millis;
 use weir_logic::state::{Change, Content, States};
 
 use crate::files::Files;
+use crate::inspect::{InspectError, TableSummary};
 use crate::ledger::Mark;
 use crate::log::{Log, Sync};
 use crate::plan::{Plan, PlanMode};
@@ -278,6 +279,18 @@ pub(crate) fn path_of(root: &Path, place: &Place) -> PathBuf {
 pub(crate) fn is_whole(bytes: &[u8], place: &Place) -> bool {
     let length = usize::try_from(place.length).unwrap_or(usize::MAX);
     bytes.len() >= length && Read::decode(bytes[..length].to_vec(), length).is_ok()
+}
+
+/// What is in a table's file.
+pub(crate) fn inspect(bytes: Vec<u8>) -> Result<TableSummary, InspectError> {
+    let length = bytes.len();
+    match Read::decode(bytes, length) {
+        Ok(Read { since, plan, contents, .. }) => {
+            Ok(TableSummary { since, plan: Plan::clone(&plan), contents: contents.len() })
+        }
+        Err(Unreadable::Damaged) => Err(InspectError::Table),
+        Err(Unreadable::Newer { version, features }) => Err(InspectError::Newer { version, features }),
+    }
 }
 
 fn file_name(place: &Place) -> String {

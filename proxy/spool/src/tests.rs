@@ -2,6 +2,7 @@
 
 mod absurd;
 mod losses;
+mod repairing;
 mod reviving;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -601,6 +602,21 @@ fn a_copy_of_a_batch_under_another_name_is_put_aside() {
     assert_eq!(node.spool.outbox.bytes(), waiting.bytes);
     assert_eq!(node.spool.outbox.waiting(), [waiting]);
     assert_eq!(node.spool.follower.report().damaged_files, 1);
+}
+
+#[test]
+fn batches_without_a_segment_or_a_plan_say_where_they_go() {
+    let mut node = node_with(&[&[1]]);
+    for wait in [0, 10 * WINDOW, 10 * WINDOW] {
+        node.now += wait;
+        node.seal().unwrap();
+    }
+    assert_eq!(node.files.count(&Path::new(ROOT).join("journal")), 0);
+    let spool = recover(node.files.clone(), Path::new(ROOT), None, Millis(node.now)).unwrap();
+    assert_eq!((spool.outbox.waiting().len(), &*spool.journal.plan().path), (1, "/v1/bulk"));
+    node.deliver().unwrap();
+    let empty = recover(node.files.clone(), Path::new(ROOT), None, Millis(node.now));
+    assert!(matches!(empty, Err(SpoolError::NoPlan { .. })));
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Aggregate {
         for name in names.into_iter().filter(|name| only.is_none_or(|only| only == name)) {
             match Pipeline::start_emptying(&context, config, &name) {
                 Ok(pipeline) => drop(by_name.insert(name, pipeline)),
-                // Nothing is in it, or nothing that says where it goes.
+                // There is nothing in it, but for dead letters of which nobody says where they go.
                 Err(AggregateError { cause: StartError::Spool(SpoolError::NoPlan { path }), .. }) => {
                     tracing::warn!(stream = name, path = %path.display(), "nothing waits in this spool");
                 }

@@ -173,7 +173,7 @@ fn unavailable(what: &str, error: &io::Error) -> Failure {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
-fn data_dir_failure(error: DataDirError) -> Failure {
+pub(crate) fn data_dir_failure(error: DataDirError) -> Failure {
     let code = match &error {
         DataDirError::Taken { .. } => Code::Unavailable,
         DataDirError::Create { .. } | DataDirError::Write { .. } | DataDirError::Name { .. } => Code::CannotCreate,

@@ -43,6 +43,8 @@ pub struct Replayed {
     pub refused: u64,
     /// Records that are still in the journal or the outbox.
     pub left: u64,
+    /// Whether more may be left than is known: the journal was not read to its end.
+    pub unread: bool,
     /// What the last attempt to deliver gave.
     pub last_delivery: String,
 }
@@ -115,8 +117,11 @@ async fn empty(aggregate: &Aggregate, patience: Duration, clock: Clock) {
 
 /// Whether nothing is left, in what has not been read yet either.
 fn is_empty(status: &StreamStatus) -> bool {
-    let read = !status.replaying && status.unread_bytes == 0;
-    read && left(status) == 0 && status.outbox_batches == 0
+    !is_unread(status) && left(status) == 0 && status.outbox_batches == 0
+}
+
+fn is_unread(status: &StreamStatus) -> bool {
+    status.replaying || status.unread_bytes > 0
 }
 
 fn left(status: &StreamStatus) -> u64 {
@@ -126,13 +131,14 @@ fn left(status: &StreamStatus) -> u64 {
 fn outcome(status: StreamStatus, before: &BTreeMap<String, weir_spool::Ledger>) -> Replayed {
     let was = before.get(&status.stream).copied().unwrap_or_default();
     let now = status.ledger;
-    let left = left(&status);
+    let (left, unread) = (left(&status), is_unread(&status));
     Replayed {
         stream: status.stream,
         delivered: (now.forwarded + now.merged).saturating_sub(was.delivered.records),
         revived: now.revived.saturating_sub(was.revived.records),
         refused: (now.dead_lettered + now.revived).saturating_sub(was.buried.records + was.revived.records),
         left,
+        unread,
         last_delivery: status.last_delivery,
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct Arguments {
 }
 
 const AFTER_HELP: &str = "Exit codes: 0 done; 2 wrong arguments; 65 damaged data; 66 a file named on the command line cannot be \
-read; 69 an address or the data directory is taken; 70 a stop that was not clean; 73 the data directory cannot be written; \
+read; 69 an address or the data directory is taken; 70 a stop that was not clean, or a replay that has left something; 73 the data directory cannot be written; \
 78 the configuration is wrong.\n\nEnvironment: WEIR_LOG sets what is logged, for example WEIR_LOG=warn or \
 WEIR_LOG=info,weir::upstream=debug.";
 
@@ -131,6 +131,15 @@ pub(super) enum SpoolCommand {
         /// What waits for the core instead of what it refuses
         #[arg(long)]
         outbox: bool,
+    },
+    /// Make the spools of a node whole that does not run: cut off what was never finished, put aside what cannot be read, and
+    /// say so: exit 0 when all is whole afterwards but the files put aside
+    Repair {
+        #[command(flatten)]
+        data_dir: DataDirectory,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Send what is in the data directory of a node that does not run to the core, or put the dead letters of a running node
     /// back into its outbox: exit 0, or 70 when something is left

@@ -8,6 +8,7 @@ mod batch;
 mod config;
 mod health;
 mod purge;
+mod repair;
 mod replay;
 mod spool;
 
@@ -80,6 +81,11 @@ fn look_into_spool(command: SpoolCommand) -> Result<(), Failure> {
         SpoolCommand::Export { data_dir, stream, outbox } => {
             let place = if outbox { weir_spool::inspect::Place::Outbox } else { weir_spool::inspect::Place::Dead };
             spool::export(&data_dir.path, &stream, place)
+        }
+        SpoolCommand::Repair { data_dir, dry_run } => {
+            let (text, outcome) = repair::repair(&data_dir.path, dry_run)?;
+            print(text.as_bytes())?;
+            outcome
         }
         SpoolCommand::Replay(arguments) => {
             let (text, outcome) = replay::replay(config::load(&arguments.file.config)?.config, &arguments)?;

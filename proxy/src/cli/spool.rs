@@ -13,7 +13,7 @@ use super::output_failed;
 use crate::clock::Clock;
 use crate::exit::{Code, Failure};
 
-/// The streams, one a line.
+/// The streams, one a line. `GIVEN_UP` are records: expired, lost to damage, and of dead letters that were removed.
 ///
 /// # Errors
 ///
@@ -21,25 +21,39 @@ use crate::exit::{Code, Failure};
 pub(super) fn list(data_dir: &Path) -> Result<String, Failure> {
     let now = Clock::start().now();
     let mut text = format!(
-        "{:24} {:>8} {:>12} {:>8} {:>12} {:>10} {:>8} {:>6} {:>9} {:>8}\n",
-        "STREAM", "SEGMENTS", "BYTES", "BATCHES", "BYTES", "RECORDS", "OLDEST_S", "DEAD", "RECORDS", "DAMAGED"
+        "{:24} {:>8} {:>12} {:>8} {:>12} {:>10} {:>8} {:>6} {:>9} {:>8} {:>8} {:>8} {:>9}\n",
+        "STREAM",
+        "SEGMENTS",
+        "BYTES",
+        "BATCHES",
+        "BYTES",
+        "RECORDS",
+        "OLDEST_S",
+        "DEAD",
+        "RECORDS",
+        "DAMAGED",
+        "UNMERGED",
+        "TABLES",
+        "GIVEN_UP"
     );
     for (stream, root) in streams(data_dir)? {
-        let Inventory { journal, outbox, dead, tables } =
+        let Inventory { journal, outbox, dead, tables, unmerged, ledger } =
             Inventory::of(&root).map_err(|error| unreadable(&root, &error))?;
         let records = |shelf: &Shelf| shelf.records.unwrap_or_default();
         let age = outbox.oldest.map_or(0, |oldest| now.since(weir_logic::Millis(oldest)).as_secs());
         let damaged = journal.damaged + outbox.damaged + dead.damaged + tables.damaged;
+        let given_up = ledger.expired.records + ledger.damaged.records + ledger.dropped.records;
         writeln!(
             text,
-            "{stream:24} {:>8} {:>12} {:>8} {:>12} {:>10} {age:>8} {:>6} {:>9} {damaged:>8}",
+            "{stream:24} {:>8} {:>12} {:>8} {:>12} {:>10} {age:>8} {:>6} {:>9} {damaged:>8} {unmerged:>8} {:>8} {given_up:>9}",
             journal.files,
             journal.bytes,
             outbox.files,
             outbox.bytes,
             records(&outbox),
             dead.files,
-            records(&dead)
+            records(&dead),
+            tables.files,
         )
         .expect("a string takes every text");
     }
@@ -132,7 +146,7 @@ fn write_rows(output: &mut impl io::Write, meta: &BatchMeta, rows: &[u8], from: 
 }
 
 /// The spools of a data directory by their streams' names, in order.
-fn streams(data_dir: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
+pub(super) fn streams(data_dir: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
     let dir = data_dir.join("spool");
     let entries = std::fs::read_dir(&dir).map_err(|error| unreadable(&dir, &error))?;
     let mut streams: Vec<(String, PathBuf)> = entries
@@ -146,6 +160,6 @@ fn streams(data_dir: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
     Ok(streams)
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(Code::NoInput, format!("{}: {error}", path.display()))
 }

@@ -55,7 +55,8 @@ pub(super) fn check(node: &Node) {
 /// Every gauge is what a walk over the directory finds.
 pub(super) fn compare_with_a_walk(node: &Node) {
     let walked = node.files.undisturbed(|files| Inventory::walk(files, Path::new(ROOT)));
-    let Inventory { journal, outbox, dead, .. } = walked.unwrap();
+    let Inventory { journal, outbox, dead, ledger, .. } = walked.unwrap();
+    assert_eq!(ledger, node.spool.outbox.ledger());
     let content = node.spool.outbox.balance().0;
     assert_eq!((content.batches, content.bytes), (outbox.files, outbox.bytes));
     assert_eq!((Some(content.counts.records), content.oldest), (outbox.records, outbox.oldest));
