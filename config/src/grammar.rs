@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::form::Form;
-use crate::{IdentitySource, KeyPart, PathPattern, Peer, Segment};
+use crate::{BodyPointer, IdentitySource, KeyPart, PathPattern, Peer, Segment};
 
 /// Why a text is not what its key takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +126,23 @@ impl fmt::Display for KeyPart {
             Self::Header(name) => write!(f, "header.{name}"),
             Self::Body(pointer) => write!(f, "body.{pointer}"),
         }
+    }
+}
+
+impl FromStr for BodyPointer {
+    type Err = GrammarError;
+
+    fn from_str(text: &str) -> Result<Self, GrammarError> {
+        match text.split_once('.') {
+            Some(("body", pointer)) if !pointer.is_empty() => pointer_of(pointer).map(Self),
+            _ => wrong("no place in a body"),
+        }
+    }
+}
+
+impl fmt::Display for BodyPointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "body.{}", self.0)
     }
 }
 

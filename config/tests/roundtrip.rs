@@ -8,10 +8,11 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use weir_config::{
-    Action, AggregateRoute, BatchEncoding, BatchPlan, ByteSize, CacheRoute, Calm, Class, ClientAuth, Compression,
-    Config, Core, CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute, FreshnessMode, HealthCheck, IdentitySource,
-    KeyPart, Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Peer, Presence, Protocol, Ratio,
-    Retry, Route, SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion, changes, parse, to_toml,
+    Action, AggregateRoute, BatchEncoding, BatchPlan, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class,
+    ClientAuth, Compression, Config, Core, CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute, FreshnessMode,
+    HealthCheck, IdentitySource, KeyPart, Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Peer,
+    Presence, Protocol, Ratio, Retry, Route, SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion, Unchanged,
+    changes, parse, to_toml,
 };
 
 fn read(text: &str) -> Config {
@@ -115,9 +116,18 @@ fn action() -> impl Strategy<Value = Action> {
                 jitter,
                 stale_while_revalidate: Duration::from_millis(1500),
                 stale_if_error: ttl.redirect,
-                calm,
                 obey_agents: shared,
                 max_body_bytes: ByteSize::new(1001),
+                etag: calm.as_ref().map(|_| BodyEtag {
+                    request: BodyPointer("/a/~0".to_owned()),
+                    answer: shared.then(|| BodyPointer("/version".to_owned())),
+                    unchanged: Unchanged {
+                        status: 200,
+                        body: "{\"unchanged\":true}".to_owned(),
+                        content_type: "application/json".to_owned(),
+                    },
+                }),
+                calm,
             })
         }),
         (time(0, 10_000), time(0, 3_600_000), 1_usize..1000, option::of(calm())).prop_map(

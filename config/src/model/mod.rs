@@ -17,8 +17,8 @@ pub use edge::{Admin, Edge, LogFormat, Presence, Shutdown};
 pub use limits::{CacheLimits, ClassLimits, Limits};
 pub use listener::{ClientAuth, Identity, IdentitySource, Listener, ListenerTls, ProxyProtocol, TlsVersion};
 pub use route::{
-    Action, AggregateRoute, CacheRoute, Calm, Class, ForwardRoute, FreshnessMode, KeyPart, LookupRoute, Method,
-    PathPattern, Route, Segment, StatusTtl,
+    Action, AggregateRoute, BodyEtag, BodyPointer, CacheRoute, Calm, Class, ForwardRoute, FreshnessMode, KeyPart,
+    LookupRoute, Method, PathPattern, Route, Segment, StatusTtl, Unchanged,
 };
 pub use stream::{BatchEncoding, BatchPlan, Compression, Durability, Mode, Retry, SpoolLimits, Stream};
 

@@ -123,6 +123,34 @@ pub struct CacheRoute {
     pub obey_agents: bool,
     /// Bytes of a `POST` body that the key is taken from, at most.
     pub max_body_bytes: ByteSize,
+    /// Where a `POST` body names the entity tag that the agent holds. `None`: agents say so in `If-None-Match` only.
+    pub etag: Option<BodyEtag>,
+}
+
+/// `etag = { request = "body./etag" }`: the in-body dialect of conditional requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyEtag {
+    /// Where the agent's body names the entity tag that it holds.
+    pub request: BodyPointer,
+    /// Where an answer's body holds a tag of its own, which agents may name as well as its `ETag`.
+    pub answer: Option<BodyPointer>,
+    /// What an agent is told that holds the answer.
+    pub unchanged: Unchanged,
+}
+
+/// A place in a JSON body: a pointer (RFC 6901) to anything but the whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyPointer(pub String);
+
+/// The operator's word that nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unchanged {
+    /// 200 to 299, or 304.
+    pub status: u16,
+    /// The body; empty for 204, 205 and 304.
+    pub body: String,
+    /// The body's media type.
+    pub content_type: String,
 }
 
 /// Who decides how long an answer of a cached route is fresh.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::diagnostic::nearest;
 use crate::section::Reader;
 use crate::tree::{Node, Value};
-use crate::{KeyPart, PathPattern};
+use crate::{BodyPointer, KeyPart, PathPattern};
 
 /// Refuses methods that the action cannot take.
 pub(super) fn judge_methods(action: &str, reader: &mut Reader<'_, '_>) {
@@ -100,6 +100,40 @@ fn judge_body(part: &KeyPart, methods: &[&str], node: &Node, reader: &mut Reader
         .error(node.at, format!("`{part}` in the key of a route that takes {other}"))
         .note("only the body of a POST is read for a key")
         .help("put POST on a route of its own, with `match = { method = \"POST\", ... }`");
+}
+
+/// Refuses an entity tag that would be part of the key, and warns of one where no body is read.
+pub(super) fn judge_etag(action: &str, reader: &mut Reader<'_, '_>) {
+    if action != "cache" {
+        return;
+    }
+    let Some(node) = find(reader.node("etag"), "request") else { return };
+    let Some(etag) = node.text().and_then(|text| BodyPointer::from_str(text).ok()) else { return };
+    let methods = find(reader.node("match"), "method").map(Node::elements).unwrap_or_default();
+    let reads_bodies = methods.iter().filter_map(Node::text).any(|method| method == "POST");
+    let key = reader.node("key").map(Node::elements).unwrap_or_default();
+    let parts = key.iter().filter_map(Node::text).filter_map(|text| KeyPart::from_str(text).ok());
+    let holds = |part: &KeyPart| matches!(part, KeyPart::Body(pointer) if meet(pointer, &etag.0));
+    let in_key = parts.into_iter().find(holds);
+    if !reads_bodies {
+        reader
+            .warning("etag", "an entity tag in the body on a route that does not take POST")
+            .note("only the body of a POST is read; other requests have If-None-Match");
+    } else if let Some(part) = in_key {
+        reader
+            .context
+            .findings
+            .error(node.at, format!("the entity tag is in the key, as part of `{part}`"))
+            .note("agents with different tags would each have an answer of their own");
+    }
+}
+
+/// Whether one of the two places is inside the other.
+fn meet(left: &str, right: &str) -> bool {
+    let inside = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    inside(left, right) || inside(right, left)
 }
 
 fn find<'t>(table: Option<&'t Node>, key: &str) -> Option<&'t Node> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::request::{judge_key, judge_methods};
+use super::request::{judge_etag, judge_key, judge_methods};
 use crate::form::Form;
 use crate::key::{Description, Key, Kind, Variants};
 use crate::section::{
@@ -11,8 +11,8 @@ use crate::section::{
 use crate::setting::choice_settings;
 use crate::tree::{Node, Value};
 use crate::{
-    Action, AggregateRoute, ByteSize, CacheRoute, Calm, Class, CoreId, ForwardRoute, FreshnessMode, KeyPart,
-    LookupRoute, Method, PathPattern, Ratio, Route, StatusTtl,
+    Action, AggregateRoute, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class, CoreId, ForwardRoute,
+    FreshnessMode, KeyPart, LookupRoute, Method, PathPattern, Ratio, Route, StatusTtl, Unchanged,
 };
 
 const DESCRIPTION: Description = Description {
@@ -97,6 +97,8 @@ section! { CacheRoute, "[[route]] with action \"cache\"",
          only-if-cached. Where it does, an agent can make the node ask the core.");
     max_body_bytes: ByteSize = Key::default("64 KiB",
         "Bytes of a POST body that the key is taken from, at most; more is answered 413.").between("1 B", "64 MiB");
+    etag: Option<BodyEtag> = Key::optional("{ request = \"body./etag\" }",
+        "For agents that name the entity tag that they hold inside the body of a POST, and not in If-None-Match.");
 }}
 
 const SHARED: Key = Key::default("false", "Whether one tenant's answer may go to another.");
@@ -139,6 +141,24 @@ impl Setting for StatusTtl {
         Some(write_table(self, names))
     }
 }
+
+section! { BodyEtag, "route.etag", "Where a POST body names the entity tag that its agent holds.", |_, _| {}, {
+    request: BodyPointer = Key::required("body./etag",
+        "The place in the agent's body. Never part of the key, and emptied before the body is sent to the core.");
+    answer: Option<BodyPointer> = Key::optional("body./etag",
+        "The place in an answer's body that holds its tag, for agents that take it from there. Left out, agents name \
+         the answer's ETag, which is a hash of its bytes where the core gives none.");
+    unchanged: Unchanged = Key::table("What an agent is told that holds the answer already.");
+}}
+
+section! { Unchanged, "route.etag.unchanged", "What an agent is told that holds the answer already.", unchanged_agrees, {
+    status: u16 = Key::default("304",
+        "The status: 200 to 299, or 304.").between("200", "304");
+    body: String = Key::default("",
+        "The body; none with 204, 205 and 304.");
+    content_type: String = Key::default("application/json",
+        "The body's media type.").form(Form::MediaType);
+}}
 
 section! { Calm, "route.calm", "A harmless answer of yours.", calm_agrees, {
     status: u16 = Key::default("204",
@@ -237,7 +257,7 @@ section! { ForwardRoute, "route.forward", "How requests pass through.", |_, _| {
         .between("1 B", "1 TiB");
 }}
 
-table_settings!(Match, Calm, LookupTable, ForwardRoute);
+table_settings!(Match, BodyEtag, Unchanged, Calm, LookupTable, ForwardRoute);
 
 /// The word of an [`Action`].
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -300,6 +320,7 @@ impl Setting for Route {
         if let Some(name) = name {
             judge_methods(name, &mut reader);
             judge_key(name, &mut reader);
+            judge_etag(name, &mut reader);
         }
         reader.finish(&DESCRIPTION, name);
         head.zip(action).map(|(head, action)| head.into_route(action))
@@ -389,6 +410,19 @@ fn bounds_agree(route: &mut CacheRoute, reader: &mut Reader<'_, '_>) {
     if route.min_ttl > route.max_ttl {
         let most = crate::duration_to_text(route.max_ttl);
         reader.error("min_ttl", "`min_ttl` is more than `max_ttl`").label(format!("`max_ttl` is {most}"));
+    }
+}
+
+fn unchanged_agrees(unchanged: &mut Unchanged, reader: &mut Reader<'_, '_>) {
+    if !matches!(unchanged.status, 200..=299 | 304) {
+        reader
+            .error("status", format!("{} does not say that nothing has changed", unchanged.status))
+            .help("use 304, or 200 with a `body`");
+    } else if [204, 205, 304].contains(&unchanged.status) && !unchanged.body.is_empty() {
+        reader
+            .error("body", format!("an answer {} has no body", unchanged.status))
+            .note("RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5")
+            .help("leave `body` out, or set `status = 200`");
     }
 }
 

@@ -138,5 +138,6 @@ fn route() -> CacheRoute {
         calm: None,
         obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
+        etag: None,
     }
 }

@@ -14,7 +14,7 @@ use std::fmt;
 use bytes::Bytes;
 use weir_config::{KeyPart, Method};
 
-pub use body::{Pointed, require_plain_body};
+pub use body::{Pointed, emptied, pointed, pointed_in, require_plain_body};
 
 use crate::{Call, Refusal, TenantId};
 
@@ -189,7 +189,7 @@ fn readable(part: &KeyPart, call: &Call<'_>) -> Result<Option<String>, KeyError>
             (!values.is_empty()).then(|| values.join(","))
         }
         KeyPart::Header(name) => header_text(call, name)?.map(Cow::into_owned),
-        KeyPart::Body(pointer) => body::pointed(call, pointer)?.map(Pointed::into_text),
+        KeyPart::Body(pointer) => body::pointed(&call.request, pointer)?.map(Pointed::into_text),
     })
 }
 
@@ -270,7 +270,7 @@ impl Encoder {
             KeyPart::Body(pointer) => {
                 self.tag(b'b');
                 self.text(pointer);
-                let value = body::pointed(call, pointer)?;
+                let value = body::pointed(&call.request, pointer)?;
                 self.tag(value.as_ref().map_or(0, Pointed::tag));
                 self.maybe(value.as_ref().map(Pointed::text));
             }

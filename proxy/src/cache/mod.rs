@@ -24,9 +24,9 @@ mod visit;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use weir_config::{Action, CacheLimits, Method};
+use weir_config::{Action, CacheLimits, CacheRoute, Method};
 use weir_logic::cache::purge::Mark;
-use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness};
+use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness, dialect};
 use weir_logic::key::{self, Scope};
 use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal};
 
@@ -107,6 +107,15 @@ impl CacheAction {
         if !matches!(call.request.method, Method::Get | Method::Head | Method::Post) {
             return refused(Refusal::WrongMethod, "a cached route takes GET, HEAD and POST");
         }
+        let answer = self.whole_answer(call, route).await;
+        match &route.etag {
+            Some(dialect) => dialect::answered(dialect, &call.request, answer),
+            None => answer,
+        }
+    }
+
+    /// The answer as it is kept or comes, whatever tag the agent's body names.
+    async fn whole_answer(&self, call: &Call<'_>, route: &CacheRoute) -> Answer {
         let key = match key::require_plain_body(call)
             .and_then(|()| CacheKey::of(&route.key, Scope::of(route.shared), call))
         {

@@ -92,6 +92,10 @@ impl Report {
                 duration_to_text(route.stale_if_error),
             ) + if route.freshness == FreshnessMode::Override { "" } else { ", at most" },
         );
+        if let Some(dialect) = &route.etag {
+            let (place, status) = (&dialect.request, dialect.unchanged.status);
+            self.line("etag", format!("in If-None-Match or at {place}, answered {status} where it is current"));
+        }
         self.calm(route.calm.as_ref());
         let fill = &explanation.fill;
         let body = if fill.body_bytes > 0 { format!(", {} bytes of body", fill.body_bytes) } else { String::new() };

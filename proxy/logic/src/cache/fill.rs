@@ -2,7 +2,8 @@
 //! apart.
 //!
 //! The exceptions are the path, which is sent whole even where a parameter is not in the key, and the body of a `POST`, of which
-//! the key sees the declared pointers: naming a route's key says that the rest makes no difference.
+//! the key sees the declared pointers: naming a route's key says that the rest makes no difference. The entity tag that a body
+//! names, where the route has such a dialect, is left out of it.
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -21,7 +22,7 @@ pub struct FillRequest {
     /// The declared headers, `Weir-Tenant` and `Weir-Agent` where they are part of the key, and a `POST`'s media type. Never
     /// credentials or cookies, unless the key names their header.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// A `POST`'s body as sent.
+    /// A `POST`'s body as sent, but for the entity tag that it names.
     pub body: Bytes,
 }
 
@@ -52,7 +53,11 @@ impl FillRequest {
         }
         key::require_plain_body(call)?;
         headers.push((header::CONTENT_TYPE, JSON));
-        Ok(Self { method: http::Method::POST, target, headers, body: Bytes::copy_from_slice(call.request.body) })
+        let body = match &route.etag {
+            Some(dialect) => key::emptied(call.request.body, &dialect.request.0)?,
+            None => Bytes::copy_from_slice(call.request.body),
+        };
+        Ok(Self { method: http::Method::POST, target, headers, body })
     }
 
     /// The same request, asking whether what is kept is still current; `None` when the core cannot be asked. A `POST` cannot:

@@ -8,6 +8,7 @@
 
 mod asking;
 pub mod conditional;
+pub mod dialect;
 mod dictionary;
 mod directives;
 mod explain;

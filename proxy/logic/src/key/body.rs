@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use bytes::Bytes;
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use weir_config::Method;
 
 use super::KeyError;
-use crate::Call;
+use crate::{Call, RequestView};
 
 /// A value found in a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,17 +49,17 @@ impl Pointed<'_> {
 /// The whole body must be one JSON value. A member named twice along the pointer, or one whose name differs from the pointer's in
 /// case only, is refused: readers disagree on which counts. Memory: the value found. Stack: constant, however deep the body.
 /// Time: the body's length times the pointer's depth.
-pub(super) fn pointed<'a>(call: &Call<'a>, pointer: &str) -> Result<Option<Pointed<'a>>, KeyError> {
-    if call.request.method != Method::Post {
+pub fn pointed<'a>(request: &RequestView<'a>, pointer: &str) -> Result<Option<Pointed<'a>>, KeyError> {
+    if request.method != Method::Post {
         return Ok(None);
     }
-    require_plain_body(call)?;
-    let mut value: &'a RawValue = serde_json::from_slice(call.request.body).map_err(|_| KeyError::BadBody)?;
-    for token in pointer.split('/').skip(1) {
-        let token = unescaped(token);
-        let Some(inner) = step(value.get(), &token)? else { return Ok(None) };
-        value = inner;
-    }
+    require_plain(request)?;
+    pointed_in(request.body, pointer)
+}
+
+/// The value at `pointer` in a JSON text, under the same rules.
+pub fn pointed_in<'a>(json: &'a [u8], pointer: &str) -> Result<Option<Pointed<'a>>, KeyError> {
+    let Some(value) = value_at(json, pointer)? else { return Ok(None) };
     let text = value.get();
     if text.starts_with('"') {
         return serde_json::from_str(text).map(|text| Some(Pointed::Text(text))).map_err(|_| KeyError::BadBody);
@@ -66,12 +67,36 @@ pub(super) fn pointed<'a>(call: &Call<'a>, pointer: &str) -> Result<Option<Point
     Ok(Some(Pointed::Json(text)))
 }
 
+/// The JSON text with nothing at `pointer`, under the same rules: an empty string where there was a string, else `null`. As it was
+/// where it has nothing there.
+pub fn emptied(json: &[u8], pointer: &str) -> Result<Bytes, KeyError> {
+    let Some(value) = value_at(json, pointer)? else { return Ok(Bytes::copy_from_slice(json)) };
+    let value = value.get();
+    let start = value.as_ptr().addr() - json.as_ptr().addr();
+    let nothing: &[u8] = if value.starts_with('"') { b"\"\"" } else { b"null" };
+    Ok([&json[..start], nothing, &json[start + value.len()..]].concat().into())
+}
+
+fn value_at<'a>(json: &'a [u8], pointer: &str) -> Result<Option<&'a RawValue>, KeyError> {
+    let mut value: &'a RawValue = serde_json::from_slice(json).map_err(|_| KeyError::BadBody)?;
+    for token in pointer.split('/').skip(1) {
+        let token = unescaped(token);
+        let Some(inner) = step(value.get(), &token)? else { return Ok(None) };
+        value = inner;
+    }
+    Ok(Some(value))
+}
+
 /// Refuses a `POST` whose body travels in an encoding.
 pub fn require_plain_body(call: &Call<'_>) -> Result<(), KeyError> {
-    if call.request.method != Method::Post {
+    require_plain(&call.request)
+}
+
+fn require_plain(request: &RequestView<'_>) -> Result<(), KeyError> {
+    if request.method != Method::Post {
         return Ok(());
     }
-    let encoded = call.request.headers.values("content-encoding").any(|value| !value.eq_ignore_ascii_case(b"identity"));
+    let encoded = request.headers.values("content-encoding").any(|value| !value.eq_ignore_ascii_case(b"identity"));
     if encoded { Err(KeyError::EncodedBody) } else { Ok(()) }
 }
 

@@ -136,7 +136,7 @@ fn several_header_lines_are_one_joined_value() {
 #[test]
 fn pointers_find_members_elements_and_escapes() {
     let asked = Asked::post(r#"{"a/b":{"~":[10,{"k":"v\u0041"}]},"n":1e400,"list":[1, 2]}"#);
-    let at = |pointer: &str| asked.with(|call| body::pointed(call, pointer).unwrap().map(Pointed::into_text));
+    let at = |pointer: &str| asked.with(|call| body::pointed(&call.request, pointer).unwrap().map(Pointed::into_text));
     assert_eq!(at("/a~1b/~0/1/k").as_deref(), Some("vA"));
     assert_eq!(at("/a~1b/~0/0").as_deref(), Some("10"));
     assert_eq!(at("/a~1b/~0/00"), None);
@@ -145,6 +145,21 @@ fn pointers_find_members_elements_and_escapes() {
     assert_eq!(at("/list").as_deref(), Some("[1, 2]"));
     assert_eq!(at("/n/deeper"), None);
     assert_eq!(at("/absent"), None);
+}
+
+#[test]
+fn what_a_pointer_finds_is_emptied_where_it_stands() {
+    let emptied = |json: &str, pointer| {
+        body::emptied(json.as_bytes(), pointer).map(|body| String::from_utf8(body.into()).unwrap())
+    };
+    assert_eq!(
+        emptied(r#"{"a":1, "etag" : "v\u00377" ,"b":"v7"}"#, "/etag").unwrap(),
+        r#"{"a":1, "etag" : "" ,"b":"v7"}"#
+    );
+    assert_eq!(emptied(r#"{"h":[0,{"e":17}]}"#, "/h/1/e").unwrap(), r#"{"h":[0,{"e":null}]}"#);
+    assert_eq!(emptied(r#" {"a":1} "#, "/etag").unwrap(), r#" {"a":1} "#);
+    assert_eq!(emptied(r#"{"etag":"a","ETAG":"b"}"#, "/etag"), Err(KeyError::BadBody));
+    assert_eq!(emptied("", "/etag"), Err(KeyError::BadBody));
 }
 
 #[test]
@@ -231,8 +246,9 @@ fn anything() -> impl Strategy<Value = Asked> {
 fn meaning(asked: &Asked) -> impl PartialEq + std::fmt::Debug + use<> {
     let query: Vec<_> = query_values(asked.query.as_deref(), "q").map(str::to_owned).collect();
     let header = asked.with(|call| header_text(call, "h").unwrap().map(Cow::into_owned));
-    let body =
-        asked.with(|call| body::pointed(call, "/b").map(|value| value.map(|found| (found.tag(), found.into_text()))));
+    let body = asked.with(|call| {
+        body::pointed(&call.request, "/b").map(|value| value.map(|found| (found.tag(), found.into_text())))
+    });
     (asked.method, asked.path.clone(), query, header, body)
 }
 

@@ -5,6 +5,7 @@ mod answers;
 mod flights;
 mod modes;
 mod outage;
+mod posts;
 mod purges;
 mod ranges;
 mod real_core;

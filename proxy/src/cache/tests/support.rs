@@ -281,6 +281,7 @@ pub(super) fn manifest() -> CacheRoute {
         calm: None,
         obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
+        etag: None,
     }
 }
 

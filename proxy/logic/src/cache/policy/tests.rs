@@ -19,6 +19,7 @@ pub(super) fn route() -> CacheRoute {
         calm: None,
         obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
+        etag: None,
     }
 }
 
