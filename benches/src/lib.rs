@@ -6,6 +6,7 @@
 pub mod chaos;
 pub mod demo;
 pub mod ingest;
+pub mod lookups;
 pub mod ratios;
 
 mod books;

@@ -290,7 +290,7 @@ pub(super) mod tests {
         assert!(due(&mut answers, 4).is_empty(), "nobody has asked for the new answer");
     }
 
-    fn route() -> LookupRoute {
+    pub(in super::super) fn route() -> LookupRoute {
         LookupRoute {
             path: String::new(),
             key: Vec::new(),

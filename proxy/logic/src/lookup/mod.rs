@@ -12,6 +12,8 @@
 //! never joins a bulk request that has left, but the next window.
 
 mod contract;
+#[cfg(test)]
+mod fleet;
 mod kept;
 mod window;
 
