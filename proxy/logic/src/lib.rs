@@ -22,6 +22,7 @@ pub mod stall;
 pub mod state;
 pub mod strict;
 pub mod time;
+pub mod whatif;
 
 pub use admit::{Admission, Verdict};
 pub use answer::Answer;

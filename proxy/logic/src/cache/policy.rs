@@ -6,6 +6,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, LAST_MODIFIED, SET_COOKIE, VARY};
 use weir_config::{CacheRoute, FreshnessMode, KeyPart};
 
+use super::Lease;
 use super::directives::{Directives, Named};
 use super::terms::Terms;
 use crate::Millis;
@@ -157,6 +158,13 @@ impl<'a> CachePolicy<'a> {
     /// The policy of `route`.
     pub const fn of(route: &'a CacheRoute) -> Self {
         Self { route }
+    }
+
+    /// What the policy grants an answer with these terms, from its arrival on.
+    pub fn lease(&self, status: u16, terms: &Terms) -> Lease {
+        let StaleBounds { while_revalidate, if_error } = self.stale_bounds(terms);
+        let ttl = self.ttl(status, terms).unwrap_or_default().saturating_sub(self.age_that_counts(terms));
+        Lease { ttl, jitter: self.route.jitter.value(), while_revalidate, if_error }
     }
 
     /// The time for which an answer is fresh, less the part of the jitter that was drawn. It counts from the answer's arrival

@@ -1,0 +1,148 @@
+//! The ghost of a stored answer: when it would have been fetched, and nothing of what it would say.
+
+use std::time::Duration;
+
+use crate::Millis;
+use crate::cache::{Freshness, Lease};
+
+/// One key's answer as it would be stored. 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ghost {
+    stored: Millis,
+    /// When the fill under way will land.
+    landing: Millis,
+}
+
+/// What a request would have met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// A fresh answer, fetched so long ago.
+    Fresh(Duration),
+    /// An answer past its TTL, fetched so long ago, while it is fetched anew.
+    Stale {
+        /// The time since it was fetched.
+        age: Duration,
+        /// Whether it is this request that has it fetched.
+        asks: bool,
+    },
+    /// Nothing usable: this request has the core asked, and waits.
+    Asks,
+    /// Nothing usable, and the core being asked: this request waits with the others.
+    Joins,
+}
+
+const NEVER: Millis = Millis(u64::MAX);
+
+impl Ghost {
+    /// Nothing stored, nothing on its way.
+    pub const EMPTY: Self = Self { stored: NEVER, landing: NEVER };
+
+    /// A request at `now`, no earlier than the one before. A fill takes `fill`; `seed` makes each key and each fill draw a jitter
+    /// of its own.
+    pub fn ask(&mut self, now: Millis, lease: &Lease, fill: Duration, seed: u64) -> Served {
+        if self.landing <= now {
+            self.stored = if lease.ttl.is_zero() { NEVER } else { self.landing };
+            self.landing = NEVER;
+        }
+        let under_way = self.landing != NEVER;
+        if self.stored != NEVER {
+            let age = now.since(self.stored);
+            match lease.freshness(age, draw(seed, self.stored)) {
+                Freshness::Fresh { .. } => return Served::Fresh(age),
+                Freshness::Stale { while_revalidate: true, .. } => {
+                    self.depart(now, fill);
+                    return Served::Stale { age, asks: !under_way };
+                }
+                Freshness::Stale { .. } | Freshness::Expired { .. } => {}
+            }
+        }
+        self.depart(now, fill);
+        if under_way { Served::Joins } else { Served::Asks }
+    }
+
+    /// The fill under way, or that would start now, fails: what is stored stays.
+    pub fn fail(&mut self) {
+        self.landing = NEVER;
+    }
+
+    /// The age of what is stored, if it may be served although the core fails.
+    pub fn stands_in(&self, now: Millis, lease: &Lease, seed: u64) -> Option<Duration> {
+        let age = now.since(self.stored);
+        (self.stored != NEVER && lease.freshness(age, draw(seed, self.stored)).serves_errors()).then_some(age)
+    }
+
+    fn depart(&mut self, now: Millis, fill: Duration) {
+        if self.landing == NEVER {
+            self.landing = now.after(fill);
+        }
+    }
+}
+
+/// From 0 to 1, the same for the same key and fill.
+#[expect(clippy::cast_precision_loss, reason = "53 bits are kept, which is what an f64 holds")]
+fn draw(seed: u64, stored: Millis) -> f64 {
+    (mixed(seed ^ stored.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Spreads every bit of the number over every bit of the result (the finalizer of SplitMix64).
+pub const fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILL: Duration = Duration::from_millis(100);
+
+    fn lease(while_revalidate: u64) -> Lease {
+        Lease {
+            ttl: Duration::from_secs(10),
+            jitter: 0.0,
+            while_revalidate: Duration::from_secs(while_revalidate),
+            if_error: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn one_fill_serves_all_who_wait_and_the_ttl_counts_from_its_landing() {
+        let mut ghost = Ghost::EMPTY;
+        let mut at = |now| ghost.ask(Millis(now), &lease(0), FILL, 7);
+        assert_eq!([at(0), at(99)], [Served::Asks, Served::Joins]);
+        assert_eq!(at(100), Served::Fresh(Duration::ZERO));
+        assert_eq!(at(10_099), Served::Fresh(Duration::from_millis(9_999)));
+        assert_eq!([at(10_100), at(10_101)], [Served::Asks, Served::Joins]);
+    }
+
+    #[test]
+    fn a_stale_answer_is_served_while_one_fill_is_under_way() {
+        let mut ghost = Ghost::EMPTY;
+        let mut at = |now| ghost.ask(Millis(now), &lease(5), FILL, 7);
+        at(0);
+        let stale = |millis, asks| Served::Stale { age: Duration::from_millis(millis), asks };
+        assert_eq!([at(10_100), at(10_150)], [stale(10_000, true), stale(10_050, false)]);
+        assert_eq!(at(10_250), Served::Fresh(Duration::from_millis(50)));
+        assert_eq!(at(25_200), Served::Asks);
+    }
+
+    #[test]
+    fn what_is_not_kept_is_asked_for_again_and_again() {
+        let mut ghost = Ghost::EMPTY;
+        let lease = Lease { ttl: Duration::ZERO, ..lease(60) };
+        let mut at = |now| ghost.ask(Millis(now), &lease, FILL, 7);
+        assert_eq!([at(0), at(50), at(100), at(150)], [Served::Asks, Served::Joins, Served::Asks, Served::Joins]);
+    }
+
+    #[test]
+    fn a_failed_fill_leaves_what_is_stored_to_stand_in() {
+        let mut ghost = Ghost::EMPTY;
+        ghost.ask(Millis(0), &lease(0), FILL, 7);
+        ghost.ask(Millis(200), &lease(0), FILL, 7);
+        assert_eq!(ghost.ask(Millis(20_100), &lease(0), FILL, 7), Served::Asks);
+        ghost.fail();
+        assert_eq!(ghost.stands_in(Millis(20_100), &lease(0), 7), Some(Duration::from_secs(20)));
+        assert_eq!(ghost.stands_in(Millis(70_100), &lease(0), 7), None);
+    }
+}
