@@ -28,3 +28,4 @@ pub mod snapshot;
 pub mod status;
 pub mod task;
 pub mod upstream;
+pub mod whatif;

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::snapshot::{ConfigSnapshot, SharedSnapshot};
 use crate::upstream::Upstream;
+use crate::whatif::WhatIf;
 
 /// Puts a changed file in force while the node runs. One reload at a time; a second one waits.
 pub struct Reloader {
@@ -41,6 +42,8 @@ pub struct Parts {
     pub cache: Arc<CacheAction>,
     /// Lookups.
     pub lookup: Arc<LookupAction>,
+    /// The watch on what other TTLs would mean.
+    pub what_if: Arc<WhatIf>,
     /// Uploads.
     pub aggregate: Arc<Aggregate>,
     /// Who is alive.
@@ -119,6 +122,8 @@ impl Reloader {
         self.parts.snapshot.store(Arc::new(ConfigSnapshot::new(config.clone(), generation)));
         self.parts.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.parts.lookup.adopt(&config.routes);
+        let what_if_keys = config.limits.cache.what_if_keys;
+        self.parts.what_if.reconfigure(&running.config.routes, &config.routes, what_if_keys, self.parts.clock.now());
         self.parts.presence.reconfigure(config.presence.clone());
         self.reload_certificates();
 

@@ -86,4 +86,6 @@ pub struct CacheLimits {
     pub max_waiters: usize,
     /// Keys kept for `POST` bodies' and lookups' answers count here as well.
     pub max_keys: usize,
+    /// Keys of each route that are watched for what other TTLs would mean, at most; 0: none.
+    pub what_if_keys: usize,
 }

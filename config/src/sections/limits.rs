@@ -66,6 +66,9 @@ section! { CacheLimits, "[limits.cache]", "The cache's bounds, over all routes."
         "Requests that wait for one fill, at most; the next is answered stale, calm or 503.").between("1", "10000000");
     max_keys: usize = Key::default("1000000",
         "Answers stored at once, those kept for lookups and keyed POSTs included, at most.").between("1", "1000000000");
+    what_if_keys: usize = Key::default("16384",
+        "Keys watched on each cached or lookup route for `weir ttl`, at most; of more keys a sample is watched. About 400 \
+         bytes for each and 80 KiB for each route; 0 watches none.").between("0", "10000000");
 }}
 
 table_settings!(Limits, ClassLimits, CacheLimits);

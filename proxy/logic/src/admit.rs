@@ -84,6 +84,7 @@ mod tests {
                 max_object_bytes: ByteSize::kib(1),
                 max_waiters: 1,
                 max_keys: 1,
+                what_if_keys: 0,
             },
         }
     }

@@ -112,7 +112,10 @@ pub(super) fn answer(operations: &dyn Operations, question: &Question<'_>) -> Re
     let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == question.path) else {
         return match operations.consult(question) {
             Some(reply) => json(reply.status, &reply.document),
-            None => text(StatusCode::NOT_FOUND, "no such page: /metrics, /livez, /readyz, /status, POST /reload\n"),
+            None => text(
+                StatusCode::NOT_FOUND,
+                "no such page: /metrics, /livez, /readyz, /status, /ttl, POST /reload, POST /purge\n",
+            ),
         };
     };
     if !endpoint.allows(question.method) {

@@ -24,6 +24,7 @@ use crate::reload::{self, Reloader};
 use crate::snapshot::{ConfigSnapshot, SharedSnapshot};
 use crate::task;
 use crate::upstream::{Origin, Upstream};
+use crate::whatif::{TtlPage, WhatIf};
 
 /// The parts that are told of reloads and of the end.
 pub(super) struct Composed {
@@ -31,6 +32,7 @@ pub(super) struct Composed {
     pub(super) upstream: Arc<Upstream>,
     pub(super) cache: Arc<CacheAction>,
     pub(super) lookup: Arc<LookupAction>,
+    pub(super) what_if: Arc<WhatIf>,
     pub(super) aggregate: Arc<Aggregate>,
     pub(super) presence: Arc<Presence>,
     pub(super) drain: Arc<Drain>,
@@ -61,11 +63,9 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let origin: Arc<dyn Origin> = Arc::clone(&upstream) as _;
     let limits = &config.limits.cache;
     let purging = Arc::new(Purging::default());
-    let cache = Arc::new(CacheAction::new(Arc::clone(&origin), Arc::clone(&purging), metrics.clone(), clock, limits));
-    let lookup = LookupAction::new(Arc::clone(&origin), Arc::clone(&purging), metrics.clone(), clock, edge, limits);
-    let lookup = Arc::new(lookup);
-    lookup.adopt(&config.routes);
-    drop(task::spawn("lookup refresh", Arc::clone(&lookup).tend()));
+    let what_if = Arc::new(WhatIf::default());
+    what_if.reconfigure(&[], &config.routes, limits.what_if_keys, clock.now());
+    let (cache, lookup) = keepers(ground, &origin, &purging, &what_if);
     let presence = Presence::new(edge, config.presence.clone(), metrics.clone(), clock);
     drop(task::spawn("presence", Arc::clone(&presence).report(Arc::clone(&origin))));
     let budget = Budget::new(metrics.clone());
@@ -90,8 +90,28 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let app = gateway.into_app(conf);
     let acceptor = Acceptor::new(listeners, app, Arc::clone(&snapshot), Arc::clone(&drain), metrics.clone(), clock);
     let replays = ReplayOrders::new(Arc::clone(&aggregate));
-    let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(purges), Arc::new(replays)];
-    Ok((Composed { snapshot, upstream, cache, lookup, aggregate, presence, drain, pages }, acceptor))
+    let ttls = TtlPage::new(Arc::clone(&what_if), Arc::clone(&snapshot), clock);
+    let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(purges), Arc::new(replays), Arc::new(ttls)];
+    Ok((Composed { snapshot, what_if, upstream, cache, lookup, aggregate, presence, drain, pages }, acceptor))
+}
+
+/// The actions that keep answers.
+fn keepers(
+    ground: &Ground<'_>,
+    origin: &Arc<dyn Origin>,
+    purging: &Arc<Purging>,
+    what_if: &Arc<WhatIf>,
+) -> (Arc<CacheAction>, Arc<LookupAction>) {
+    let Ground { config, edge, metrics, clock } = *ground;
+    let limits = &config.limits.cache;
+    let shared = || (Arc::clone(origin), Arc::clone(purging), Arc::clone(what_if));
+    let (to_core, purges, watch) = shared();
+    let cache = Arc::new(CacheAction::new(to_core, purges, watch, metrics.clone(), clock, limits));
+    let (to_core, purges, watch) = shared();
+    let lookup = Arc::new(LookupAction::new(to_core, purges, watch, metrics.clone(), clock, edge, limits));
+    lookup.adopt(&config.routes);
+    drop(task::spawn("lookup refresh", Arc::clone(&lookup).tend()));
+    (cache, lookup)
 }
 
 pub(super) fn upstream(ground: &Ground<'_>) -> Result<Arc<Upstream>, Failure> {
@@ -136,6 +156,7 @@ impl Composed {
             upstream: Arc::clone(&self.upstream),
             cache: Arc::clone(&self.cache),
             lookup: Arc::clone(&self.lookup),
+            what_if: Arc::clone(&self.what_if),
             aggregate: Arc::clone(&self.aggregate),
             presence: Arc::clone(&self.presence),
             certificates,

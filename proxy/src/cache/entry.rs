@@ -9,7 +9,7 @@ use http::header::{AGE, CONTENT_RANGE, HeaderName, HeaderValue};
 use weir_logic::cache::conditional;
 use weir_logic::cache::range::{Part, Recognised, content_range, part};
 use weir_logic::cache::{
-    Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, TagFrom, Validators, age, kept, merged,
+    Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, Lease, TagFrom, Validators, age, kept, merged,
 };
 use weir_logic::{Answer, Millis, Outcome, RequestView};
 
@@ -66,6 +66,11 @@ impl Entry {
 
     pub(super) fn freshness(&self, policy: CachePolicy<'_>, now: Millis) -> Freshness {
         policy.freshness(&self.arrival, self.stamp.outdated(), now)
+    }
+
+    /// What the policy grants it, whatever its age.
+    pub(super) fn lease(&self, policy: CachePolicy<'_>) -> Lease {
+        policy.lease(self.arrival.status, &self.arrival.terms)
     }
 
     /// The memory that this entry takes under a key of `key_len` bytes, list and map slots included.

@@ -8,7 +8,7 @@ use http::header::{ETAG, RETRY_AFTER};
 use weir_config::{Action, CacheRoute, Route};
 use weir_logic::cache::purge::{Mark, Marks};
 use weir_logic::cache::tags::{TAG_HEADERS, tags};
-use weir_logic::cache::{Arrival, CachePolicy, FillRequest, Hold, Meaning, Terms, Unstorable, is_intact};
+use weir_logic::cache::{Arrival, CachePolicy, FillRequest, Hold, Lease, Meaning, Terms, Unstorable, is_intact};
 use weir_logic::{CacheKey, Millis, Refusal, retry};
 
 use super::Shell;
@@ -67,11 +67,16 @@ impl Order {
     pub(super) async fn run(self, shell: Arc<Shell>, ticket: Ticket) {
         let Action::Cache(route) = &self.route.action else { return };
         let departure = shell.purging.depart();
+        let started = shell.clock.elapsed();
         let landing = match tokio::time::timeout(MAX_FILL, self.fetch(&shell, route, &departure)).await {
             Ok(landing) => landing,
             Err(_) => self.failed(&shell, Refusal::CoreTimeout, None, None),
         };
         shell.metrics.cache_fills.with_label_values(&[self.route.name.as_str(), landing.label()]).inc();
+        if let Some(lease) = landing.lease(CachePolicy::of(route)) {
+            let took = shell.clock.elapsed().saturating_sub(started);
+            shell.what_if.filled(&self.route.name, &self.key, shell.clock.now(), lease, took);
+        }
         ticket.land(landing);
     }
 
@@ -246,6 +251,15 @@ impl Landing {
                 Some(entry)
             }
             Self::Failed(_) => None,
+        }
+    }
+
+    /// What the policy grants the answer; `None` when the core gave none, or found fault with the request.
+    fn lease(&self, policy: CachePolicy<'_>) -> Option<Lease> {
+        match self {
+            Self::Stored(entry) | Self::Confirmed(entry) => Some(entry.lease(policy)),
+            Self::PassedOn(..) => Some(Lease::default()),
+            Self::Refused(_) | Self::Failed(_) => None,
         }
     }
 

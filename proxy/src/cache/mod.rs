@@ -26,7 +26,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use weir_config::{Action, CacheLimits, CacheRoute, Method};
 use weir_logic::cache::purge::Mark;
-use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness, dialect};
+use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness, Terms, dialect};
 use weir_logic::key::{self, Scope};
 use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal};
 
@@ -39,6 +39,7 @@ use crate::holds::Holds;
 use crate::metrics::Metrics;
 use crate::purging::{Keeper, Purging};
 use crate::upstream::Origin;
+use crate::whatif::WhatIf;
 
 /// The action `cache` for all its routes. State is kept by route name, so a reload needs nothing but the new routes.
 /// Memory: the store's bounds, one body for each fill under way, 16,384 holds.
@@ -54,6 +55,7 @@ struct Shell {
     origin: Arc<dyn Origin>,
     limits: ArcSwap<CacheLimits>,
     purging: Arc<Purging>,
+    what_if: Arc<WhatIf>,
     metrics: Metrics,
     clock: Clock,
 }
@@ -75,6 +77,7 @@ impl CacheAction {
     pub fn new(
         origin: Arc<dyn Origin>,
         purging: Arc<Purging>,
+        what_if: Arc<WhatIf>,
         metrics: Metrics,
         clock: Clock,
         limits: &CacheLimits,
@@ -87,6 +90,7 @@ impl CacheAction {
             origin,
             limits: ArcSwap::from_pointee(*limits),
             purging,
+            what_if,
             metrics,
             clock,
         };
@@ -122,10 +126,13 @@ impl CacheAction {
             Ok(key) => key,
             Err(error) => return refused(error.into(), error.detail()),
         };
+        let policy = CachePolicy::of(route);
         let held = self.shell.held(&key);
+        let lease = held.as_ref().map(|entry| entry.lease(policy));
+        self.shell.what_if.see(&call.route.name, &key, call.now, lease, || policy.lease(200, &Terms::default()));
         let asking = if route.obey_agents { Asking::of(call.request.headers) } else { Asking::default() };
         if let Some(entry) = &held
-            && let fresh @ Freshness::Fresh { .. } = entry.freshness(CachePolicy::of(route), call.now)
+            && let fresh @ Freshness::Fresh { .. } = entry.freshness(policy, call.now)
             && asking.accepts(&fresh, entry.age(call.now))
         {
             return entry.answer(&call.request, call.now, &CacheStatus::hit(fresh.ttl()), Outcome::Hit);

@@ -187,6 +187,7 @@ mod tests {
             max_object_bytes: ByteSize::kib(8),
             max_waiters: 10,
             max_keys,
+            what_if_keys: 0,
         }
     }
 

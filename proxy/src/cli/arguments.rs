@@ -37,6 +37,13 @@ pub(super) enum Command {
     Spool(SpoolCommand),
     /// Have the running node take stored answers out of use, those that are being fetched included
     Purge(PurgeArguments),
+    /// Say what other TTLs would have meant on the running node's traffic of the last hour: the core's requests, hits, ages
+    Ttl {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The route; all that keep answers unless named
+        route: Option<String>,
+    },
     /// Ask the running node whether it can help agents: exit 0, or 69 when it cannot or does not run
     Health(ConfigFile),
     /// Print shell completions

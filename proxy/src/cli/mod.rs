@@ -11,6 +11,7 @@ mod purge;
 mod repair;
 mod replay;
 mod spool;
+mod ttl;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -57,6 +58,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Purge(arguments) => {
             let address = config::load(&arguments.file.config)?.config.admin.address;
             print(purge::purge(address, &arguments)?.as_bytes())
+        }
+        Command::Ttl { file, route } => {
+            let address = config::load(&file.config)?.config.admin.address;
+            print(ttl::ttl(address, route.as_deref())?.as_bytes())
         }
         Command::Health(file) => health::ask(config::load(&file.config)?.config.admin.address),
         Command::Completions { shell } => {

@@ -11,7 +11,7 @@ use weir_config::{Action, LookupRoute, Route};
 use weir_logic::Refusal;
 use weir_logic::cache::Hold;
 use weir_logic::cache::purge::Marks;
-use weir_logic::lookup::{Kept, KeyAnswer, LookupEntry, Meaning, answers, question};
+use weir_logic::lookup::{Kept, KeyAnswer, LookupEntry, Meaning, answers, lease, question};
 use weir_logic::retry::asked_wait;
 
 use super::store::Holding;
@@ -61,9 +61,12 @@ impl Shared {
         let Action::Lookup(lookup) = &route.action else { return };
         let count = bulk.entries.len();
         let departure = self.purging.depart();
+        let started = self.clock.elapsed();
         let keys = bulk.entries.iter().map(|entry| (&entry.about.asking.text, entry.about.validator()));
         let body = Bytes::from(question(&self.edge, &route.name, keys));
         let result = self.origin.send(self.request(route, lookup, body)).await;
+        // A key waits for its window as well.
+        let took = lookup.window + self.clock.elapsed().saturating_sub(started);
         let answers = self.read(result, count);
         let label = answers.as_ref().map_or_else(|(_, label)| *label, |_| "answered");
         self.metrics.lookup_bulk_requests.with_label_values(&[route.name.as_str(), label]).inc();
@@ -75,6 +78,10 @@ impl Shared {
             let about = &bulk.entries[at].about;
             let settled = answer.and_then(|answer| self.settle(lookup, about, &departure, answer)).map(Arc::new);
             self.note(&about.asking, &settled);
+            if let Ok(found) = &settled {
+                let granted = lease(lookup, found.holding.kept.answer.ttl);
+                self.what_if.filled(&route.name, &about.asking.key, self.clock.now(), granted, took);
+            }
             self.metrics.lookup_keys.with_label_values(&[route.name.as_str(), key_label(&settled)]).inc();
             bulk.land(&settled);
         }

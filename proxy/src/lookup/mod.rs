@@ -36,7 +36,7 @@ use weir_config::{Action, CacheLimits, LookupRoute, Route};
 use weir_logic::cache::Freshness;
 use weir_logic::cache::purge::{Mark, Marks};
 use weir_logic::key::{self, Scope};
-use weir_logic::lookup::{Join, KeyText, LookupWindow, LookupWindows, Place, WindowBounds};
+use weir_logic::lookup::{Join, KeyText, LookupWindow, LookupWindows, Place, WindowBounds, lease};
 use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal, TenantId};
 
 use self::bulk::Bulk;
@@ -48,6 +48,7 @@ use crate::metrics::Metrics;
 use crate::purging::{Keeper, Purging};
 use crate::task;
 use crate::upstream::Origin;
+use crate::whatif::WhatIf;
 
 /// Answers the requests of all lookup routes. Parameters come with each call's route, so that a reload needs nothing here but
 /// [`LookupAction::reconfigure`] and [`LookupAction::adopt`].
@@ -70,6 +71,7 @@ struct Shared {
     in_force: ArcSwap<Vec<Route>>,
     kept: KeptStore,
     holds: Holds,
+    what_if: Arc<WhatIf>,
     max_answer_bytes: AtomicUsize,
 }
 
@@ -125,6 +127,7 @@ impl LookupAction {
     pub fn new(
         origin: Arc<dyn Origin>,
         purging: Arc<Purging>,
+        what_if: Arc<WhatIf>,
         metrics: Metrics,
         clock: Clock,
         edge: impl Into<Arc<str>>,
@@ -140,6 +143,7 @@ impl LookupAction {
             in_force: ArcSwap::default(),
             kept: KeptStore::new(limits),
             holds: Holds::new(),
+            what_if,
             max_answer_bytes: AtomicUsize::new(max_answer_bytes(limits)),
         };
         Self { shared: Arc::new(shared) }
@@ -175,6 +179,8 @@ impl LookupAction {
         let scope = Scope::of(route.shared);
         let key = CacheKey::of(&route.key, scope, call)?;
         let held = self.shared.held(&key);
+        let granted = held.as_ref().map(|holding| lease(route, holding.kept.answer.ttl));
+        self.shared.what_if.see(&call.route.name, &key, call.now, granted, || lease(route, None));
         if let Some(holding) = &held
             && let fresh @ Freshness::Fresh { .. } = holding.freshness(route, call.now)
         {

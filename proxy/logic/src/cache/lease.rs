@@ -15,6 +15,8 @@ pub struct Lease {
     pub while_revalidate: Duration,
     /// The time past it for which the answer is served while the core fails.
     pub if_error: Duration,
+    /// The part of the TTL before its end at which an answer that was asked for is fetched anew, from 0 to 1. Zero: it is not.
+    pub refresh_ahead: f64,
 }
 
 impl Lease {
@@ -27,6 +29,11 @@ impl Lease {
     /// The time for which the answer is fresh, less the part of the jitter that `draw` says, from 0 to 1.
     pub fn lifetime(&self, draw: f64) -> Duration {
         self.ttl.mul_f64(1.0 - self.jitter * draw.clamp(0.0, 1.0))
+    }
+
+    /// The time after which an answer that was asked for by then is fetched anew, if any is.
+    pub fn due(&self, draw: f64) -> Option<Duration> {
+        (self.refresh_ahead > 0.0).then(|| self.lifetime(draw).mul_f64((1.0 - self.refresh_ahead).clamp(0.0, 1.0)))
     }
 
     /// How the answer may be used when it has been kept for so long.
@@ -42,10 +49,5 @@ impl Lease {
         } else {
             Freshness::Expired { past }
         }
-    }
-
-    /// The time after which the answer is of no more use.
-    pub fn end(&self) -> Duration {
-        self.ttl.saturating_add(self.while_revalidate.max(self.if_error))
     }
 }

@@ -164,7 +164,7 @@ impl<'a> CachePolicy<'a> {
     pub fn lease(&self, status: u16, terms: &Terms) -> Lease {
         let StaleBounds { while_revalidate, if_error } = self.stale_bounds(terms);
         let ttl = self.ttl(status, terms).unwrap_or_default().saturating_sub(self.age_that_counts(terms));
-        Lease { ttl, jitter: self.route.jitter.value(), while_revalidate, if_error }
+        Lease { ttl, jitter: self.route.jitter.value(), while_revalidate, if_error, refresh_ahead: 0.0 }
     }
 
     /// The time for which an answer is fresh, less the part of the jitter that was drawn. It counts from the answer's arrival

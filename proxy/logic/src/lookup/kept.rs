@@ -8,7 +8,7 @@ use http::header::HeaderValue;
 use weir_config::LookupRoute;
 
 use super::contract::KeyAnswer;
-use crate::cache::Freshness;
+use crate::cache::{Freshness, Lease};
 use crate::{CacheKey, Millis};
 
 /// An answer that is kept. It serves past its TTL while it is fetched anew and while the core fails, and is what a 304 of the core
@@ -21,6 +21,17 @@ pub struct Kept {
     pub fetched: Millis,
     /// The end of its TTL.
     pub fresh_until: Millis,
+}
+
+/// What a lookup route grants an answer of which the core asks that it be kept for `asked`.
+pub fn lease(route: &LookupRoute, asked: Option<Duration>) -> Lease {
+    Lease {
+        ttl: asked.unwrap_or(route.ttl).min(route.max_ttl),
+        jitter: route.jitter.value(),
+        while_revalidate: route.stale_while_revalidate,
+        if_error: route.stale_if_error,
+        refresh_ahead: route.refresh_ahead.value(),
+    }
 }
 
 /// Kept answers, bounded in number and bytes; the least recently used leave first. Memory: what is said of each when it comes, and

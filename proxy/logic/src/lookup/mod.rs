@@ -18,5 +18,5 @@ mod kept;
 mod window;
 
 pub use contract::{BulkError, KeyAnswer, KeyText, Meaning, answers, question};
-pub use kept::{Kept, KeptAnswers};
+pub use kept::{Kept, KeptAnswers, lease};
 pub use window::{Full, Join, LookupEntry, LookupWindow, LookupWindows, Place, WindowBounds};

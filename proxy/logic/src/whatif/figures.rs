@@ -25,6 +25,14 @@ struct Tally {
     ages: Ages,
 }
 
+/// What a watched key's request met under one TTL.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Met {
+    pub(super) served: Served,
+    /// Whether the core was asked ahead of it.
+    pub(super) ahead: bool,
+}
+
 /// Those requests among the watched keys' that are of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Share {
@@ -60,16 +68,16 @@ pub struct Candidate {
 
 impl Figures {
     /// Adds a request of a watched key, which stands for `count` requests, and notes it in the key's record.
-    pub(super) fn add(&mut self, record: &mut Record, met: &[Served; MULTIPLIERS.len()], count: f64) {
+    pub(super) fn add(&mut self, record: &mut Record, met: &[Met; MULTIPLIERS.len()], count: f64) {
         let before = record.requests;
         record.requests += 1;
         self.stood_for += count;
         self.squares += count * (2.0 * f64::from(before) + 1.0);
-        for (place, (served, tally)) in met.iter().zip(&mut self.tallies).enumerate() {
+        for (place, (Met { served, ahead }, tally)) in met.iter().zip(&mut self.tallies).enumerate() {
             let asks = matches!(served, Served::Asks | Served::Stale { asks: true, .. });
-            tally.asked.add(&mut record.asked[place], asks, record.requests, count);
+            tally.asked.add(&mut record.asked[place], u32::from(asks) + u32::from(*ahead), record.requests, count);
             let waits = matches!(served, Served::Asks | Served::Joins);
-            tally.waited.add(&mut record.waited[place], waits, record.requests, count);
+            tally.waited.add(&mut record.waited[place], u32::from(waits), record.requests, count);
             if let Served::Fresh(age) | Served::Stale { age, .. } = *served {
                 tally.ages.add(age, count);
             }
@@ -115,19 +123,17 @@ impl Figures {
     /// have most of the requests it is hardly at all, as these have the core asked no oftener than others.
     fn estimate(&self, share: Share) -> f64 {
         let slope = if self.squares > 0.0 { share.products / self.squares } else { 0.0 };
-        (share.count + slope * (self.requests - self.stood_for)).clamp(0.0, self.requests.max(share.count))
+        (share.count + slope * (self.requests - self.stood_for)).max(0.0)
     }
 }
 
 impl Share {
-    /// A request of a key that stands for `count`, whether of this kind or not; `requests` of the key, with it, and `of_kind` without.
-    fn add(&mut self, of_kind: &mut u32, is: bool, requests: u32, count: f64) {
-        self.products += count * f64::from(*of_kind);
-        if is {
-            *of_kind += 1;
-            self.count += count;
-            self.products += count * f64::from(requests);
-        }
+    /// A request of a key that stands for `count`, which brings `more` of this kind; `requests` of the key, with it, and `of_kind`
+    /// without.
+    fn add(&mut self, of_kind: &mut u32, more: u32, requests: u32, count: f64) {
+        self.products += count * (f64::from(*of_kind) + f64::from(more) * f64::from(requests));
+        self.count += count * f64::from(more);
+        *of_kind += more;
     }
 
     fn merge(&mut self, other: Self) {

@@ -5,12 +5,14 @@ use std::time::Duration;
 use crate::Millis;
 use crate::cache::{Freshness, Lease};
 
-/// One key's answer as it would be stored. 16 bytes.
+/// One key's answer as it would be stored. 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ghost {
     stored: Millis,
     /// When the fill under way will land.
     landing: Millis,
+    /// Whether it was asked for early enough to be fetched anew before its end.
+    wanted: bool,
 }
 
 /// What a request would have met.
@@ -35,20 +37,20 @@ const NEVER: Millis = Millis(u64::MAX);
 
 impl Ghost {
     /// Nothing stored, nothing on its way.
-    pub const EMPTY: Self = Self { stored: NEVER, landing: NEVER };
+    pub const EMPTY: Self = Self { stored: NEVER, landing: NEVER, wanted: false };
 
     /// A request at `now`, no earlier than the one before. A fill takes `fill`; `seed` makes each key and each fill draw a jitter
     /// of its own.
     pub fn ask(&mut self, now: Millis, lease: &Lease, fill: Duration, seed: u64) -> Served {
-        if self.landing <= now {
-            self.stored = if lease.ttl.is_zero() { NEVER } else { self.landing };
-            self.landing = NEVER;
-        }
+        self.land(now, lease);
         let under_way = self.landing != NEVER;
         if self.stored != NEVER {
             let age = now.since(self.stored);
             match lease.freshness(age, draw(seed, self.stored)) {
-                Freshness::Fresh { .. } => return Served::Fresh(age),
+                Freshness::Fresh { .. } => {
+                    self.wanted |= lease.due(draw(seed, self.stored)).is_some_and(|due| age < due);
+                    return Served::Fresh(age);
+                }
                 Freshness::Stale { while_revalidate: true, .. } => {
                     self.depart(now, fill);
                     return Served::Stale { age, asks: !under_way };
@@ -60,6 +62,18 @@ impl Ghost {
         if under_way { Served::Joins } else { Served::Asks }
     }
 
+    /// Whether the core was asked since the last request, because that one wanted an answer which then neared its end. To be called
+    /// before each [`Ghost::ask`], and like it.
+    pub fn fetched_ahead(&mut self, now: Millis, lease: &Lease, fill: Duration, seed: u64) -> bool {
+        self.land(now, lease);
+        let due = lease.due(draw(seed, self.stored)).filter(|_| self.wanted);
+        let Some(due) = due.map(|due| self.stored.after(due)).filter(|due| *due <= now) else { return false };
+        self.wanted = false;
+        self.landing = due.after(fill);
+        self.land(now, lease);
+        true
+    }
+
     /// The fill under way, or that would start now, fails: what is stored stays.
     pub fn fail(&mut self) {
         self.landing = NEVER;
@@ -69,6 +83,13 @@ impl Ghost {
     pub fn stands_in(&self, now: Millis, lease: &Lease, seed: u64) -> Option<Duration> {
         let age = now.since(self.stored);
         (self.stored != NEVER && lease.freshness(age, draw(seed, self.stored)).serves_errors()).then_some(age)
+    }
+
+    fn land(&mut self, now: Millis, lease: &Lease) {
+        if self.landing <= now {
+            let stored = if lease.ttl.is_zero() { NEVER } else { self.landing };
+            *self = Self { stored, landing: NEVER, wanted: false };
+        }
     }
 
     fn depart(&mut self, now: Millis, fill: Duration) {
@@ -103,6 +124,7 @@ mod tests {
             jitter: 0.0,
             while_revalidate: Duration::from_secs(while_revalidate),
             if_error: Duration::from_secs(60),
+            refresh_ahead: 0.0,
         }
     }
 
@@ -133,6 +155,21 @@ mod tests {
         let lease = Lease { ttl: Duration::ZERO, ..lease(60) };
         let mut at = |now| ghost.ask(Millis(now), &lease, FILL, 7);
         assert_eq!([at(0), at(50), at(100), at(150)], [Served::Asks, Served::Joins, Served::Asks, Served::Joins]);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_fetched_before_its_end_once() {
+        let mut ghost = Ghost::EMPTY;
+        let lease = Lease { refresh_ahead: 0.2, ..lease(0) };
+        let mut at = |now| (ghost.fetched_ahead(Millis(now), &lease, FILL, 7), ghost.ask(Millis(now), &lease, FILL, 7));
+        assert_eq!(at(0), (false, Served::Asks));
+        assert_eq!(at(1_100), (false, Served::Fresh(Duration::from_secs(1))));
+        // Due at 8,100 and there at 8,200.
+        assert_eq!(at(15_200), (true, Served::Fresh(Duration::from_secs(7))));
+        // Fetched ahead again at 16,200; the next one nobody has asked for in time.
+        assert_eq!(at(16_250), (true, Served::Fresh(Duration::from_millis(8_050))));
+        assert_eq!(at(25_000), (false, Served::Fresh(Duration::from_millis(8_700))));
+        assert_eq!(at(30_000), (false, Served::Asks));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! A route's keys are watched on live traffic. For each watched key and each of [`MULTIPLIERS`] a [`Ghost`] remembers when an
 //! answer would have been fetched, and nothing else; every request asks all six. A ghost goes by the policy's own rules: jitter,
-//! one fill for all who wait, stale answers while a fill is under way. Which keys are watched is in [`Watch`], the time that a
+//! one fill for all who wait, stale answers while a fill is under way, fetching ahead. Which keys are watched is in [`Watch`], the time that a
 //! report is about in `window`.
 //!
 //! Not modelled: a core that fails, purges, and answers that leave the cache for want of room. A longer TTL needs more of it.

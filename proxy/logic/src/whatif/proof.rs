@@ -177,6 +177,7 @@ impl Mix {
             calm: None,
             obey_agents: false,
             max_body_bytes: ByteSize::kib(64),
+            etag: None,
         }
     }
 }

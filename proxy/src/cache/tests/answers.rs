@@ -161,8 +161,13 @@ async fn what_may_not_be_kept_is_passed_on_without_cookies_and_ends_what_was_kep
 
 #[tokio::test]
 async fn an_answer_over_the_object_bound_is_passed_on_and_not_kept() {
-    let limits =
-        CacheLimits { max_bytes: ByteSize::mib(1), max_object_bytes: ByteSize::new(10), max_waiters: 10, max_keys: 10 };
+    let limits = CacheLimits {
+        max_bytes: ByteSize::mib(1),
+        max_object_bytes: ByteSize::new(10),
+        max_waiters: 10,
+        max_keys: 10,
+        what_if_keys: 0,
+    };
     let world = World::within(limits, manifest(), |_, _| ok("eleven byte"));
     let answer = world.get().await;
     assert_eq!((answer.status, answer.outcome, answer.body.len()), (200, Outcome::Bypass, 11));

@@ -151,8 +151,13 @@ async fn a_failure_is_told_to_all_who_wait_with_spread_times_and_the_core_is_lef
 
 #[tokio::test]
 async fn those_over_the_bound_of_waiters_are_shed_or_calmed() {
-    let limits =
-        CacheLimits { max_bytes: ByteSize::mib(1), max_object_bytes: ByteSize::mib(1), max_waiters: 3, max_keys: 100 };
+    let limits = CacheLimits {
+        max_bytes: ByteSize::mib(1),
+        max_object_bytes: ByteSize::mib(1),
+        max_waiters: 3,
+        max_keys: 100,
+        what_if_keys: 0,
+    };
     for (calm, status, outcome) in [(None, 503, Outcome::Shed), (Some(calm()), 204, Outcome::Calm)] {
         let world = World::within(limits, weir_config::CacheRoute { calm, ..manifest() }, |_, _| ok("one"));
         world.core.close().await;

@@ -11,3 +11,4 @@ mod ranges;
 mod real_core;
 pub(super) mod support;
 mod tenants;
+mod what_if;

@@ -42,6 +42,7 @@ impl Edge {
             max_object_bytes: ByteSize::mib(1),
             max_waiters: 1_000,
             max_keys: 1_000,
+            what_if_keys: 0,
         };
         let (cache, clock, hand) = cache_before(upstream, &metrics, &limits);
         Self { sim, cache, clock, hand }

@@ -135,6 +135,7 @@ impl World {
             max_object_bytes: ByteSize::mib(1),
             max_waiters: 100_000,
             max_keys: 10_000,
+            what_if_keys: 0,
         };
         Self::within(limits, route, script)
     }
@@ -241,7 +242,7 @@ pub(super) fn cache_before(
     limits: &CacheLimits,
 ) -> (Arc<CacheAction>, Clock, Hand) {
     let (clock, hand) = Clock::manual(Millis(1_700_000_000_000));
-    (Arc::new(CacheAction::new(origin, Arc::default(), metrics.clone(), clock, limits)), clock, hand)
+    (Arc::new(CacheAction::new(origin, Arc::default(), Arc::default(), metrics.clone(), clock, limits)), clock, hand)
 }
 
 impl Ask {

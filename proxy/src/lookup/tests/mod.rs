@@ -221,7 +221,15 @@ async fn the_simulated_core_answers_tasks_and_configs() {
         weir_config::parse(&environment, std::path::Path::new("/weir.toml")).map_err(|e| e.to_string()).unwrap().config;
     let (metrics, clock) = (Metrics::new(), Clock::start());
     let upstream = crate::upstream::Upstream::new(&config, metrics.clone(), clock).unwrap();
-    let action = LookupAction::new(Arc::new(upstream), Arc::default(), metrics, clock, "edge-1", &config.limits.cache);
+    let action = LookupAction::new(
+        Arc::new(upstream),
+        Arc::default(),
+        Arc::default(),
+        metrics,
+        clock,
+        "edge-1",
+        &config.limits.cache,
+    );
     let route = Arc::new(config.routes[0].clone());
     let agents: Vec<String> = (0..1_000).map(|number| format!("a-{number}")).collect();
     let answers = join_all(agents.iter().map(|agent| {

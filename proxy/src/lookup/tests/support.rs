@@ -63,9 +63,18 @@ impl Bench {
             max_object_bytes: ByteSize::mib(1),
             max_waiters: 10,
             max_keys: 100_000,
+            what_if_keys: 0,
         };
         let (metrics, purging, (clock, hand)) = (Metrics::new(), Arc::default(), Clock::manual(Millis(1_000_000)));
-        let action = LookupAction::new(core.clone(), Arc::clone(&purging), metrics.clone(), clock, "edge-1", &limits);
+        let action = LookupAction::new(
+            core.clone(),
+            Arc::clone(&purging),
+            Arc::default(),
+            metrics.clone(),
+            clock,
+            "edge-1",
+            &limits,
+        );
         let route = route(change);
         action.adopt(&[Route::clone(&route)]);
         Self { action: Arc::new(action), core, metrics, purging, clock, hand, route }
