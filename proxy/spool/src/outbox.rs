@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use weir_batch::{BatchFile, BatchId, BatchMeta, Counts, FileError, Part, Refused};
 
 use crate::files::{Append, Files};
@@ -326,8 +326,7 @@ impl<F: Files> Outbox<F> {
         batches.iter().for_each(|batch| counts += batch.meta.counts);
         let note = Note::Emitted { mark, accepted, counts, early, told: told.to_vec(), tables };
         let mut progress = self.progress.lock();
-        self.write(&mut progress, &note)?;
-        let mut state = self.state.lock();
+        let mut state = self.write(&mut progress, &note)?;
         batches.iter().for_each(|batch| state.add(batch.clone()));
         Ok(())
     }
@@ -338,8 +337,7 @@ impl<F: Files> Outbox<F> {
         if !self.state.lock().waiting.contains_key(batch) {
             return Ok(());
         }
-        self.write(&mut progress, note)?;
-        let mut state = self.state.lock();
+        let mut state = self.write(&mut progress, note)?;
         state.take(batch);
         instead.iter().for_each(|waiting| state.add(waiting.clone()));
         leftovers.iter().cloned().for_each(|(name, leftover)| state.leave_over(name, leftover));
@@ -348,7 +346,9 @@ impl<F: Files> Outbox<F> {
         Ok(())
     }
 
-    fn write(&self, progress: &mut Progress<F>, note: &Note) -> io::Result<()> {
+    /// Writes a note and gives the state to which it has been applied. What the note says of the batches that wait is done
+    /// to them before the state is let go: between the two the books would not balance.
+    fn write(&self, progress: &mut Progress<F>, note: &Note) -> io::Result<MutexGuard<'_, State>> {
         if progress.is_long() && self.sweep() {
             // Names first: once the notes on single batches are gone, a removed file must not come back.
             self.files.sync_dir(&self.dead)?;
@@ -360,7 +360,7 @@ impl<F: Files> Outbox<F> {
         let mut state = self.state.lock();
         state.apply(note);
         self.losses.set_lost(state.ledger.lost());
-        Ok(())
+        Ok(state)
     }
 
     /// Does away with files that no longer count; what fails is tried again with the next note. Called with the

@@ -85,9 +85,8 @@ impl<F: Files> Outbox<F> {
         }
         let names: Vec<String> = old.iter().map(Waiting::name).collect();
         let mut progress = self.progress.lock();
-        self.write(&mut progress, &Note::Expired { batches: names.clone(), counts, untold })?;
+        let mut state = self.write(&mut progress, &Note::Expired { batches: names.clone(), counts, untold })?;
         self.losses.take_back(&untold);
-        let mut state = self.state.lock();
         for name in names {
             state.take(&name);
             state.leftovers.insert(file_name(&name), Leftover::Remove);
@@ -138,9 +137,9 @@ impl<F: Files> Outbox<F> {
             for name in names {
                 lost = lost.saturating_add(self.count_dead(name)?);
             }
-            self.write(&mut progress, &Note::Dropped { files: names.to_vec(), lost })?;
-            let dropped = names.iter().map(|name| (dead_name(name), Leftover::Drop));
-            self.state.lock().leftovers.extend(dropped);
+            let mut state = self.write(&mut progress, &Note::Dropped { files: names.to_vec(), lost })?;
+            state.leftovers.extend(names.iter().map(|name| (dead_name(name), Leftover::Drop)));
+            drop(state);
             self.sweep();
             all = all.saturating_add(lost);
         }
@@ -156,7 +155,7 @@ impl<F: Files> Outbox<F> {
         let known = self.state.lock().damage.get(file).copied().unwrap_or_default();
         let Some(more) = parts.checked_sub(known).filter(|more| *more > 0) else { return Ok(()) };
         let lost = Lost { records: 0, parts: more };
-        self.write(&mut progress, &Note::Damaged { file: file.to_owned(), parts, lost })
+        self.write(&mut progress, &Note::Damaged { file: file.to_owned(), parts, lost }).map(drop)
     }
 
     /// Counts the records that were accepted and neither left nor wait in windows, once the journal has been read.
@@ -166,7 +165,7 @@ impl<F: Files> Outbox<F> {
     pub(crate) fn note_missing(&self, accepted: u64, in_windows: u64) -> io::Result<()> {
         let mut progress = self.progress.lock();
         let records = accepted.saturating_sub(self.ledger().emitted.records).saturating_sub(in_windows);
-        if records == 0 { Ok(()) } else { self.write(&mut progress, &Note::Missing { records }) }
+        if records == 0 { Ok(()) } else { self.write(&mut progress, &Note::Missing { records }).map(drop) }
     }
 
     fn count_dead(&self, name: &str) -> io::Result<Lost> {

@@ -92,18 +92,17 @@ impl<F: Files> Outbox<F> {
         let (counts, letter) = (meta.counts, letter.to_owned());
         let noted = self.store(&meta, file.payload).and_then(|waiting| {
             self.sync_names()?;
-            self.write(&mut progress, &Note::Revived { letter, batch, counts })?;
-            Ok(waiting)
+            Ok((self.write(&mut progress, &Note::Revived { letter, batch, counts })?, waiting))
         });
-        let mut state = self.state.lock();
-        match noted {
-            Ok(waiting) => state.add(waiting),
+        let (mut state, waiting) = match noted {
+            Ok(noted) => noted,
             Err(error) => {
                 // The dead letter still stands: the batch must not outlive it.
-                state.leftovers.insert(batch_file, Leftover::Remove);
+                self.state.lock().leftovers.insert(batch_file, Leftover::Remove);
                 return Err(error);
             }
-        }
+        };
+        state.add(waiting);
         state.leftovers.insert(dead_name(name), Leftover::Drop);
         drop(state);
         self.sweep();

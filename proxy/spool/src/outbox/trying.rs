@@ -112,16 +112,14 @@ impl<F: Files> Outbox<F> {
         let written: Vec<String> = dead_file.iter().cloned().chain(again.map(part_file)).collect();
         self.state.lock().leftovers.retain(|name, _| !written.contains(name));
         let note = Note::Tried { batch: batch.clone(), trial: trial.clone(), delivered, buried, dead: dead_name };
-        let noted = self.write_parts(dead, again, &trial.refusal).and_then(|written| {
-            self.write(&mut progress, &note)?;
-            Ok(written)
-        });
-        let mut state = self.state.lock();
-        let (dead_bytes, again) = match noted {
-            Ok(written) => written,
+        let noted = self
+            .write_parts(dead, again, &trial.refusal)
+            .and_then(|written| Ok((self.write(&mut progress, &note)?, written)));
+        let (mut state, (dead_bytes, again)) = match noted {
+            Ok(noted) => noted,
             Err(error) => {
                 // Nothing has become of them: they must not outlive the whole.
-                state.leftovers.extend(written.into_iter().map(|name| (name, Leftover::Remove)));
+                self.state.lock().leftovers.extend(written.into_iter().map(|name| (name, Leftover::Remove)));
                 return Err(error);
             }
         };
