@@ -223,6 +223,14 @@ fn fits(trial: Option<&Trial>, meta: &BatchMeta) -> bool {
 }
 
 fn read_meta<F: Files>(files: &F, path: &Path) -> io::Result<Result<(BatchMeta, u64), FileError>> {
-    let prefix = files.read(path, BatchFile::MAX_META_BYTES)?;
-    Ok(BatchFile::peek(&prefix))
+    let prefix = files.read(path, TYPICAL_META_BYTES)?;
+    match BatchFile::peek(&prefix) {
+        Err(FileError::Short) if prefix.len() == TYPICAL_META_BYTES => {
+            Ok(BatchFile::peek(&files.read(path, BatchFile::MAX_META_BYTES)?))
+        }
+        peeked => Ok(peeked),
+    }
 }
+
+/// Bytes within which nearly every meta ends: all that is read of a batch on start.
+const TYPICAL_META_BYTES: usize = 2 * 1024;
