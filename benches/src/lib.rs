@@ -8,6 +8,7 @@ pub mod demo;
 pub mod ingest;
 pub mod lookups;
 pub mod ratios;
+pub mod restart;
 
 mod books;
 mod node;

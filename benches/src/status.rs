@@ -79,7 +79,7 @@ pub(crate) async fn reload(admin: SocketAddr) -> io::Result<()> {
     ask(admin, "POST", "/reload").await.map(drop)
 }
 
-async fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
+pub(crate) async fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
     ask(admin, "GET", path).await
 }
 
