@@ -38,6 +38,8 @@ pub struct Plan {
 pub enum PlanMode {
     /// Each leaves at once, as it is.
     Raw,
+    /// Each is a row already, and leaves at once.
+    Rows,
     /// Repeats of one agent are counted.
     Events(MergePlan),
     /// The last state of each agent wins, and unchanged ones are counted.
@@ -85,7 +87,7 @@ impl Plan {
     /// The longest time for which a record can wait in a window, in milliseconds.
     pub fn window_ms(&self) -> u64 {
         match &self.mode {
-            PlanMode::Raw => 0,
+            PlanMode::Raw | PlanMode::Rows => 0,
             PlanMode::Events(merge) => merge.window_ms.get(),
             PlanMode::State(state) => state.window_ms,
         }

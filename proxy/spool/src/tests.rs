@@ -3,6 +3,7 @@
 mod absurd;
 mod golden;
 mod losses;
+mod ready;
 mod repairing;
 mod reviving;
 
@@ -57,7 +58,7 @@ fn replan(mode: &mut PlanMode, window: u64) {
     match mode {
         PlanMode::State(_) if window.is_multiple_of(5) => *mode = PlanMode::Raw,
         PlanMode::State(plan) => plan.window_ms = window,
-        PlanMode::Events(_) | PlanMode::Raw => *mode = PlanMode::Events(merge_plan(window)),
+        PlanMode::Events(_) | PlanMode::Raw | PlanMode::Rows => *mode = PlanMode::Events(merge_plan(window)),
     }
 }
 

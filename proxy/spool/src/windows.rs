@@ -25,7 +25,7 @@ impl Windows {
     pub(crate) fn new(mode: PlanMode) -> Self {
         let (mut merger, mut states) = (None, None);
         match &mode {
-            PlanMode::Raw => {}
+            PlanMode::Raw | PlanMode::Rows => {}
             PlanMode::Events(plan) => merger = Some(Merger::new(plan.clone())),
             PlanMode::State(plan) => states = Some(States::new(plan.clone())),
         }
@@ -119,6 +119,9 @@ impl Windows {
     }
 
     fn take(&mut self, upload: &Upload, rows: &mut Packing) -> io::Result<u64> {
+        if self.mode == PlanMode::Rows {
+            return take_rows(upload, rows);
+        }
         let (tenant, agent) = (upload.tenant.as_deref(), upload.agent.as_deref());
         let origin = Origin::new(tenant, agent);
         let mut lines: &[u8] = &upload.lines;
@@ -200,6 +203,18 @@ impl Windows {
         }
         Ok(())
     }
+}
+
+/// Adds the upload's records as they are. They may speak of many agents: all go to one shard, so that they stay in their
+/// order.
+fn take_rows(upload: &Upload, rows: &mut Packing) -> io::Result<u64> {
+    let shard = Origin::new(upload.tenant.as_deref(), upload.agent.as_deref()).shard();
+    let mut taken = 0;
+    for row in upload.lines.split_inclusive(|byte| *byte == b'\n') {
+        rows.push(shard, row)?;
+        taken += 1;
+    }
+    Ok(taken)
 }
 
 /// Adds the row of a loss, which brings no record.
