@@ -214,7 +214,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 /// The headers of a batch; `None` when a name in its id cannot stand in a header.
-pub(crate) fn headers(meta: &BatchMeta, lane: Lane) -> Option<Vec<(HeaderName, HeaderValue)>> {
+fn headers(meta: &BatchMeta, lane: Lane) -> Option<Vec<(HeaderName, HeaderValue)>> {
     let id = meta.id.to_string();
     Some(vec![
         (CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),

@@ -54,7 +54,7 @@ impl Aggregate {
             let (status, outcome) = if nothing { (202, Outcome::Accepted) } else { (400, Outcome::Refused) };
             return answer(status, report, outcome);
         }
-        match pipeline.keep(call.identity, upload.accepted, Bytes::from(upload.lines), hold).await {
+        match pipeline.keep(call.identity, upload.accepted, Bytes::from(upload.lines), Some(hold)).await {
             Ok(()) => answer(202, report, Outcome::Accepted),
             Err(unkept) => unavailable(call, unkept),
         }
@@ -102,13 +102,8 @@ fn count_refused(pipeline: &Pipeline, upload: &Upload) {
 }
 
 fn unavailable(call: &Call<'_>, unkept: Unkept) -> Answer {
-    match unkept {
-        Unkept::Stopping => refuse(call, Refusal::Stopping, "the node is about to stop"),
-        Unkept::Queue => refuse(call, Refusal::SpoolUnavailable, "too many uploads are waiting"),
-        Unkept::Journal => refuse(call, Refusal::SpoolUnavailable, "the journal is full"),
-        Unkept::Outbox => refuse(call, Refusal::SpoolUnavailable, "the outbox is full"),
-        Unkept::Disk => refuse(call, Refusal::SpoolUnavailable, "the upload could not be written"),
-    }
+    let refusal = if unkept == Unkept::Stopping { Refusal::Stopping } else { Refusal::SpoolUnavailable };
+    refuse(call, refusal, unkept.detail())
 }
 
 fn refuse(call: &Call<'_>, refusal: Refusal, detail: &str) -> Answer {

@@ -42,8 +42,8 @@ pub(super) struct Kept {
     pub(super) agent: Option<String>,
     pub(super) records: u32,
     pub(super) lines: Bytes,
-    /// Held until the records are written.
-    pub(super) _hold: Hold,
+    /// The memory of an upload, held until its records are written.
+    pub(super) _hold: Option<Hold>,
     /// Told once the records are kept; dropped when they cannot be. `None` where the agent has been told already: then
     /// they must be.
     pub(super) done: Option<oneshot::Sender<()>>,

@@ -15,6 +15,7 @@
 //! - `tidying` gives up what is too old or too much, and has the core told;
 //! - `emptying` opens spools that are only emptied, and puts dead letters back; `orders` takes an operator's word for it;
 //! - `shut` says why a stream keeps no uploads;
+//! - `reports` takes what the node itself has to say;
 //! - `pipeline` puts them together for one stream, `plan` reads the configuration for them, `ledger` adds up.
 //!
 //! What is on disk and why it survives a crash is told in [`weir_spool`]. A stage that cannot go on makes the one
@@ -33,6 +34,7 @@ mod merging;
 mod orders;
 mod pipeline;
 mod plan;
+mod reports;
 mod sender;
 mod shut;
 #[cfg(test)]
@@ -52,13 +54,13 @@ use weir_batch::UploadLimits;
 use weir_config::Config;
 use weir_spool::SpoolError;
 
-pub(crate) use self::courier::headers as batch_headers;
 pub use self::emptying::Emptying;
 pub use self::ledger::{LedgerStatus, LossStatus, StreamStatus};
 pub(crate) use self::orders::PATH as REPLAY_PATH;
 pub use self::orders::ReplayOrders;
 use self::pipeline::Pipeline;
-pub(crate) use self::plan::upload_limits;
+use self::plan::PRESENCE;
+pub(crate) use self::plan::{MAX_REPORT_BYTES, upload_limits};
 pub use self::shut::{ShutReason, ShutStream};
 use self::unpacking::Unpacker;
 use crate::budget::{Bounds, Budget};
@@ -142,11 +144,11 @@ impl Aggregate {
         let root = config.edge.data_dir.join("spool");
         let context = Context { root, edge: Arc::from(edge), origin, metrics, clock, runtime: Handle::current() };
         let mut by_name = BTreeMap::new();
-        for stream in &config.streams {
-            by_name.insert(stream.name.clone(), Pipeline::start(&context, config, stream)?);
+        for name in configured(config) {
+            by_name.insert(name.to_owned(), Pipeline::start(&context, config, name)?);
         }
         for name in abandoned(&context.root, &by_name) {
-            match Pipeline::start_abandoned(&context, config, &name) {
+            match Pipeline::start(&context, config, &name) {
                 Ok(pipeline) => {
                     tracing::info!(stream = name, "emptying the spool of a stream that is not configured");
                     by_name.insert(name, pipeline);
@@ -172,11 +174,11 @@ impl Aggregate {
         let _one_at_a_time = self.reloading.lock();
         let current = self.streams.load_full();
         let mut by_name = current.by_name.clone();
-        for stream in config.streams.iter().filter(|stream| !current.by_name.contains_key(&stream.name)) {
-            by_name.insert(stream.name.clone(), Pipeline::start(&self.context, config, stream)?);
+        for name in configured(config).filter(|name| !current.by_name.contains_key(*name)) {
+            by_name.insert(name.to_owned(), Pipeline::start(&self.context, config, name)?);
         }
-        for (name, pipeline) in &current.by_name {
-            pipeline.reconfigure(config, config.stream(name));
+        for pipeline in current.by_name.values() {
+            pipeline.reconfigure(config);
         }
         self.streams.store(Arc::new(Streams::new(by_name, config)));
         Ok(())
@@ -219,7 +221,13 @@ impl Aggregate {
     }
 }
 
-/// The spools on disk that no stream owns.
+/// What has a spool by the configuration: streams, and presence.
+fn configured(config: &Config) -> impl Iterator<Item = &str> {
+    let streams = config.streams.iter().map(|stream| stream.name.as_str());
+    streams.chain(config.presence.as_ref().map(|_| PRESENCE))
+}
+
+/// The spools on disk that nothing owns.
 fn abandoned(root: &std::path::Path, owned: &BTreeMap<String, Arc<Pipeline>>) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
-use weir_config::{Config, Stream};
+use weir_config::Config;
 use weir_logic::{Identity, Millis};
 use weir_spool::{Disk, Meters, Outbox, Recovered, RecoveryReport, Revived, recover};
 
@@ -64,31 +64,40 @@ pub(super) enum Unkept {
     Disk,
 }
 
-impl Pipeline {
-    /// Opens the spool of a configured stream and starts its stages.
-    pub(super) fn start(context: &Context, config: &Config, stream: &Stream) -> Result<Arc<Self>, AggregateError> {
-        let settings = Settings::new(config, stream, &context.edge);
-        Self::launch(context, &stream.name, settings, stream.spool.max_queued_uploads)
-            .map_err(|cause| AggregateError { stream: stream.name.clone(), cause })
+impl Unkept {
+    /// The same for people.
+    pub(super) fn detail(self) -> &'static str {
+        match self {
+            Self::Stopping => "the node is about to stop",
+            Self::Queue => "too many uploads are waiting",
+            Self::Journal => "the journal is full",
+            Self::Outbox => "the outbox is full",
+            Self::Disk => "the upload could not be written",
+        }
     }
+}
 
-    /// Opens the spool of a stream that is no longer configured, to empty it.
-    pub(super) fn start_abandoned(context: &Context, config: &Config, name: &str) -> Result<Arc<Self>, AggregateError> {
-        Self::launch(context, name, Settings::abandoned(config), 1)
-            .map_err(|cause| AggregateError { stream: name.to_owned(), cause })
+impl Pipeline {
+    /// Opens the spool of that name and starts its stages: of a stream, of presence, or of what is configured no longer, to
+    /// empty it.
+    pub(super) fn start(context: &Context, config: &Config, name: &str) -> Result<Arc<Self>, AggregateError> {
+        Self::launch(context, name, Settings::of(config, name, &context.edge))
     }
 
     /// Opens a spool to empty it at once.
     pub(super) fn start_emptying(context: &Context, config: &Config, name: &str) -> Result<Arc<Self>, AggregateError> {
-        let settings = Settings::emptying(config, config.stream(name), &context.edge);
-        Self::launch(context, name, settings, 1).map_err(|cause| AggregateError { stream: name.to_owned(), cause })
+        Self::launch(context, name, Settings::emptying(config, name, &context.edge))
     }
 
-    fn launch(context: &Context, name: &str, settings: Settings, queue: usize) -> Result<Arc<Self>, StartError> {
+    fn launch(context: &Context, name: &str, settings: Settings) -> Result<Arc<Self>, AggregateError> {
+        Self::assemble(context, name, settings).map_err(|cause| AggregateError { stream: name.to_owned(), cause })
+    }
+
+    fn assemble(context: &Context, name: &str, settings: Settings) -> Result<Arc<Self>, StartError> {
         let spool = recover(Disk, &context.root.join(name), settings.plan.clone(), context.clock.now())?;
         let Recovered { journal, follower, emitter, outbox } = spool;
         let meters = Arc::clone(journal.meters());
-        let (commands, received) = sync_channel(queue.max(1));
+        let (commands, received) = sync_channel(settings.max_queued);
         let wishes = Arc::new(Wishes::default());
         let merge = Arc::new(MergeState::default());
         let (calls, health) = (Arc::new(Calls::default()), Arc::new(DiskHealth::default()));
@@ -184,7 +193,7 @@ impl Pipeline {
         identity: &Identity,
         records: usize,
         lines: Bytes,
-        hold: Hold,
+        hold: Option<Hold>,
     ) -> Result<(), Unkept> {
         self.has_room()?;
         let acknowledged = self.settings.load().acknowledged;
@@ -205,16 +214,18 @@ impl Pipeline {
         }
     }
 
-    /// Goes on under another configuration; `None` when the stream is gone from it.
-    pub(super) fn reconfigure(&self, config: &Config, stream: Option<&Stream>) {
-        let settings = match stream {
-            Some(stream) => Settings::new(config, stream, &self.context.edge),
-            None => Settings::abandoned(config),
-        };
+    /// Goes on under another configuration.
+    pub(super) fn reconfigure(&self, config: &Config) {
+        let settings = Settings::of(config, &self.name, &self.context.edge);
         self.settings.store(Arc::new(settings));
         // A full queue needs no waking: the journal thread looks after each commit.
         self.commands.try_send(Command::Wake).unwrap_or(());
         self.arrived.notify_one();
+    }
+
+    /// Whether batches wait for the core.
+    pub(super) fn has_batches(&self) -> bool {
+        self.outbox.bytes() > 0
     }
 
     /// Puts the dead letters back into the outbox as far as that has room. Reads and writes files.

@@ -11,6 +11,22 @@ use weir_logic::retry::RetrySchedule;
 use weir_logic::state::StatePlan;
 use weir_spool::{Durability, Plan, PlanMode};
 
+/// The stream of presence reports. No configured stream has its name.
+pub(crate) const PRESENCE: &str = "presence";
+
+/// Bytes of rows in one presence report, at most: those of some 600,000 agents.
+pub(crate) const MAX_REPORT_BYTES: usize = 64 << 20;
+
+/// The row of an agent with long names; most take a quarter of it.
+const MAX_PRESENCE_ROW_BYTES: u64 = 512;
+
+/// The age at which a presence report is given up, so that one which the core never takes does not hold up the later ones
+/// for ever.
+const REPORT_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Presence reports that the core has refused and that are kept, at most.
+const MAX_DEAD_REPORTS: usize = 16;
+
 /// What a pipeline reads while it runs; replaced whole by a reload.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -19,6 +35,8 @@ pub(super) struct Settings {
     pub(super) durability: Durability,
     pub(super) acknowledged: Acknowledged,
     pub(super) max_age: Duration,
+    /// Uploads that wait for the journal, at most. Read once, when the stream starts.
+    pub(super) max_queued: usize,
     pub(super) max_journal_bytes: u64,
     pub(super) max_outbox_bytes: u64,
     /// Which batch goes when.
@@ -47,8 +65,16 @@ pub(super) enum Acknowledged {
 }
 
 impl Settings {
-    /// The settings of a configured stream.
-    pub(super) fn new(config: &Config, stream: &Stream, edge: &str) -> Self {
+    /// The settings of what has that name; those of an abandoned stream when nothing has.
+    pub(super) fn of(config: &Config, name: &str, edge: &str) -> Self {
+        match (&config.presence, config.stream(name)) {
+            (Some(presence), _) if name == PRESENCE => Self::presence(config, presence, edge),
+            (_, Some(stream)) => Self::configured(config, stream, edge),
+            _ => Self::abandoned(config),
+        }
+    }
+
+    fn configured(config: &Config, stream: &Stream, edge: &str) -> Self {
         Self {
             plan: Some(plan(config, stream, edge)),
             durability: match stream.durability {
@@ -60,6 +86,7 @@ impl Settings {
                 weir_config::Durability::Memory => Acknowledged::Queued,
             },
             max_age: stream.batch.max_age,
+            max_queued: stream.spool.max_queued_uploads.max(1),
             max_journal_bytes: stream.spool.max_journal_bytes.bytes(),
             max_outbox_bytes: stream.spool.max_outbox_bytes.bytes(),
             rules: DeliveryRules::from(stream),
@@ -73,14 +100,53 @@ impl Settings {
         }
     }
 
+    /// The settings of presence reports: each is a batch of its own, made at once. They go one at a time and in their order.
+    /// The operating system's word is enough: what a power loss takes, agents say again. The bounds on disk are what all
+    /// agents' rows can take; in truth one report waits.
+    fn presence(config: &Config, presence: &weir_config::Presence, edge: &str) -> Self {
+        let max_bytes = (presence.max_agents as u64).saturating_mul(MAX_PRESENCE_ROW_BYTES);
+        let plan = Plan {
+            edge: edge.to_owned(),
+            stream: PRESENCE.to_owned(),
+            core: config.core(presence.core).name.clone(),
+            path: presence.path.clone(),
+            mode: PlanMode::Rows,
+            max_batch_bytes: MAX_REPORT_BYTES as u64,
+            max_batch_rows: presence.max_agents.max(1) as u64,
+            lanes: 1,
+            compression: Compression::Lz4,
+            format: Format::Rows,
+        };
+        Self {
+            plan: Some(plan),
+            durability: Durability::Os,
+            max_age: Duration::ZERO,
+            // One report, and what wakes the journal thread.
+            max_queued: 8,
+            max_journal_bytes: max_bytes,
+            max_outbox_bytes: max_bytes,
+            rules: DeliveryRules {
+                max_in_flight: 1,
+                live_for: Duration::MAX,
+                schedule: RetrySchedule::new(Duration::from_millis(500), presence.interval),
+            },
+            expire_after: Some(REPORT_AGE),
+            max_dead_bytes: max_bytes,
+            max_dead_files: MAX_DEAD_REPORTS,
+            destination: Some((presence.core, presence.path.clone())),
+            ..Self::abandoned(config)
+        }
+    }
+
     /// The settings of a stream that is only emptied: nothing comes in, batches go one at a time where their plan says, and
     /// nothing is given up, for nobody says any more after what time.
-    pub(super) fn abandoned(config: &Config) -> Self {
+    fn abandoned(config: &Config) -> Self {
         Self {
             plan: None,
             durability: Durability::Fsync,
             acknowledged: Acknowledged::Written,
             max_age: Duration::from_secs(1),
+            max_queued: 1,
             max_journal_bytes: 0,
             max_outbox_bytes: 0,
             rules: DeliveryRules {
@@ -100,15 +166,14 @@ impl Settings {
 
     /// The settings of a spool that is emptied at once: nothing comes in, nothing waits for a window or is given up. The
     /// batches of a configured stream go where it sends its own.
-    pub(super) fn emptying(config: &Config, stream: Option<&Stream>, edge: &str) -> Self {
-        let settings = stream.map_or_else(|| Self::abandoned(config), |stream| Self::new(config, stream, edge));
+    pub(super) fn emptying(config: &Config, name: &str, edge: &str) -> Self {
         Self {
             flush: true,
             max_outbox_bytes: u64::MAX,
             expire_after: None,
             max_dead_bytes: u64::MAX,
             max_dead_files: usize::MAX,
-            ..settings
+            ..Self::of(config, name, edge)
         }
     }
 

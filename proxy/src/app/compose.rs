@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
+use tokio::time::Instant;
 use weir_config::Config;
 
 use super::node;
@@ -66,11 +67,11 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let what_if = Arc::new(WhatIf::default());
     what_if.reconfigure(&[], &config.routes, limits.what_if_keys, clock.now());
     let (cache, lookup) = keepers(ground, &origin, &purging, &what_if);
-    let presence = Presence::new(edge, config.presence.clone(), metrics.clone(), clock);
-    drop(task::spawn("presence", Arc::clone(&presence).report(Arc::clone(&origin))));
     let budget = Budget::new(metrics.clone());
     let aggregate = Aggregate::start(config, edge, origin, budget.clone(), metrics.clone(), clock);
     let aggregate = Arc::new(aggregate.map_err(|error| aggregate_failure(&error))?);
+    let presence = Presence::new(config.presence.clone(), metrics.clone());
+    drop(task::spawn("presence", Arc::clone(&presence).report(Arc::clone(&aggregate))));
     let listeners = bind(ground)?;
     let drain = Arc::new(Drain::new());
     let keepers: Vec<Arc<dyn Keeper>> = vec![Arc::clone(&cache) as _, Arc::clone(&lookup) as _];
@@ -181,7 +182,9 @@ impl Composed {
     /// for the next start, which is as it should be; `false` says only that something waits.
     pub(super) async fn flush(&self) -> bool {
         let within = self.snapshot.load().config.shutdown.timeout;
-        let ((), delivered) = tokio::join!(self.presence.stop(within), self.aggregate.stop(within));
-        delivered
+        let deadline = Instant::now() + within;
+        // Its last report is among what is delivered.
+        self.presence.stop(within).await;
+        self.aggregate.stop(deadline.saturating_duration_since(Instant::now())).await
     }
 }
