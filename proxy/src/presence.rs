@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 /// The presence table and its reporter.
 ///
 /// Memory: `max_agents` agents of some 200 bytes, their names included. While a report is made, its rows up to
-/// [`MAX_REPORT_BYTES`] three times: on their way to the journal, to be packed, and in the batch.
+/// 64 MiB three times: on their way to the journal, to be packed, and in the batch.
 pub struct Presence {
     settings: ArcSwapOption<weir_config::Presence>,
     shards: Vec<Mutex<HashMap<Identity, Seen>>>,

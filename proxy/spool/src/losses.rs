@@ -1,7 +1,7 @@
 //! What was lost, and what of it the core has been told.
 //!
 //! The ledger counts every loss when it happens, and each is told once: by a row in the stream itself, made from an
-//! [`Entry`](crate::Entry) of the journal. What was told is therefore what the journal's loss entries add up to, and
+//! [`Entry`] of the journal. What was told is therefore what the journal's loss entries add up to, and
 //! what is still to be told is the difference between the ledger and them. Nothing else is kept, so there is nothing
 //! that a crash could forget or double. A batch that expires takes the rows in it along: what they told is untold again.
 //!
