@@ -5,6 +5,7 @@
 //! body is damaged can be stepped over.
 
 use bytes::Bytes;
+use memchr::memchr;
 use weir_logic::Millis;
 use weir_logic::merge::{Eviction, ShardWindow};
 
@@ -51,6 +52,18 @@ pub struct Upload {
     pub records: u32,
     /// The records, a line feed after each and none inside.
     pub lines: Bytes,
+}
+
+impl Upload {
+    /// Each record, without its line feed.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest: &[u8] = &self.lines;
+        std::iter::from_fn(move || {
+            let (record, after) = rest.split_at(memchr(b'\n', rest)?);
+            rest = &after[1..];
+            Some(record)
+        })
+    }
 }
 
 /// Why a generation was closed.

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use memchr::memchr;
 use weir_batch::row::{self, write_event, write_repeat, write_state, write_unchanged};
 use weir_logic::Millis;
 use weir_logic::merge::{Applied, Eviction, Load, Merger, Origin, Repeat};
@@ -91,6 +90,9 @@ impl Windows {
     /// Applies an entry; gives how many records it brought.
     pub(crate) fn apply(&mut self, entry: &Entry, rows: &mut Packing) -> io::Result<u64> {
         self.advance(entry.time(), rows)?;
+        if let Entry::Loss(loss) = entry {
+            return write_notice(loss, rows);
+        }
         if let Some(states) = &mut self.states {
             let left = match entry {
                 Entry::Upload(upload) => return self.take_states(upload, rows),
@@ -98,8 +100,7 @@ impl Windows {
                 // Of no use here: states have no shares of tenants.
                 Entry::Flush { which: Eviction::Tenant(_), .. } => Vec::new(),
                 Entry::FlushAll { .. } => states.flush_all(),
-                Entry::Loss(loss) => return write_notice(loss, rows),
-                Entry::End { .. } => Vec::new(),
+                Entry::Loss(_) | Entry::End { .. } => Vec::new(),
             };
             return self.leave_states(&left, rows).map(|()| 0);
         }
@@ -113,8 +114,7 @@ impl Windows {
                 let repeats = merger.flush_all();
                 self.leave(repeats, rows).map(|()| 0)
             }
-            (Entry::Loss(loss), _) => write_notice(loss, rows),
-            (Entry::Flush { .. } | Entry::FlushAll { .. } | Entry::End { .. }, _) => Ok(0),
+            (Entry::Flush { .. } | Entry::FlushAll { .. } | Entry::Loss(_) | Entry::End { .. }, _) => Ok(0),
         }
     }
 
@@ -124,12 +124,9 @@ impl Windows {
         }
         let (tenant, agent) = (upload.tenant.as_deref(), upload.agent.as_deref());
         let origin = Origin::new(tenant, agent);
-        let mut lines: &[u8] = &upload.lines;
         let mut taken = 0;
         let mut row = Vec::new();
-        while let Some(end) = memchr(b'\n', lines) {
-            let record = &lines[..end];
-            lines = &lines[end + 1..];
+        for record in upload.each() {
             taken += 1;
             let applied = self.merger.as_mut().map_or(Applied::First, |merger| merger.apply(&origin, record));
             if applied == Applied::First {
@@ -145,12 +142,9 @@ impl Windows {
         let Some(states) = &mut self.states else { return Ok(0) };
         let (tenant, agent) = (upload.tenant.as_deref(), upload.agent.as_deref());
         let origin = Origin::new(tenant, agent);
-        let mut lines: &[u8] = &upload.lines;
         let mut taken = 0;
         let mut row = Vec::new();
-        while let Some(end) = memchr(b'\n', lines) {
-            let record = &lines[..end];
-            lines = &lines[end + 1..];
+        for record in upload.each() {
             taken += 1;
             match states.apply(&origin, record) {
                 Taken::First => {
