@@ -9,7 +9,7 @@ use serde::Serialize;
 use weir_config::{Action, Route};
 use weir_logic::Outcome;
 
-use crate::aggregate::{LossStatus, StreamStatus};
+use crate::aggregate::StreamStatus;
 use crate::metrics::Metrics;
 use crate::upstream::CoreStatus;
 
@@ -85,8 +85,6 @@ pub struct LookupFigures {
 /// A stream in figures, across restarts. `accepted` = `forwarded` + `merged` + `discarded` + `held` + `difference`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StreamFigures {
-    /// Whether it takes no uploads until a restart.
-    pub broken: bool,
     /// Records acknowledged to agents.
     pub accepted: u64,
     /// Records that the core has as rows of their own.
@@ -99,76 +97,22 @@ pub struct StreamFigures {
     pub held: u64,
     /// Records that are nowhere; always zero.
     pub difference: i64,
-    /// Whether records that an earlier run accepted are still being counted; they are missing in all of these.
-    pub replaying: bool,
-    /// Bytes of journal.
-    pub journal_bytes: u64,
-    /// Bytes of these that have not been merged yet.
-    pub unread_bytes: u64,
-    /// Keys in open merge windows.
-    pub merge_keys: u64,
-    /// Memory that these take, counted from above.
-    pub merge_bytes: u64,
-    /// Batches to deliver.
-    pub outbox_batches: u64,
-    /// Their bytes.
-    pub outbox_bytes: u64,
-    /// The age of the oldest of them.
-    pub outbox_oldest_seconds: u64,
-    /// Batches among them that could not be delivered for `stream.delivery.live_for`.
-    pub backlog_batches: u64,
-    /// Bytes of these.
-    pub backlog_bytes: u64,
-    /// Records that the core has taken, a second, over the last minute.
-    pub drain_records_per_second: f64,
-    /// Bytes that it has taken, as they travelled, a second, over the last minute.
-    pub drain_bytes_per_second: f64,
-    /// Seconds until nothing waits if it goes on like this; `null` when what waits does not get less.
-    pub empty_in_seconds: Option<u64>,
-    /// Files among the dead letters, those put aside as damaged among them.
-    pub dead_letter_files: u64,
-    /// Their bytes.
-    pub dead_letter_bytes: u64,
-    /// What was lost, by reason; reasons without a loss are left out.
-    pub losses: BTreeMap<&'static str, LossStatus>,
-    /// Whether batches wait and the core has accepted none for 30 seconds.
-    pub stalled: bool,
-    /// The status by which the core blames the configuration or the credentials: deliveries rest until that is mended.
-    pub paused: Option<u16>,
-    /// What the last attempt to deliver gave; empty before the first.
-    pub last_delivery: String,
+    /// Everything else about it.
+    #[serde(flatten)]
+    pub state: StreamStatus,
 }
 
 impl From<StreamStatus> for StreamFigures {
     fn from(status: StreamStatus) -> Self {
         let ledger = status.ledger;
         Self {
-            broken: status.broken,
             accepted: ledger.accepted,
             forwarded: ledger.forwarded,
             merged: ledger.merged,
             discarded: ledger.dead_lettered + ledger.expired + ledger.damaged,
             held: ledger.in_journal + ledger.in_outbox,
             difference: ledger.difference,
-            replaying: status.replaying,
-            journal_bytes: status.journal_bytes,
-            unread_bytes: status.unread_bytes,
-            merge_keys: status.merge_keys,
-            merge_bytes: status.merge_bytes,
-            outbox_batches: status.outbox_batches,
-            outbox_bytes: status.outbox_bytes,
-            outbox_oldest_seconds: status.outbox_oldest_seconds,
-            backlog_batches: status.backlog_batches,
-            backlog_bytes: status.backlog_bytes,
-            drain_records_per_second: status.drain_records_per_second,
-            drain_bytes_per_second: status.drain_bytes_per_second,
-            empty_in_seconds: status.empty_in_seconds,
-            dead_letter_files: status.dead_letter_files,
-            dead_letter_bytes: status.dead_letter_bytes,
-            losses: status.losses,
-            stalled: status.stalled,
-            paused: status.paused,
-            last_delivery: status.last_delivery,
+            state: status,
         }
     }
 }

@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use weir_logic::Millis;
 use weir_logic::delivery::Blame;
-use weir_spool::{LossReason, Lost, Meters, Outbox};
+use weir_spool::{Content, Ledger, LossReason, Lost, Meters, Outbox};
 
 use crate::metrics::Metrics;
 
 /// A stream as operators see it, in `/status`. Counts are since its spool was made, across restarts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StreamStatus {
-    /// The stream's name.
+    /// The stream's name; `/status` has it as the key.
+    #[serde(skip)]
     pub stream: String,
     /// Whether it takes no uploads until a restart.
     pub broken: bool,
-    /// What became of every record.
+    /// What became of every record; `/status` has its sums.
+    #[serde(skip)]
     pub ledger: LedgerStatus,
     /// Whether records that an earlier run accepted are still being counted: they are missing in all figures of the
     /// ledger, which balances all the same.
@@ -88,9 +90,8 @@ pub struct LedgerStatus {
 }
 
 impl LedgerStatus {
-    /// The ledger now.
-    pub(super) fn read(outbox: &Outbox<weir_spool::Disk>, meters: &Meters) -> Self {
-        let (content, ledger) = outbox.balance();
+    /// The ledger at the moment at which the outbox held this.
+    pub(super) fn of(content: &Content, ledger: &Ledger, meters: &Meters) -> Self {
         let accepted = meters.accepted().max(ledger.accepted);
         let counts = [ledger.delivered, ledger.buried, ledger.expired, content.counts];
         let left = counts.iter().map(|counts| counts.records).fold(ledger.damaged.records, u64::saturating_add);

@@ -280,13 +280,13 @@ impl Pipeline {
 
     /// The state for operators.
     pub(super) fn status(&self) -> StreamStatus {
-        let content = self.outbox.balance().0;
+        let (content, ledger) = self.outbox.balance();
         let now = self.context.clock.now();
         let delivery = self.delivery.state(&self.outbox, now);
         StreamStatus {
             stream: self.name.clone(),
             broken: self.is_broken(),
-            ledger: LedgerStatus::read(&self.outbox, &self.meters),
+            ledger: LedgerStatus::of(&content, &ledger, &self.meters),
             journal_bytes: self.meters.journal_bytes(),
             unread_bytes: self.meters.unread_bytes(),
             replaying: self.merge.replaying.load(Ordering::Acquire),
