@@ -10,33 +10,15 @@ use rand::{Rng, SeedableRng};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
-use weir_testkit::{Node, http};
+use weir_testkit::{Node, ground, http};
 
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
 
 fn config(core: SocketAddr) -> String {
+    let ground = ground(core);
     format!(
-        r#"
-[edge]
-data_dir = "data"
-log_format = "json"
-
-[[listener]]
-name = "agents"
-address = "127.0.0.1:0"
-trusted_headers = true
-
-[admin]
-address = "127.0.0.1:0"
-
-[core]
-peers = ["{core}"]
-request_timeout = "1s"
+        r#"{ground}request_timeout = "1s"
 breaker_failures = 1000
-
-[identity]
-agent = "header.x-agent-id"
-tenant = "header.x-tenant-id"
 
 [limits]
 max_body_bytes = "2 KiB"

@@ -6,30 +6,11 @@ use std::io::Write;
 use std::path::Path;
 
 use tempfile::TempDir;
-use weir_testkit::Node;
 use weir_testkit::http::{self, Answer, Connection};
+use weir_testkit::{NOBODY, Node, ground};
 
-/// Nobody listens behind this core.
-const BASE: &str = r#"
-[edge]
-data_dir = "data"
-log_format = "json"
-
-[[listener]]
-name = "agents"
-address = "127.0.0.1:0"
-trusted_headers = true
-
-[admin]
-address = "127.0.0.1:0"
-
-[core]
-peers = ["127.0.0.1:9"]
-
-[identity]
-agent = "header.x-agent-id"
-tenant = "header.x-tenant-id"
-
+/// What follows the ground.
+const REST: &str = r#"
 [limits]
 max_body_bytes = "4 KiB"
 max_inflated_bytes = "16 KiB"
@@ -61,6 +42,10 @@ name = "events"
 mode = "raw"
 "#;
 
+fn base() -> String {
+    ground(NOBODY) + REST
+}
+
 /// A node and one kept-alive connection to it.
 struct Agent {
     _directory: TempDir,
@@ -71,7 +56,7 @@ struct Agent {
 impl Agent {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let node = Node::start(Path::new(env!("CARGO_BIN_EXE_weir")), directory.path(), BASE).await;
+        let node = Node::start(Path::new(env!("CARGO_BIN_EXE_weir")), directory.path(), &base()).await;
         let connection = Connection::plain(node.listener("agents")).await.unwrap();
         Self { _directory: directory, node, connection }
     }

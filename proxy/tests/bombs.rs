@@ -12,33 +12,14 @@ use flate2::write::GzEncoder;
 use futures::future::join_all;
 use tempfile::TempDir;
 use weir_batch::{BatchEncoder, Compression};
-use weir_testkit::Node;
 use weir_testkit::http::{Answer, Connection};
+use weir_testkit::{NOBODY, Node, ground};
 
 const MIB: u64 = 1 << 20;
 const BUDGET: u64 = 64 * MIB;
 
-/// Nobody listens behind this core.
-const BASE: &str = r#"
-[edge]
-data_dir = "data"
-log_format = "json"
-
-[[listener]]
-name = "agents"
-address = "127.0.0.1:0"
-trusted_headers = true
-
-[admin]
-address = "127.0.0.1:0"
-
-[core]
-peers = ["127.0.0.1:9"]
-
-[identity]
-agent = "header.x-agent-id"
-tenant = "header.x-tenant-id"
-
+/// What follows the ground.
+const REST: &str = r#"
 [limits]
 max_body_bytes = "256 KiB"
 max_inflated_bytes = "16 MiB"
@@ -57,6 +38,10 @@ stream = "events"
 name = "events"
 mode = "raw"
 "#;
+
+fn base() -> String {
+    ground(NOBODY) + REST
+}
 
 const ENCODINGS: [Compression; 3] = [Compression::Gzip, Compression::Zstd, Compression::Lz4];
 
@@ -84,7 +69,7 @@ impl Agent {
 impl Scene {
     async fn new(agents: usize, ratio: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = BASE.replace("RATIO", &ratio.to_string());
+        let config = base().replace("RATIO", &ratio.to_string());
         let node = Node::start(Path::new(env!("CARGO_BIN_EXE_weir")), directory.path(), &config).await;
         let address = node.listener("agents");
         let connected = join_all((0..agents).map(|number| async move {

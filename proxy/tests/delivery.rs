@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use weir_batch::Batch;
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
-use weir_testkit::{Node, http as client};
+use weir_testkit::{Node, ground, http as client};
 
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
 
@@ -73,29 +73,10 @@ impl Witness {
 }
 
 fn config(core: SocketAddr, more: &str) -> String {
+    let ground = ground(core);
     format!(
-        r#"
-[edge]
-name = "edge-1"
-data_dir = "data"
-log_format = "json"
-
-[[listener]]
-name = "agents"
-address = "127.0.0.1:0"
-trusted_headers = true
-
-[admin]
-address = "127.0.0.1:0"
-
-[core]
-peers = ["{core}"]
-breaker_cooldown = "50ms"
+        r#"{ground}breaker_cooldown = "50ms"
 ramp = "100ms"
-
-[identity]
-agent = "header.x-agent-id"
-tenant = "header.x-tenant-id"
 
 [shutdown]
 drain = "1ms"

@@ -8,30 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use weir_testkit::Node;
 use weir_testkit::http::{Answer, Connection};
+use weir_testkit::{NOBODY, Node, ground};
 
-/// Nobody listens behind this core.
-const BASE: &str = r#"
-[edge]
-data_dir = "data"
-log_format = "json"
-
-[[listener]]
-name = "agents"
-address = "127.0.0.1:0"
-trusted_headers = true
-
-[admin]
-address = "127.0.0.1:0"
-
-[core]
-peers = ["127.0.0.1:9"]
-
-[identity]
-agent = "header.x-agent-id"
-tenant = "header.x-tenant-id"
-
+/// What follows the ground.
+const REST: &str = r#"
 [[route]]
 name = "events"
 match = { method = "POST", path = "/v1/events" }
@@ -42,6 +23,10 @@ stream = "events"
 [[stream]]
 name = "events"
 "#;
+
+fn base() -> String {
+    ground(NOBODY) + REST
+}
 
 /// A node and one kept-alive connection to it.
 struct Agent {
@@ -54,7 +39,7 @@ impl Agent {
     async fn new(stream: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let binary = deaf_to_xfsz(directory.path());
-        let node = Node::start(&binary, directory.path(), &format!("{BASE}{stream}")).await;
+        let node = Node::start(&binary, directory.path(), &(base() + stream)).await;
         let connection = Connection::plain(node.listener("agents")).await.unwrap();
         Self { directory, node, connection }
     }
@@ -119,8 +104,7 @@ async fn a_full_disk_costs_neither_connections_nor_records_and_ends_without_a_re
     assert_eq!(ledger["difference"], 0, "{ledger}");
     agent.node.kill().await;
     // What was acknowledged is there for the next life; what was refused is not.
-    let node =
-        Node::start(&agent.directory.path().join("weir"), agent.directory.path(), &format!("{BASE}{stream}")).await;
+    let node = Node::start(&agent.directory.path().join("weir"), agent.directory.path(), &(base() + stream)).await;
     let accepted = node.metric_until("weir_records_accepted_total", &[], |accepted| accepted >= 7.0).await;
     assert!(accepted < 7.5, "{accepted}");
 }

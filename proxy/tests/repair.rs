@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
-use weir_testkit::{Node, http};
+use weir_testkit::{Node, ground, http};
 
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
 
@@ -25,27 +25,7 @@ impl Scene {
 
     async fn life(&self) -> Node {
         let config = format!(
-            r#"
-[edge]
-name = "edge-1"
-data_dir = "data"
-log_format = "json"
-
-[[listener]]
-name = "agents"
-address = "127.0.0.1:0"
-trusted_headers = true
-
-[admin]
-address = "127.0.0.1:0"
-
-[core]
-peers = ["{core}"]
-connect_timeout = "1s"
-
-[identity]
-agent = "header.x-agent-id"
-tenant = "header.x-tenant-id"
+            r#"{ground}connect_timeout = "1s"
 
 [[route]]
 name = "process"
@@ -62,7 +42,7 @@ window = "1h"
 batch = {{ max_age = "20ms" }}
 retry = {{ initial = "20ms", max = "100ms" }}
 "#,
-            core = self.core.address(),
+            ground = ground(self.core.address()),
         );
         Node::start(Path::new(WEIR), self.directory.path(), &config).await
     }

@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
+use weir_testkit::ground::ground_with_admin;
 use weir_testkit::{Node, http};
 
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
@@ -32,27 +33,7 @@ impl Scene {
 
     fn config(&self, admin: &str) -> String {
         format!(
-            r#"
-[edge]
-name = "edge-1"
-data_dir = "data"
-log_format = "json"
-
-[[listener]]
-name = "agents"
-address = "127.0.0.1:0"
-trusted_headers = true
-
-[admin]
-address = "{admin}"
-
-[core]
-peers = ["{core}"]
-connect_timeout = "1s"
-
-[identity]
-agent = "header.x-agent-id"
-tenant = "header.x-tenant-id"
+            r#"{ground}connect_timeout = "1s"
 
 [[route]]
 name = "process"
@@ -82,7 +63,7 @@ mode = "raw"
 batch = {{ max_age = "50ms" }}
 retry = {{ initial = "20ms", max = "100ms" }}
 "#,
-            core = self.core.address(),
+            ground = ground_with_admin(self.core.address(), admin),
         )
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, LossCounts};
-use weir_testkit::{Node, http};
+use weir_testkit::{Node, ground, http};
 
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
 
@@ -29,27 +29,7 @@ impl Scene {
 
     async fn life(&self) -> Node {
         let config = format!(
-            r#"
-[edge]
-name = "edge-1"
-data_dir = "data"
-log_format = "json"
-
-[[listener]]
-name = "agents"
-address = "127.0.0.1:0"
-trusted_headers = true
-
-[admin]
-address = "127.0.0.1:0"
-
-[core]
-peers = ["{core}"]
-connect_timeout = "1s"
-
-[identity]
-agent = "header.x-agent-id"
-tenant = "header.x-tenant-id"
+            r#"{ground}connect_timeout = "1s"
 
 [shutdown]
 drain = "1ms"
@@ -68,7 +48,7 @@ mode = "raw"
 batch = {{ max_age = "{max_age}" }}
 spool = {{ {spool} }}
 "#,
-            core = self.core.address(),
+            ground = ground(self.core.address()),
             max_age = self.max_age,
             spool = self.spool,
         );

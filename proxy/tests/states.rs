@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 use weir_core_sim::{CoreOptions, CoreSim};
-use weir_testkit::{Node, http};
+use weir_testkit::{Node, ground, http};
 
 const AGENTS: u64 = 20;
 
@@ -31,27 +31,7 @@ impl Scene {
 
     async fn life(&self, mode: &str) -> Node {
         let config = format!(
-            r#"
-[edge]
-name = "edge-1"
-data_dir = "data"
-log_format = "json"
-
-[[listener]]
-name = "agents"
-address = "127.0.0.1:0"
-trusted_headers = true
-
-[admin]
-address = "127.0.0.1:0"
-
-[core]
-peers = ["{core}"]
-
-[identity]
-agent = "header.x-agent-id"
-tenant = "header.x-tenant-id"
-
+            r#"{ground}
 [[route]]
 name = "inventory"
 match = {{ method = "POST", path = "/v1/inventory" }}
@@ -65,7 +45,7 @@ name = "inventory"
 batch = {{ max_age = "50ms" }}
 retry = {{ initial = "50ms", max = "500ms" }}
 "#,
-            core = self.core.address(),
+            ground = ground(self.core.address()),
         );
         Node::start(Path::new(env!("CARGO_BIN_EXE_weir")), self.directory.path(), &config).await
     }
