@@ -133,6 +133,8 @@ const START: u64 = 1_700_000_000_000;
 /// The age at which a generation is closed, as in the reference configuration.
 const MAX_AGE_MS: u64 = 1000;
 const WINDOW_MS: u64 = 60_000;
+/// Room for all keys: nothing leaves early.
+const ROOM: Load = Load { keys: 2_000_000, bytes: 1 << 30 };
 
 const LIMITS: UploadLimits = UploadLimits {
     inflate: InflateLimits { max_bytes: 16 << 20, max_ratio: 1000 },
@@ -144,7 +146,7 @@ const LIMITS: UploadLimits = UploadLimits {
 
 /// Sends all uploads through a spool, until every window has ended; gives their bytes.
 fn fill(arguments: &Arguments, dir: &Path) -> Result<(u64, Arc<Outbox<Disk>>), Failure> {
-    let mut spool = recover(Disk, dir, Some(plan(&arguments.same)), Millis(START))?;
+    let mut spool = recover(Disk, dir, Some(plan("edge-1", &arguments.same, ROOM, ROOM)), Millis(START))?;
     // Nothing here is to survive.
     spool.journal.set_durability(Durability::Os);
     let uploads = Uploads {
@@ -195,9 +197,10 @@ fn turns(arguments: &Arguments) -> Vec<(u64, u32)> {
     turns
 }
 
-fn plan(same: &[String]) -> Plan {
+/// The plan of a stream of process events as the reference configuration has it, but for these bounds of merging.
+pub(crate) fn plan(edge: &str, same: &[String], max: Load, max_tenant: Load) -> Plan {
     Plan {
-        edge: "edge-1".to_owned(),
+        edge: edge.to_owned(),
         stream: "process".to_owned(),
         core: "core".to_owned(),
         path: "/v1/batches/process".to_owned(),
@@ -206,8 +209,8 @@ fn plan(same: &[String]) -> Plan {
             exemplars: ["pid", "ppid", "ts"].map(str::to_owned).to_vec(),
             max_exemplars: 3,
             window_ms: NonZeroU64::new(WINDOW_MS).expect("it is not zero"),
-            max: Load { keys: 2_000_000, bytes: 1 << 30 },
-            max_tenant: Load { keys: 2_000_000, bytes: 1 << 30 },
+            max,
+            max_tenant,
         }),
         max_batch_bytes: 4 << 20,
         max_batch_rows: 50_000,

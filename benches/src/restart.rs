@@ -7,7 +7,6 @@
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,12 +20,13 @@ use tokio::net::TcpStream;
 use weir_batch::{BatchEncoder, BatchFile, BatchId, BatchMeta, Compression, Format};
 use weir_fleet::{Rehearsal, Uploads};
 use weir_logic::Millis;
-use weir_logic::merge::{Load, MergePlan};
-use weir_spool::{Disk, Durability, EndReason, Plan, PlanMode, recover};
+use weir_logic::merge::Load;
+use weir_spool::{Disk, Durability, EndReason, Plan, recover};
 
 use crate::books::SAME;
 use crate::node::{self, Node, NodeArguments, Usage};
 use crate::place::Place;
+use crate::ratios;
 use crate::text::{bytes, print};
 
 /// Makes a large spool, starts a node on it, and says what that cost.
@@ -298,23 +298,6 @@ fn as_lines(upload: &[u8]) -> Result<Vec<u8>, Failure> {
 
 /// The plan of the stream above, so that the start does not begin with a change of it.
 fn plan() -> Plan {
-    Plan {
-        edge: "edge-restart".to_owned(),
-        stream: "process".to_owned(),
-        core: "core".to_owned(),
-        path: "/v1/batches/process".to_owned(),
-        mode: PlanMode::Events(MergePlan {
-            same: SAME.map(str::to_owned).to_vec(),
-            exemplars: ["pid", "ppid", "ts"].map(str::to_owned).to_vec(),
-            max_exemplars: 3,
-            window_ms: NonZeroU64::new(60_000).expect("it is not zero"),
-            max: Load { keys: 2_000_000, bytes: 256 << 20 },
-            max_tenant: Load { keys: 500_000, bytes: 64 << 20 },
-        }),
-        max_batch_bytes: 4 << 20,
-        max_batch_rows: 50_000,
-        lanes: 4,
-        compression: Compression::Lz4,
-        format: Format::Rows,
-    }
+    let (max, max_tenant) = (Load { keys: 2_000_000, bytes: 256 << 20 }, Load { keys: 500_000, bytes: 64 << 20 });
+    ratios::plan("edge-restart", &SAME.map(str::to_owned), max, max_tenant)
 }
