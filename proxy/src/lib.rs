@@ -5,6 +5,7 @@
 pub mod accept;
 pub mod admin;
 pub mod aggregate;
+pub mod answer;
 pub mod app;
 pub mod budget;
 pub mod cache;

@@ -5,16 +5,17 @@ use http::header::{HeaderName, HeaderValue};
 
 use crate::{Cause, Outcome};
 
-/// An answer ready to be written. `Content-Length`, `Date` and connection headers are the writer's.
+/// An answer ready to be written. `Content-Length`, `Date` and connection headers are the writer's. The body is bytes here; whoever
+/// can stream puts something else in its place.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Answer {
+pub struct Answer<B = Bytes> {
     /// The status.
     pub status: u16,
     /// The headers, in order.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body as it would answer `GET`; the writer leaves it out for `HEAD`, 204 and 304.
-    pub body: Bytes,
+    pub body: B,
     /// How the request ended: exactly one outcome for each request.
     pub outcome: Outcome,
     /// Why it is stale or went past the cache.
@@ -25,6 +26,14 @@ impl Answer {
     /// An answer without headers or body.
     pub fn empty(status: u16, outcome: Outcome) -> Self {
         Self { status, headers: Vec::new(), body: Bytes::new(), outcome, cause: None }
+    }
+}
+
+impl<B> Answer<B> {
+    /// The same answer with its body in another form.
+    pub fn map_body<C>(self, form: impl FnOnce(B) -> C) -> Answer<C> {
+        let Self { status, headers, body, outcome, cause } = self;
+        Answer { status, headers, body: form(body), outcome, cause }
     }
 
     /// The answer with one more header.

@@ -1,9 +1,10 @@
 //! The actions as the gateway asks them. They do not know the gateway; this is where they meet.
 
 use async_trait::async_trait;
-use weir_logic::{Answer, Call, Identity, Millis};
+use weir_logic::{Call, Identity, Millis};
 
 use crate::aggregate::Aggregate;
+use crate::answer::{Answer, Body};
 use crate::cache::CacheAction;
 use crate::gateway::{Action, Attendance};
 use crate::lookup::LookupAction;
@@ -19,14 +20,14 @@ impl Action for CacheAction {
 #[async_trait]
 impl Action for LookupAction {
     async fn answer(&self, call: &Call<'_>) -> Answer {
-        Self::answer(self, call).await
+        Self::answer(self, call).await.map_body(Body::from)
     }
 }
 
 #[async_trait]
 impl Action for Aggregate {
     async fn answer(&self, call: &Call<'_>) -> Answer {
-        self.handle(call).await
+        self.handle(call).await.map_body(Body::from)
     }
 }
 

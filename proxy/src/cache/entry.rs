@@ -11,8 +11,9 @@ use weir_logic::cache::range::{Part, Recognised, content_range, part};
 use weir_logic::cache::{
     Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, Lease, TagFrom, Validators, age, kept, merged,
 };
-use weir_logic::{Answer, Millis, Outcome, RequestView};
+use weir_logic::{Millis, Outcome, RequestView};
 
+use crate::answer::{Answer, Body};
 use crate::purging::Stamp;
 
 /// A core's answer as agents are given it. It never changes; a confirmation makes a new one that shares the body.
@@ -104,8 +105,13 @@ impl Entry {
         outcome: Outcome,
     ) -> Answer {
         let Given { status: code, headers, body, range } = self.given(request);
-        let mut answer =
-            Answer { status: code, headers: Vec::with_capacity(headers.len() + 3), body, outcome, cause: None };
+        let mut answer = Answer {
+            status: code,
+            headers: Vec::with_capacity(headers.len() + 3),
+            body: Body::Whole(body),
+            outcome,
+            cause: None,
+        };
         answer.headers.extend_from_slice(headers);
         answer.headers.extend(range.map(|range| (CONTENT_RANGE, range)));
         let total_age = self.age(now);

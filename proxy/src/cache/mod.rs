@@ -28,12 +28,13 @@ use weir_config::{Action, CacheLimits, CacheRoute, Method};
 use weir_logic::cache::purge::Mark;
 use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness, Terms, dialect};
 use weir_logic::key::{self, Scope};
-use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal};
+use weir_logic::{CacheKey, Call, Outcome, Refusal};
 
 use self::entry::Entry;
 use self::flight::Flights;
 use self::store::Store;
 use self::visit::Visit;
+use crate::answer::{Answer, Body, whole};
 use crate::clock::Clock;
 use crate::holds::Holds;
 use crate::metrics::Metrics;
@@ -112,9 +113,10 @@ impl CacheAction {
             return refused(Refusal::WrongMethod, "a cached route takes GET, HEAD and POST");
         }
         let answer = self.whole_answer(call, route).await;
-        match &route.etag {
-            Some(dialect) => dialect::answered(dialect, &call.request, answer),
-            None => answer,
+        let Some(dialect) = &route.etag else { return answer };
+        match whole(answer) {
+            Ok(answer) => dialect::answered(dialect, &call.request, answer).map_body(Body::from),
+            Err(streamed) => streamed,
         }
     }
 
@@ -157,5 +159,5 @@ pub(crate) use tests::support::key_named;
 
 /// These refusals are about the request and carry no `Retry-After`.
 fn refused(refusal: Refusal, detail: &str) -> Answer {
-    refusal.answer(detail, std::time::Duration::ZERO)
+    refusal.answer(detail, std::time::Duration::ZERO).map_body(Body::from)
 }

@@ -7,12 +7,13 @@ use weir_config::CacheRoute;
 use weir_logic::cache::purge::{Mark, Marks};
 use weir_logic::cache::{Asking, CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, come_back};
 use weir_logic::key::KeyError;
-use weir_logic::{Answer, CacheKey, Call, Cause, Millis, Outcome, Refusal, TenantId, calm};
+use weir_logic::{CacheKey, Call, Cause, Millis, Outcome, Refusal, TenantId, calm};
 
 use super::entry::Entry;
 use super::fill::{Failure, Landing, Order};
 use super::flight::{Bounds, Joined, Ticket};
 use super::{Shell, refused};
+use crate::answer::{Answer, Body};
 use crate::task;
 
 /// One request with what the store holds for it: nothing, or something that will not do as it is.
@@ -198,11 +199,12 @@ impl Visit<'_> {
         }
         if let Some(calm) = &self.route.calm {
             let status = CacheStatus { detail: Some("calm"), ..status };
-            return calm::answer(calm, rand::random()).with(CACHE_STATUS, status.value());
+            return calm::answer(calm, rand::random()).with(CACHE_STATUS, status.value()).map_body(Body::from);
         }
         let status = CacheStatus { detail: Some(refusal.label()), ..status };
         let come_back = come_back(hold, self.shell.clock.now(), rand::random());
-        refusal.answer("nothing stored can stand in for the core", come_back).with(CACHE_STATUS, status.value())
+        let answer = refusal.answer("nothing stored can stand in for the core", come_back);
+        answer.with(CACHE_STATUS, status.value()).map_body(Body::from)
     }
 
     /// The agent wants nothing that has to be asked for (RFC 9111, section 5.2.1.7).

@@ -1,7 +1,9 @@
 //! What the gateway asks of an action, and nothing more: a plain view of a request in, a prepared answer out.
 
 use async_trait::async_trait;
-use weir_logic::{Answer, Call, Identity, Millis};
+use weir_logic::{Call, Identity, Millis};
+
+use crate::answer::Answer;
 
 /// One of the actions that answer here: cache, lookup, aggregate. It knows nothing of pingora's session.
 #[async_trait]

@@ -20,14 +20,16 @@ use pingora::protocols::http::v1;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
-use weir_logic::{Answer, Outcome};
+use weir_logic::Outcome;
 
 pub use action::{Action, Attendance};
 pub use context::RequestContext;
 
 use self::context::{InFlight, Tally};
 use self::steps::Next;
+use self::write::Unwritten;
 use crate::accept::Connection;
+use crate::answer::Answer;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::forward::{self, Failure};
@@ -233,12 +235,10 @@ impl ProxyHttp for Gateway {
 async fn answer_now(session: &mut Session, ctx: &mut RequestContext, answer: Answer) {
     let (outcome, cause) = (answer.outcome, answer.cause);
     let last = ctx.connection.ends_with_answer();
-    match write::answer(session.as_downstream_mut(), answer, last).await {
-        Ok(bytes) => {
-            (ctx.tally.outcome, ctx.tally.cause) = (Some(outcome), cause);
-            ctx.tally.answer_bytes = bytes;
-        }
-        Err(error) => {
+    match write::answer(session.as_downstream_mut(), answer, last, &mut ctx.tally.answer_bytes).await {
+        Ok(()) => (ctx.tally.outcome, ctx.tally.cause) = (Some(outcome), cause),
+        Err(Unwritten::Cut) => ctx.tally.outcome = Some(Outcome::Failed),
+        Err(Unwritten::Gone(error)) => {
             tracing::debug!(%error, "the agent left before its answer");
             session.set_keepalive(None);
         }

@@ -11,14 +11,13 @@ use weir_config::{Action, Config, Method, Route};
 use weir_logic::identity::Evidence;
 use weir_logic::retry::{agent_hash, retry_after};
 use weir_logic::strict::target::Target;
-use weir_logic::{
-    Admission, Answer, Call, Found, Headers, Identity, Millis, Parameters, Refusal, RequestView, Verdict,
-};
+use weir_logic::{Admission, Call, Found, Headers, Identity, Millis, Parameters, Refusal, RequestView, Verdict};
 
 use super::body::{self, BodyError};
 use super::context::{RequestContext, Tally};
 use super::{Gateway, Parts};
 use crate::accept::Connection;
+use crate::answer::{Answer, Body};
 use crate::forward::Forwarding;
 
 /// What becomes of a request.
@@ -60,7 +59,7 @@ impl Stop {
 /// Notes the refusal and prepares its answer.
 pub(super) fn refuse(tally: &mut Tally, refusal: Refusal, detail: &str, wait: Duration) -> Answer {
     tally.refusal = Some(refusal.label());
-    refusal.answer(detail, wait)
+    refusal.answer(detail, wait).map_body(Body::from)
 }
 
 /// When an agent that is turned away shall come back: its own time, spread so that all of them do not come at once.

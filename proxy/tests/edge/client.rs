@@ -102,6 +102,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         Some(answer)
     }
 
+    /// All that comes until the server closes.
+    pub(crate) async fn rest(mut self) -> String {
+        while self.fill().await {}
+        String::from_utf8_lossy(&self.read).into_owned()
+    }
+
     /// Whether the server has closed, when nothing more was to come.
     pub(crate) async fn is_closed(&mut self) -> bool {
         assert!(self.read.is_empty(), "unread: {:?}", String::from_utf8_lossy(&self.read));

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use crate::node::Node;
 use crate::tls::Secure;
 
-type Sender = SendRequest<Full<Bytes>>;
+pub(crate) type Sender = SendRequest<Full<Bytes>>;
 
 async fn over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Sender {
     let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -25,11 +25,11 @@ async fn over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> 
     sender
 }
 
-async fn plain(node: &Node) -> Sender {
+pub(crate) async fn plain(node: &Node) -> Sender {
     over(TcpStream::connect(node.address).await.unwrap()).await
 }
 
-async fn send(sender: &mut Sender, method: &str, path: &str, body: &str) -> (u16, http::HeaderMap, String) {
+pub(crate) async fn send(sender: &mut Sender, method: &str, path: &str, body: &str) -> (u16, http::HeaderMap, String) {
     let request = http::Request::builder()
         .method(method)
         .uri(format!("http://localhost{path}"))

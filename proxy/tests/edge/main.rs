@@ -11,5 +11,6 @@ mod forward;
 mod http2;
 mod node;
 mod requests;
+mod streams;
 mod strict;
 mod tls;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use pingora::server::configuration::ServerConf;
 use tokio::sync::Semaphore;
 use weir::accept::{Acceptor, Certificates, Drain, Listener};
+use weir::answer::{Answer, Body, Cut, Stream};
 use weir::budget::Budget;
 use weir::clock::Clock;
 use weir::gateway::{Action, Attendance, Gateway, Parts};
@@ -21,7 +22,7 @@ use weir::task;
 use weir::upstream::Upstream;
 use weir_config::{Config, MemoryEnvironment};
 use weir_core_sim::{CoreOptions, CoreSim};
-use weir_logic::{Answer, Call, Identity, Millis, Outcome};
+use weir_logic::{Call, Identity, Millis, Outcome};
 
 /// A node's front and the core behind it.
 pub(crate) struct Node {
@@ -61,10 +62,20 @@ impl Action for Echo {
         write!(text, " query={:?} host={}", call.request.query, call.request.host).unwrap();
         write!(text, " agent={:?} tenant={:?}", name(&call.identity.agent), name(&call.identity.tenant)).unwrap();
         write!(text, " body={}", String::from_utf8_lossy(call.request.body)).unwrap();
-        let mut answer = Answer::empty(200, Outcome::Hit);
-        answer.body = Bytes::from(text);
-        answer
+        let answer = weir_logic::Answer::empty(200, Outcome::Hit);
+        let answer = answer.map_body(|_| Body::Whole(Bytes::from(text)));
+        match call.request.query.and_then(|query| query.strip_prefix("stream=")) {
+            Some(script) => answer.map_body(|_| Body::Stream(scripted(script))),
+            None => answer,
+        }
     }
+}
+
+/// A stream of three pieces of four bytes: of known length or not, broken off after two or not.
+fn scripted(script: &str) -> Stream {
+    let pieces = [Ok(Bytes::from("one-")), Ok(Bytes::from("two-")), Ok(Bytes::from("tri."))];
+    let pieces = if script.ends_with("cut") { [pieces[0].clone(), pieces[1].clone(), Err(Cut)] } else { pieces };
+    Stream::new(script.starts_with("known").then_some(12), futures::stream::iter(pieces))
 }
 
 fn name(part: &Option<impl ToString>) -> String {

@@ -18,6 +18,7 @@ use weir_logic::cache::{Asking, CACHE_STATUS};
 use weir_logic::key::Scope;
 use weir_logic::{AgentId, Answer, CacheKey, Call, Identity, Millis, RequestView, TenantId};
 
+use crate::answer::Body;
 use crate::cache::CacheAction;
 use crate::cache::visit::Visit;
 use crate::clock::{Clock, Hand};
@@ -177,7 +178,8 @@ impl World {
         let Action::Cache(route) = &self.route.action else { panic!("a cached route") };
         called(&self.route, self.clock.now(), &Ask::get(), async |call| {
             let key = CacheKey::of(&route.key, Scope::of(route.shared), call).unwrap();
-            Visit { shell: &self.cache.shell, call, route, key, held: None, asking: Asking::default() }.wait().await
+            let visit = Visit { shell: &self.cache.shell, call, route, key, held: None, asking: Asking::default() };
+            gathered(visit.wait().await).await
         })
         .await
     }
@@ -208,7 +210,7 @@ impl World {
 }
 
 pub(super) async fn asked(cache: &CacheAction, route: &Arc<Route>, now: Millis, ask: &Ask) -> Answer {
-    called(route, now, ask, async |call| cache.answer(call).await).await
+    called(route, now, ask, async |call| gathered(cache.answer(call).await).await).await
 }
 
 async fn called<T>(route: &Arc<Route>, now: Millis, ask: &Ask, then: impl AsyncFnOnce(&Call<'_>) -> T) -> T {
@@ -233,6 +235,13 @@ async fn called<T>(route: &Arc<Route>, now: Millis, ask: &Ask, then: impl AsyncF
         now,
     };
     then(&call).await
+}
+
+/// The answer with all of its body.
+async fn gathered(mut answer: crate::answer::Answer) -> Answer {
+    let body = std::mem::replace(&mut answer.body, Body::Whole(Bytes::new()));
+    let body = body.gather().await.expect("the body broke off");
+    answer.map_body(|_| body)
 }
 
 /// A cache on a clock that stands still.
