@@ -15,6 +15,7 @@ pub mod lookup;
 pub mod merge;
 pub mod outcome;
 pub mod refusal;
+pub mod rehearse;
 pub mod request;
 pub mod retry;
 pub mod route;

@@ -237,7 +237,8 @@ pub(super) fn http_date(value: &[u8]) -> Option<Duration> {
 /// RFC 9111, section 1.2.2: greater times count as this one.
 pub(super) const MAX_SECONDS: Duration = Duration::from_secs(1 << 31);
 
-const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+/// The targeted field that counts for the node.
+pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,176 @@
+//! The lines of a trace.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{AGE, CACHE_CONTROL, ETAG, EXPIRES};
+use serde::{Deserialize, Serialize};
+use weir_config::KeyPart;
+
+use super::Veil;
+use super::veil::key_parts;
+use crate::cache::said;
+use crate::key::{self, Scope};
+use crate::retry::delta_seconds;
+use crate::{Answer, Call, Cause, Millis, Outcome};
+
+/// The version of the format.
+pub const VERSION: u32 = 1;
+
+/// The first line of a trace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// [`VERSION`].
+    pub weir_trace: u32,
+    /// The node that recorded it.
+    pub edge: String,
+    /// When it was begun, in milliseconds since 1970.
+    pub began: u64,
+    /// The part of the keys whose requests are in it, over 0 and at most 1.
+    pub sample: f64,
+    /// What the names of query parameters were marked with that the configuration does not spell out.
+    pub salt: String,
+}
+
+/// The last line of a trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct End {
+    /// Why it ended: `time`, `bytes`, `reader` (who read it was too slow) or `stopped` (the node was).
+    pub weir_trace_end: String,
+    /// Milliseconds that it covers.
+    pub covered: u64,
+    /// Lines between the first and this one.
+    pub lines: u64,
+    /// Lines left out because they were longer than a line may be.
+    pub too_long: u64,
+    /// All requests of each route, whether they are in the trace or not.
+    pub requests: BTreeMap<String, u64>,
+}
+
+/// One request. Values of the path's parameters, the query, headers, body and identity are veiled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Milliseconds since the trace was begun.
+    pub at: u64,
+    /// The route that took it.
+    pub route: String,
+    /// The route's class.
+    pub class: String,
+    /// Its method.
+    pub method: String,
+    /// Its host, only where its route asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Its path.
+    pub path: String,
+    /// Its query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// The headers that are recorded, by their names in lower case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// The values of its body that are part of its key, by their pointers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub body: BTreeMap<String, String>,
+    /// Its tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// What it was answered; `None` where the agent left before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Bytes of the answer's body.
+    pub bytes: u64,
+    /// How it ended: the label of an [`Outcome`].
+    pub outcome: String,
+    /// Why the answer was stale or went past the cache: the label of a [`Cause`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// Milliseconds that it waited for a fill or a lookup of its own, or for the core that it was passed through to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core: Option<u64>,
+    /// What the core said about keeping the answer, in the words of `Cache-Control`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
+    /// The answer's age in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age: Option<u64>,
+    /// The answer's entity tag, veiled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+}
+
+impl Line {
+    /// The request, of which `began` is when the trace was and `headers` names those that are recorded, in lower case. How it ended
+    /// is not yet told.
+    pub fn of(call: &Call<'_>, veil: &Veil, headers: &[String], began: Millis) -> Self {
+        let (tenant, agent) = (call.identity.tenant.as_ref(), call.identity.agent.as_ref());
+        Self {
+            at: millis(call.now.since(began)),
+            route: call.route.name.clone(),
+            class: call.route.class.as_str().to_owned(),
+            method: call.request.method.as_str().to_owned(),
+            host: call.route.host.clone(),
+            path: veil.path(call),
+            query: call.request.query.map(|query| veil.query(query)),
+            headers: recorded_headers(call, veil, headers),
+            body: recorded_body(call, veil),
+            tenant: tenant.map(|tenant| veil.over(tenant.as_str())),
+            agent: agent.map(|agent| veil.over(agent.as_str())),
+            ..Self::default()
+        }
+    }
+
+    /// Adds what the request is answered `now`, after so long.
+    pub fn answered<B>(&mut self, answer: &Answer<B>, veil: &Veil, now: Millis, took: Duration) {
+        let waited = matches!(answer.outcome, Outcome::Miss | Outcome::Revalidated | Outcome::Bypass);
+        self.status = Some(answer.status);
+        self.cause = answer.cause.map(|cause| cause.label().to_owned());
+        self.core = waited.then(|| millis(took));
+        self.age = answer.header(&AGE).and_then(|value| delta_seconds(value.as_bytes())).map(|age| age.as_secs());
+        self.tag = answer.header(&ETAG).map(|tag| veil.over(&String::from_utf8_lossy(tag.as_bytes())));
+        let speaks = [CACHE_CONTROL, EXPIRES, said::CDN_CACHE_CONTROL];
+        let spoken: HeaderMap = answer.headers.iter().filter(|(name, _)| speaks.contains(name)).cloned().collect();
+        let made = Millis(now.0.saturating_sub(self.age.unwrap_or_default().saturating_mul(1000)));
+        self.said = Some(said::said(&spoken, made)).filter(|said| !said.is_empty());
+    }
+
+    /// Whether it tells that the core fails: `None` where it says nothing about the core.
+    pub fn core_fails(&self) -> Option<bool> {
+        let cause = |cause: Cause| self.cause.as_deref() == Some(cause.label());
+        let outcome = |outcome: Outcome| self.outcome == outcome.label();
+        if [Cause::CoreFailing, Cause::FillFailed, Cause::FillOverdue].into_iter().any(cause) {
+            return Some(true);
+        }
+        if outcome(Outcome::Calm) || outcome(Outcome::Failed) {
+            return Some(true);
+        }
+        self.core.map(|_| false)
+    }
+}
+
+fn recorded_headers(call: &Call<'_>, veil: &Veil, names: &[String]) -> BTreeMap<String, String> {
+    let value = |name: &String| Some((name.clone(), veil.over(&key::header_text(call, name).ok()??)));
+    names.iter().filter_map(value).collect()
+}
+
+fn recorded_body(call: &Call<'_>, veil: &Veil) -> BTreeMap<String, String> {
+    let parts = key_parts(&call.route.action);
+    let of_body: Vec<_> = parts.iter().filter(|part| matches!(part, KeyPart::Body(_))).cloned().collect();
+    let values = key::parts(&of_body, Scope::Shared, call).unwrap_or_default();
+    let named = values.into_iter().filter_map(|(name, value)| {
+        let pointer = name.strip_prefix("body.")?.to_owned();
+        Some((pointer, veil.over(&value?)))
+    });
+    named.collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    Millis::default().after(duration).0
+}

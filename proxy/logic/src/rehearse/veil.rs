@@ -1,0 +1,85 @@
+//! Values made unreadable, equal ones alike.
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
+use weir_config::{Action, KeyPart, Route, Segment};
+
+use crate::Call;
+
+/// Puts marks in the place of values. A value's mark is made with a secret: once that is forgotten nobody can find a value by
+/// trying. The names of query parameters are agents' words too, but a rehearsal must find those that another key names: a name
+/// that the configuration in force does not spell out has a mark made with a salt that the trace tells.
+pub struct Veil {
+    secret: [u8; 32],
+    salt: String,
+    /// The names of query parameters that the configuration spells out.
+    words: BTreeSet<String>,
+}
+
+impl Veil {
+    /// A veil of its own for each trace, of which `secret` must be drawn anew and forgotten.
+    pub fn new(secret: [u8; 32], salt: String, routes: &[Route]) -> Self {
+        let parts = routes.iter().flat_map(|route| key_parts(&route.action));
+        let words = parts.filter_map(|part| match part {
+            KeyPart::Query(name) => Some(name.clone()),
+            _ => None,
+        });
+        Self { secret, salt, words: words.collect() }
+    }
+
+    /// The mark of a value. It is a name, a path segment and a header value alike.
+    pub fn over(&self, value: &str) -> String {
+        written(Sha256::new().chain_update(self.secret).chain_update(value))
+    }
+
+    /// The request's path: what the route's pattern spells out as it is, the rest segment by segment.
+    pub(super) fn path(&self, call: &Call<'_>) -> String {
+        let pattern = &call.route.path.segments;
+        let mut path = String::with_capacity(call.request.path.len() + 64);
+        let segments = call.request.path.strip_prefix('/').unwrap_or_default().split('/');
+        for (place, segment) in segments.enumerate() {
+            path.push('/');
+            match pattern.get(place) {
+                Some(Segment::Literal(text)) if text == segment => path.push_str(text),
+                _ if segment.is_empty() => {}
+                _ => path.push_str(&self.over(segment)),
+            }
+        }
+        path
+    }
+
+    /// The query, part by part.
+    pub(super) fn query(&self, query: &str) -> String {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| match pair.split_once('=') {
+            Some((name, value)) => format!("{}={}", self.name(name), self.over(value)),
+            None => self.name(pair),
+        });
+        pairs.collect::<Vec<_>>().join("&")
+    }
+
+    fn name(&self, name: &str) -> String {
+        if self.words.contains(name) { name.to_owned() } else { mark(&self.salt, name) }
+    }
+}
+
+/// The mark of a query parameter's name under a trace's salt.
+pub fn mark(salt: &str, name: &str) -> String {
+    written(Sha256::new().chain_update(salt).chain_update([0]).chain_update(name))
+}
+
+fn written(hash: Sha256) -> String {
+    hash.finalize().iter().take(MARK_BYTES).fold("~".to_owned(), |mark, byte| mark + &format!("{byte:02x}"))
+}
+
+/// What tells requests of a route apart.
+pub(super) fn key_parts(action: &Action) -> &[KeyPart] {
+    match action {
+        Action::Cache(cache) => &cache.key,
+        Action::Lookup(lookup) => &lookup.key,
+        Action::Aggregate(_) | Action::Forward(_) => &[],
+    }
+}
+
+/// Two of a million values share a mark once in forty million traces.
+const MARK_BYTES: usize = 8;
