@@ -28,5 +28,6 @@ pub mod reload;
 pub mod snapshot;
 pub mod status;
 pub mod task;
+pub mod trace;
 pub mod upstream;
 pub mod whatif;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::CoreId;
+use crate::ByteSize;
 
 /// `[edge]`: what this node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,12 @@ pub enum LogFormat {
 pub struct Admin {
     /// The address of the admin listener. Plain HTTP, without authentication: keep it on loopback or a private network.
     pub address: SocketAddr,
+    /// The longest time for which a trace may be recorded.
+    pub max_trace_time: Duration,
+    /// Bytes of a trace, at most; it ends there.
+    pub max_trace_bytes: ByteSize,
+    /// Bytes of a trace that wait in memory for its reader, at most; it ends when there would be more.
+    pub max_trace_waiting: ByteSize,
 }
 
 /// `[presence]`: who is alive, reported to the core because the edge answers the polls that used to say so.

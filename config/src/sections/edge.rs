@@ -8,7 +8,7 @@ use crate::form::Form;
 use crate::key::Key;
 use crate::section::{section, table_settings};
 use crate::setting::choice_settings;
-use crate::{Admin, CoreId, Edge, LogFormat, Presence, Shutdown};
+use crate::{Admin, ByteSize, CoreId, Edge, LogFormat, Presence, Shutdown};
 
 section! { Edge, "[edge]", "What this node is.", |_, _| {}, {
     region: String = Key::default("local",
@@ -31,6 +31,13 @@ section! { Admin, "[admin]", "Where operators connect: metrics, health, status, 
     address: SocketAddr = Key::default("127.0.0.1:9600",
         "The address of the admin listener. It speaks plain HTTP without authentication: keep it on loopback or on \
          a network that only operators reach.").restart();
+    max_trace_time: Duration = Key::default("1h",
+        "The longest time for which `weir trace` may record.").between("1s", "1d");
+    max_trace_bytes: ByteSize = Key::default("256 MiB",
+        "Bytes of one trace, at most; it ends there. A request in it takes some 300 bytes.").between("1 MiB", "64 GiB");
+    max_trace_waiting: ByteSize = Key::default("8 MiB",
+        "Bytes of a trace that wait in memory for whoever reads it, at most; a trace whose reader is slower ends.")
+        .between("64 KiB", "1 GiB");
 }}
 
 section! { Presence, "[presence]",

@@ -10,7 +10,7 @@ mod server;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-pub use routes::{Operations, Pages, Question, Readiness, ReloadAnswer, Reply, ShutStream};
+pub use routes::{Feed, Operations, Pages, Question, Readiness, ReloadAnswer, Reply, ShutStream};
 pub use server::AdminServer;
 
 /// The admin listener, bound but not yet serving.

@@ -1,6 +1,9 @@
 //! What an operator's request is answered.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -25,6 +28,11 @@ pub trait Operations: Send + Sync {
     /// Answers what is about a part of the node that has pages of its own; `None` when there is no such page. To a GET within milliseconds;
     /// others may block.
     fn consult(&self, question: &Question<'_>) -> Option<Reply>;
+
+    /// Answers with what comes over some time; `None` when that is not asked for.
+    fn feed(&self, _question: &Question<'_>) -> Option<Result<Feed, Reply>> {
+        None
+    }
 }
 
 /// A request of an operator.
@@ -53,6 +61,21 @@ pub struct Reply {
 pub trait Pages: Send + Sync {
     /// Answers; `None` when the page is none of these. A GET within milliseconds; others may block.
     fn answer(&self, question: &Question<'_>) -> Option<Reply>;
+
+    /// Answers with what comes over some time; `None` when that is not asked for.
+    fn feed(&self, _question: &Question<'_>) -> Option<Result<Feed, Reply>> {
+        None
+    }
+}
+
+/// An answer that comes piece by piece.
+pub struct Feed {
+    /// What it is.
+    pub media_type: &'static str,
+    /// The pieces. Dropped when the operator stops reading.
+    pub pieces: BoxStream<'static, Bytes>,
+    /// The time that it may take.
+    pub lasts: Duration,
 }
 
 impl Reply {
@@ -114,7 +137,7 @@ pub(super) fn answer(operations: &dyn Operations, question: &Question<'_>) -> Re
             Some(reply) => json(reply.status, &reply.document),
             None => text(
                 StatusCode::NOT_FOUND,
-                "no such page: /metrics, /livez, /readyz, /status, /ttl, POST /reload, POST /purge\n",
+                "no such page: /metrics, /livez, /readyz, /status, /ttl, POST /reload, POST /purge, POST /trace\n",
             ),
         };
     };
@@ -178,6 +201,11 @@ fn reload(operations: &dyn Operations) -> Response<Bytes> {
     }
 }
 
+/// The feed that the request asks for, or the answer that says why there is none.
+pub(super) fn feed(operations: &dyn Operations, question: &Question<'_>) -> Option<Result<Feed, Response<Bytes>>> {
+    Some(operations.feed(question)?.map_err(|reply| json(reply.status, &reply.document)))
+}
+
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Bytes> {
     let mut body = serde_json::to_vec_pretty(value).unwrap_or_default();
     body.push(b'\n');
@@ -189,7 +217,12 @@ fn text(status: StatusCode, body: &'static str) -> Response<Bytes> {
 }
 
 fn typed(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {
-    let mut response = Response::new(body.into());
+    headed(status, media_type, body.into())
+}
+
+/// The head of an answer.
+pub(super) fn headed<B>(status: StatusCode, media_type: &'static str, body: B) -> Response<B> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -7,16 +7,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::time::Instant;
 
 use super::BoundAdmin;
-use super::routes::{Operations, Question, answer};
+use super::routes::{Feed, Operations, Question, answer, feed, headed};
 use crate::task;
 
 /// The admin listener at work. Dropping it closes the listener and ends its thread.
@@ -78,27 +81,52 @@ async fn accept(listener: TcpListener, operations: Arc<dyn Operations>) {
 }
 
 async fn serve(stream: TcpStream, operations: Arc<dyn Operations>, _place: OwnedSemaphorePermit) {
-    let service = service_fn(move |request| respond(request, Arc::clone(&operations)));
+    let (ends, mut end) = watch::channel(Instant::now() + MAX_CONNECTION_AGE);
+    let service = service_fn(move |request| respond(request, Arc::clone(&operations), ends.clone()));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(MAX_IDLE)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    if let Ok(Err(error)) = tokio::time::timeout(MAX_CONNECTION_AGE, connection).await {
-        tracing::debug!(%error, "an admin connection broke");
+    let mut connection = std::pin::pin!(connection);
+    loop {
+        let known = *end.borrow_and_update();
+        match tokio::time::timeout_at(known, &mut connection).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => return tracing::debug!(%error, "an admin connection broke"),
+            // A feed has put the end off.
+            Err(_) if *end.borrow() > known => {}
+            Err(_) => return,
+        }
     }
+}
+
+/// What goes out: a document, or what comes over some time.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+fn whole(response: Response<Bytes>) -> Response<Body> {
+    response.map(|document| Full::new(document).boxed_unsync())
 }
 
 /// What changes the node may read files, so its answer is made where blocking does not hold up the other pages.
 async fn respond(
     request: Request<Incoming>,
     operations: Arc<dyn Operations>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+    ends: watch::Sender<Instant>,
+) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let reads = matches!(parts.method, http::Method::GET | http::Method::HEAD);
     let answered = move |body: &[u8]| {
         let question = Question { method: &parts.method, path: parts.uri.path(), query: parts.uri.query(), body };
-        answer(&*operations, &question).map(Full::new)
+        match feed(&*operations, &question) {
+            Some(Ok(Feed { media_type, pieces, lasts })) => {
+                ends.send_modify(|end| *end = (*end).max(Instant::now() + lasts + MAX_CONNECTION_AGE));
+                let pieces = StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece))));
+                headed(http::StatusCode::OK, media_type, pieces.boxed_unsync())
+            }
+            Some(Err(refused)) => whole(refused),
+            None => whole(answer(&*operations, &question)),
+        }
     };
     if reads {
         return Ok(answered(b""));
@@ -111,10 +139,10 @@ async fn respond(
     Ok(answered.await.unwrap_or_else(|_| failed(http::StatusCode::INTERNAL_SERVER_ERROR, b"the page panicked\n")))
 }
 
-fn failed(status: http::StatusCode, problem: &'static [u8]) -> Response<Full<Bytes>> {
-    let mut failed = Response::new(Full::new(Bytes::from_static(problem)));
+fn failed(status: http::StatusCode, problem: &'static [u8]) -> Response<Body> {
+    let mut failed = Response::new(Bytes::from_static(problem));
     *failed.status_mut() = status;
-    failed
+    whole(failed)
 }
 
 /// Scrapers and probes are few; more wait in the kernel's accept queue.

@@ -24,6 +24,7 @@ use crate::purging::{Keeper, PurgeOrders, Purging};
 use crate::reload::{self, Reloader};
 use crate::snapshot::{ConfigSnapshot, SharedSnapshot};
 use crate::task;
+use crate::trace::{Recorder, TracePage};
 use crate::upstream::{Origin, Upstream};
 use crate::whatif::{TtlPage, WhatIf};
 
@@ -76,6 +77,7 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let drain = Arc::new(Drain::new());
     let keepers: Vec<Arc<dyn Keeper>> = vec![Arc::clone(&cache) as _, Arc::clone(&lookup) as _];
     let purges = PurgeOrders::new(purging, keepers, Arc::clone(&snapshot), metrics.clone(), clock);
+    let recorder = Arc::new(Recorder::new(edge, clock));
     let gateway = Gateway::new(Parts {
         snapshot: Arc::clone(&snapshot),
         cache: Arc::clone(&cache) as _,
@@ -83,6 +85,7 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
         aggregate: Arc::clone(&aggregate) as _,
         upstream: Arc::clone(&upstream),
         changes: purges.changes(),
+        recorder: Arc::clone(&recorder),
         attendance: Some(Arc::clone(&presence) as _),
         budget,
         metrics: metrics.clone(),
@@ -92,7 +95,8 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let acceptor = Acceptor::new(listeners, app, Arc::clone(&snapshot), Arc::clone(&drain), metrics.clone(), clock);
     let replays = ReplayOrders::new(Arc::clone(&aggregate));
     let ttls = TtlPage::new(Arc::clone(&what_if), Arc::clone(&snapshot), clock);
-    let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(purges), Arc::new(replays), Arc::new(ttls)];
+    let traces = TracePage::new(recorder, Arc::clone(&snapshot));
+    let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(purges), Arc::new(replays), Arc::new(ttls), Arc::new(traces)];
     Ok((Composed { snapshot, what_if, upstream, cache, lookup, aggregate, presence, drain, pages }, acceptor))
 }
 

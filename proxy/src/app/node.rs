@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::lifecycle::{Heartbeat, Lifecycle, Phase};
-use crate::admin::{Operations, Pages, Question, Readiness, ReloadAnswer, Reply, ShutStream};
+use crate::admin::{Feed, Operations, Pages, Question, Readiness, ReloadAnswer, Reply, ShutStream};
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -124,6 +124,10 @@ impl Operations for Node {
 
     fn consult(&self, question: &Question<'_>) -> Option<Reply> {
         self.parts.get()?.pages.iter().find_map(|pages| pages.answer(question))
+    }
+
+    fn feed(&self, question: &Question<'_>) -> Option<Result<Feed, Reply>> {
+        self.parts.get()?.pages.iter().find_map(|pages| pages.feed(question))
     }
 }
 

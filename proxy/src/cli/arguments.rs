@@ -44,6 +44,8 @@ pub(super) enum Command {
         /// The route; all that keep answers unless named
         route: Option<String>,
     },
+    /// Have the running node record what agents ask for, nobody named, and print the trace as lines of JSON
+    Trace(TraceArguments),
     /// Ask the running node whether it can help agents: exit 0, or 69 when it cannot or does not run
     Health(ConfigFile),
     /// Print shell completions
@@ -227,6 +229,21 @@ pub(super) enum PurgeTarget {
         #[arg(long, default_value = "")]
         body: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TraceArguments {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// How long to record; twice the longest TTL in question tells well
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub(super) seconds: f64,
+    /// The part of the keys whose requests are recorded, over 0 and at most 1; to rehearse another key, 1
+    #[arg(long, value_name = "PART", default_value_t = 0.1)]
+    pub(super) sample: f64,
+    /// A header that another key may name; may be given several times. Those that keys name are always recorded
+    #[arg(short = 'H', long = "header", value_name = "NAME")]
+    pub(super) headers: Vec<String>,
 }
 
 #[derive(Debug, Args)]

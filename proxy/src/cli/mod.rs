@@ -11,6 +11,7 @@ mod purge;
 mod repair;
 mod replay;
 mod spool;
+mod trace;
 mod ttl;
 
 use std::ffi::OsString;
@@ -62,6 +63,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Ttl { file, route } => {
             let address = config::load(&file.config)?.config.admin.address;
             print(ttl::ttl(address, route.as_deref())?.as_bytes())
+        }
+        Command::Trace(arguments) => {
+            let address = config::load(&arguments.file.config)?.config.admin.address;
+            say(&trace::trace(address, &arguments, &mut io::stdout().lock())?);
+            Ok(())
         }
         Command::Health(file) => health::ask(config::load(&file.config)?.config.admin.address),
         Command::Completions { shell } => {

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use prometheus::IntGauge;
 use weir_config::Route;
-use weir_logic::{Cause, Outcome};
+use weir_logic::{Answer, Cause, Outcome};
 
 use crate::accept::Connection;
 use crate::clock::Clock;
 use crate::forward::Forwarding;
 use crate::metrics::Metrics;
+use crate::trace::Sketch;
 
 /// One request on its way through the gateway.
 pub struct RequestContext {
@@ -37,6 +38,8 @@ pub(super) struct Tally {
     pub(super) answer_bytes: u64,
     /// Bytes of the request's body read.
     pub(super) request_bytes: u64,
+    /// What a trace will tell of it, if one is recorded and has it in its sample.
+    pub(super) sketch: Option<Box<Sketch>>,
 }
 
 impl Tally {
@@ -52,12 +55,33 @@ impl Tally {
             refusal: None,
             answer_bytes: 0,
             request_bytes: 0,
+            sketch: None,
         }
     }
 
     /// Says which route the request took.
     pub(super) fn routed(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
+    }
+
+    /// Notes the answer for the trace.
+    pub(super) fn answered<B>(&mut self, answer: &Answer<B>) {
+        if let Some(mut sketch) = self.sketch.take() {
+            sketch.answered(answer, self.took());
+            self.sketch = Some(sketch);
+        }
+    }
+
+    /// Notes for the trace that the request has been passed through and what the agent was given, if anything.
+    pub(super) fn forwarded(&mut self, status: Option<u16>) {
+        if let (Some(mut sketch), Some(status)) = (self.sketch.take(), status) {
+            sketch.forwarded(status, self.took());
+            self.sketch = Some(sketch);
+        }
+    }
+
+    fn took(&self) -> Duration {
+        self.clock.elapsed().saturating_sub(self.started)
     }
 }
 
@@ -75,8 +99,10 @@ impl Drop for Tally {
         }
         metrics.answer_bytes.with_label_values(&[route, outcome.label()]).inc_by(self.answer_bytes);
         metrics.request_bytes.with_label_values(&[route, outcome.label()]).inc_by(self.request_bytes);
-        let took = self.clock.elapsed().saturating_sub(self.started);
-        metrics.request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
+        metrics.request_duration.with_label_values(&[route]).observe(self.took().as_secs_f64());
+        if let Some(sketch) = self.sketch.take() {
+            sketch.ended(outcome, self.answer_bytes);
+        }
     }
 }
 

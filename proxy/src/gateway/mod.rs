@@ -36,6 +36,7 @@ use crate::forward::{self, Failure};
 use crate::metrics::Metrics;
 use crate::purging::Changes;
 use crate::snapshot::SharedSnapshot;
+use crate::trace::Recorder;
 use crate::upstream::Upstream;
 
 /// Everything that the gateway needs of the others.
@@ -52,6 +53,8 @@ pub struct Parts {
     pub upstream: Arc<Upstream>,
     /// Who is told of what agents have changed.
     pub changes: Changes,
+    /// Writes down what the node meets, while an operator wants it.
+    pub recorder: Arc<Recorder>,
     /// Who counts the agents that are alive; `None` where presence is switched off.
     pub attendance: Option<Arc<dyn Attendance>>,
     /// The memory that bodies may take.
@@ -207,6 +210,7 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, error: Option<&pingora::Error>, ctx: &mut RequestContext) {
         if ctx.forwarding.is_some() {
             ctx.tally.answer_bytes = session.body_bytes_sent() as u64;
+            ctx.tally.forwarded(session.response_written().map(|written| written.status.as_u16()));
             if error.is_none() && session.response_written().is_some() {
                 ctx.tally.outcome = Some(Outcome::Forwarded);
             }
@@ -235,6 +239,7 @@ impl ProxyHttp for Gateway {
 async fn answer_now(session: &mut Session, ctx: &mut RequestContext, answer: Answer) {
     let (outcome, cause) = (answer.outcome, answer.cause);
     let last = ctx.connection.ends_with_answer();
+    ctx.tally.answered(&answer);
     match write::answer(session.as_downstream_mut(), answer, last, &mut ctx.tally.answer_bytes).await {
         Ok(()) => (ctx.tally.outcome, ctx.tally.cause) = (Some(outcome), cause),
         Err(Unwritten::Cut) => ctx.tally.outcome = Some(Outcome::Failed),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, HeaderValue};
+use http::header::{ALLOW, HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use weir_config::{Action, Config, Method, Route};
@@ -98,22 +98,18 @@ async fn walk(gateway: &Gateway, session: &mut ServerSession, ctx: &mut RequestC
     let identity = identify(parts, config, session, ctx, &parameters);
     let known = Known { config, method, route, identity, target };
     if let Action::Forward(action) = &route.action {
+        let headers = &session.req_header().headers;
+        ctx.tally.sketch = parts.recorder.sketch(|| known.call(&parameters, headers, &[], parts.clock.now()));
         return pass_through(parts, session, ctx, &known, action.max_body_bytes.bytes()).await;
     }
     let body = match body_bound(config, route, method) {
         None => None,
         Some(bytes) => Some(read_body(gateway, session, ctx, &known, bytes).await?),
     };
-    let Known { identity, target, .. } = &known;
-    let request = RequestView {
-        method,
-        path: target.path,
-        query: target.query,
-        host: target.host,
-        headers: &session.req_header().headers,
-        body: body.as_ref().map_or(&[], |body| &body.bytes),
-    };
-    let call = Call { request, route, parameters: &parameters, identity, now: parts.clock.now() };
+    let headers = &session.req_header().headers;
+    let body = body.as_ref().map_or(&[][..], |body| &body.bytes);
+    let call = known.call(&parameters, headers, body, parts.clock.now());
+    ctx.tally.sketch = parts.recorder.sketch(|| call.clone());
     Ok(Next::Answer(answer(parts, &call).await))
 }
 
@@ -133,6 +129,15 @@ struct Known<'a> {
     route: &'a Arc<Route>,
     identity: Identity,
     target: Target<'a>,
+}
+
+impl<'a> Known<'a> {
+    /// The request as an action sees it.
+    fn call(&'a self, parameters: &'a Parameters<'a>, headers: &'a HeaderMap, body: &'a [u8], now: Millis) -> Call<'a> {
+        let Target { path, query, host, .. } = self.target;
+        let request = RequestView { method: self.method, path, query, host, headers, body };
+        Call { request, route: self.route, parameters, identity: &self.identity, now }
+    }
 }
 
 async fn pass_through(

@@ -19,6 +19,7 @@ use weir::metrics::Metrics;
 use weir::purging::PurgeOrders;
 use weir::snapshot::ConfigSnapshot;
 use weir::task;
+use weir::trace::Recorder;
 use weir::upstream::Upstream;
 use weir_config::{Config, MemoryEnvironment};
 use weir_core_sim::{CoreOptions, CoreSim};
@@ -183,6 +184,7 @@ impl Node {
             aggregate: echo,
             upstream,
             changes: purges.changes(),
+            recorder: Arc::new(Recorder::new("edge-1", clock)),
             attendance: Some(witness.clone()),
             budget: Budget::new(metrics.clone()),
             metrics: metrics.clone(),

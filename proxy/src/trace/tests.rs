@@ -1,0 +1,117 @@
+use std::path::Path;
+
+use http::HeaderMap;
+use weir_config::{ByteSize, MemoryEnvironment, Method, parse};
+use weir_logic::rehearse::Reader;
+use weir_logic::{AgentId, Found, Identity, RequestView, RouteTable};
+
+use super::*;
+
+const CONFIG: &str = r#"
+[edge]
+data_dir = "d"
+[[listener]]
+name = "a"
+address = "127.0.0.1:0"
+[core]
+peers = ["c:1"]
+[[route]]
+name = "updates"
+match = { method = "GET", path = "/v1/updates/{channel}" }
+class = "update"
+action = "cache"
+key = ["path.channel"]
+shared = true
+"#;
+
+struct Scene {
+    config: weir_config::Config,
+    table: RouteTable,
+    recorder: Recorder,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let parsed = parse(&MemoryEnvironment::new().file("weir.toml", CONFIG), Path::new("weir.toml"));
+        let parsed = parsed.unwrap_or_else(|problems| panic!("{problems}"));
+        let table = RouteTable::new(&parsed.config.routes);
+        let recorder = Recorder::new("edge-1", Clock::manual(Millis(1_000)).0);
+        Self { config: parsed.config, table, recorder }
+    }
+
+    fn begin(&self, sample: f64, bounds: impl FnOnce(&mut Admin)) -> Arc<Recording> {
+        let mut admin = self.config.admin.clone();
+        bounds(&mut admin);
+        self.recorder.begin(Wanted { sample, headers: Vec::new() }, &self.config.routes, &admin).unwrap()
+    }
+
+    fn ask(&self, channel: &str) -> bool {
+        let (path, headers) = (format!("/v1/updates/{channel}"), HeaderMap::new());
+        let Found::Route { route, parameters } = self.table.find(Method::Get, "h", &path) else { panic!("no route") };
+        let identity = Identity { agent: AgentId::new("a-1"), tenant: None };
+        let request =
+            RequestView { method: Method::Get, path: &path, query: None, host: "h", headers: &headers, body: b"" };
+        let call = Call { request, route, parameters: &parameters, identity: &identity, now: Millis(1_000) };
+        let sketch = self.recorder.sketch(|| call);
+        let sampled = sketch.is_some();
+        if let Some(sketch) = sketch {
+            sketch.ended(Outcome::Hit, 3);
+        }
+        sampled
+    }
+}
+
+/// What is read of a trace: its lines and how it ended.
+fn read(recording: &Recording) -> (Vec<Line>, End) {
+    let mut text = Vec::new();
+    while let Some(piece) = recording.take().filter(|piece| !piece.is_empty()) {
+        text.extend(piece);
+    }
+    let mut reader = Reader::default();
+    let lines = text.trim_ascii_end().split(|byte| *byte == b'\n').filter_map(|line| reader.take(line).unwrap());
+    let lines = lines.collect();
+    (lines, reader.finish().unwrap().1)
+}
+
+#[test]
+fn of_a_key_in_the_sample_every_request_is_written_and_of_others_none() {
+    let scene = Scene::new();
+    assert!(!scene.ask("stable"), "nobody wants a trace");
+    let recording = scene.begin(0.25, |_| ());
+    let keys = || (0..400).map(|number| number.to_string());
+    let first: Vec<bool> = keys().map(|key| scene.ask(&key)).collect();
+    let again: Vec<bool> = keys().map(|key| scene.ask(&key)).collect();
+    assert_eq!(first, again);
+    let sampled = first.iter().filter(|sampled| **sampled).count();
+    assert!((50..150).contains(&sampled), "{sampled} of 400");
+    recording.end("time");
+    let (lines, end) = read(&recording);
+    assert_eq!((lines.len(), end.lines, end.requests["updates"]), (2 * sampled, 2 * sampled as u64, 800));
+}
+
+#[test]
+fn there_is_one_trace_at_a_time_and_its_secret_goes_with_it() {
+    let scene = Scene::new();
+    let first = scene.begin(1.0, |_| ());
+    let wanted = Wanted { sample: 1.0, headers: Vec::new() };
+    assert!(scene.recorder.begin(wanted, &scene.config.routes, &scene.config.admin).is_none());
+    scene.recorder.forget();
+    assert_eq!(Arc::strong_count(&first), 1);
+    assert!(!scene.ask("stable"));
+    let second = scene.begin(1.0, |_| ());
+    assert_ne!(first.veil.over("stable"), second.veil.over("stable"));
+}
+
+#[test]
+fn a_trace_ends_at_its_bounds_and_says_at_which() {
+    let scene = Scene::new();
+    let recording = scene.begin(1.0, |admin| admin.max_trace_bytes = ByteSize::kib(1));
+    let asked = (0..50).filter(|number| scene.ask(&number.to_string())).count();
+    let (lines, end) = read(&recording);
+    assert_eq!((asked, end.weir_trace_end.as_str()), (50, "bytes"));
+    assert!((2..8).contains(&lines.len()), "{}", lines.len());
+    scene.recorder.forget();
+    let recording = scene.begin(1.0, |admin| admin.max_trace_waiting = ByteSize::kib(1));
+    (0..50).for_each(|number| assert!(scene.ask(&number.to_string())));
+    assert_eq!(read(&recording).1.weir_trace_end, "reader");
+}
