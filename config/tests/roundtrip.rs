@@ -107,6 +107,8 @@ fn action() -> impl Strategy<Value = Action> {
                 KeyPart::Path("rest".to_owned()),
             ];
             Action::Cache(CacheRoute {
+                vary: vec!["accept-language".to_owned()],
+                max_variants: 8,
                 key,
                 shared,
                 freshness: if shared { FreshnessMode::Clamp } else { FreshnessMode::Honor },

@@ -101,6 +101,11 @@ pub enum Action {
 pub struct CacheRoute {
     /// What tells answers apart. Nothing is in the key unless it is named, but the route and, unless `shared`, the tenant.
     pub key: Vec<KeyPart>,
+    /// Request headers that the core may choose an answer by, which it then says in `Vary`. Lower case; never one of the key's,
+    /// nor one that says who asks.
+    pub vary: Vec<String>,
+    /// Answers of one key that are kept side by side, chosen between by these headers; 1 to 64.
+    pub max_variants: usize,
     /// Whether one tenant's answer may go to another.
     pub shared: bool,
     /// Who decides how long an answer is fresh.

@@ -102,6 +102,66 @@ fn judge_body(part: &KeyPart, methods: &[&str], node: &Node, reader: &mut Reader
         .help("put POST on a route of its own, with `match = { method = \"POST\", ... }`");
 }
 
+/// Refuses headers that the core cannot be left to choose by.
+pub(super) fn judge_vary(action: &str, reader: &mut Reader<'_, '_>) {
+    if action != "cache" {
+        return;
+    }
+    let key = reader.node("key").map(Node::elements).unwrap_or_default();
+    let parts: Vec<KeyPart> =
+        key.iter().filter_map(Node::text).filter_map(|text| KeyPart::from_str(text).ok()).collect();
+    for node in reader.node("vary").map(Node::elements).unwrap_or_default() {
+        let Some(name) = node.text() else { continue };
+        let findings = &mut reader.context.findings;
+        if parts.iter().any(|part| matches!(part, KeyPart::Header(known) if known == name)) {
+            findings
+                .error(node.at, format!("`{name}` is in the key and in `vary`"))
+                .note("the key tells answers apart by it whatever the core says")
+                .help(format!("leave it out of `vary`, or `header.{name}` out of the key"));
+        } else if SAYS_WHO_ASKS.contains(&name) {
+            findings
+                .error(node.at, format!("`{name}` says who asks and cannot be in `vary`"))
+                .note("an answer that does not name it in Vary would go to everyone with the key")
+                .help(format!("name it in the key, as \"header.{name}\""));
+        } else if NOT_THE_AGENTS.contains(&name) {
+            findings
+                .error(node.at, format!("`{name}` cannot be in `vary`"))
+                .note("the node writes it itself or leaves it out, so that no answer can depend on an agent's");
+        }
+    }
+}
+
+/// Headers by which answers are somebody's own.
+const SAYS_WHO_ASKS: [&str; 2] = ["authorization", "cookie"];
+
+/// Headers of the connection, of the message, of the node itself, and those that would make an answer anything but whole.
+const NOT_THE_AGENTS: [&str; 24] = [
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "weir-agent",
+    "weir-tenant",
+];
+
 /// Refuses an entity tag that would be part of the key, and warns of one where no body is read.
 pub(super) fn judge_etag(action: &str, reader: &mut Reader<'_, '_>) {
     if action != "cache" {

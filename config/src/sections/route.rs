@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::request::{judge_etag, judge_key, judge_methods};
+use super::request::{judge_etag, judge_key, judge_methods, judge_vary};
 use crate::form::Form;
 use crate::key::{Description, Key, Kind, Variants};
 use crate::section::{
@@ -77,6 +77,13 @@ section! { CacheRoute, "[[route]] with action \"cache\"",
     key: Vec<KeyPart> = Key::default("[]",
         "What tells answers apart: identity.agent, identity.tenant, path.NAME, query.NAME, header.NAME, or for POST \
          body./POINTER. Nothing is in the key unless it is named, but the route and, unless shared, the tenant.");
+    vary: Vec<String> = Key::default("[]",
+        "Request headers, in lower case, that the core may choose an answer by and then says in Vary, such as \
+         accept-language. They are sent to the core; answers are told apart by those that their Vary names.")
+        .form(Form::Header);
+    max_variants: usize = Key::default("8",
+        "Answers of one key that are kept side by side because of Vary, at most; the one not asked for longest leaves.")
+        .between("1", "64");
     shared: bool = SHARED;
     freshness: FreshnessMode = Key::default("override",
         "Who decides how long an answer is fresh. proxy/CACHING.md says what each means for every directive.");
@@ -320,6 +327,7 @@ impl Setting for Route {
         if let Some(name) = name {
             judge_methods(name, &mut reader);
             judge_key(name, &mut reader);
+            judge_vary(name, &mut reader);
             judge_etag(name, &mut reader);
         }
         reader.finish(&DESCRIPTION, name);

@@ -126,6 +126,8 @@ fn delta_seconds(text: &[u8]) -> Option<Duration> {
 fn route() -> CacheRoute {
     let minute = Duration::from_secs(60);
     CacheRoute {
+        vary: Vec::new(),
+        max_variants: 8,
         key: Vec::new(),
         shared: true,
         freshness: FreshnessMode::Override,

@@ -68,6 +68,22 @@ impl CacheKey {
         Ok(Self { bytes: Bytes::from(encoder.0) })
     }
 
+    /// The key of one of several answers of this key, by the headers that it was chosen by. No two lists of headers give the same, and
+    /// none gives a key that [`CacheKey::of`] gives.
+    #[must_use]
+    pub fn variant<'a>(&self, fields: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Self {
+        let mut encoder = Encoder(self.bytes.to_vec());
+        for (name, value) in fields {
+            encoder.tag(b'v');
+            encoder.text(name);
+            encoder.number(usize::from(value.is_some()));
+            if let Some(value) = value {
+                encoder.bytes(value);
+            }
+        }
+        Self { bytes: Bytes::from(encoder.0) }
+    }
+
     /// The length of the encoding in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -229,8 +245,12 @@ impl Encoder {
     }
 
     fn text(&mut self, text: &str) {
-        self.number(text.len());
-        self.0.extend_from_slice(text.as_bytes());
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len());
+        self.0.extend_from_slice(bytes);
     }
 
     fn maybe(&mut self, text: Option<&str>) {

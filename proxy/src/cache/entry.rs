@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{AGE, CONTENT_RANGE, HeaderName, HeaderValue};
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_RANGE, HeaderName, HeaderValue};
 use weir_logic::cache::conditional;
 use weir_logic::cache::range::{Part, Recognised, content_range, part};
 use weir_logic::cache::{
-    Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, Lease, TagFrom, Validators, age, kept, merged,
+    Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, Lease, Selection, TagFrom, Validators, age, kept,
+    merged,
 };
 use weir_logic::{Millis, Outcome, RequestView};
 
@@ -23,25 +24,28 @@ pub(super) struct Entry {
     kept: Kept,
     body: Bytes,
     stamp: Stamp,
+    /// The headers of the request that the core has chosen it by.
+    selection: Selection,
     /// Whether it was asked for since the evictor last looked.
     visited: AtomicBool,
 }
 
 impl Entry {
     /// The answer that has arrived. Body and headers are copied, so that no network buffer is held on to.
-    pub(super) fn new(arrival: Arrival, headers: &HeaderMap, body: &Bytes, stamp: Stamp) -> Self {
-        Self::with_body(arrival, headers, Bytes::copy_from_slice(body), stamp)
+    pub(super) fn new(arrival: Arrival, headers: &HeaderMap, body: &Bytes, stamp: Stamp, selection: Selection) -> Self {
+        Self::with_body(arrival, headers, Bytes::copy_from_slice(body), stamp, selection)
     }
 
-    /// This answer, confirmed by the core. `headers` is what [`Entry::merged`] gave, and `arrival` that of the confirmation.
-    pub(super) fn confirmed(&self, arrival: Arrival, headers: &HeaderMap, stamp: Stamp) -> Self {
-        Self::with_body(arrival, headers, self.body.clone(), stamp)
+    /// This answer, confirmed by the core for a request that says `selection`. `headers` is what [`Entry::merged`] gave, and `arrival`
+    /// that of the confirmation.
+    pub(super) fn confirmed(&self, arrival: Arrival, headers: &HeaderMap, stamp: Stamp, selection: Selection) -> Self {
+        Self::with_body(arrival, headers, self.body.clone(), stamp, selection)
     }
 
-    fn with_body(arrival: Arrival, headers: &HeaderMap, body: Bytes, stamp: Stamp) -> Self {
+    fn with_body(arrival: Arrival, headers: &HeaderMap, body: Bytes, stamp: Stamp, selection: Selection) -> Self {
         let tag = if arrival.status == 200 { TagFrom::Bytes(&body) } else { TagFrom::Nowhere };
         let kept = kept(headers, tag);
-        Self { arrival, kept, body, stamp, visited: AtomicBool::new(false) }
+        Self { arrival, kept, body, stamp, selection, visited: AtomicBool::new(false) }
     }
 
     /// The headers after the core's confirmation.
@@ -65,6 +69,18 @@ impl Entry {
         &self.kept.validators
     }
 
+    /// What it was chosen by; empty where it serves everyone with the key.
+    pub(super) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// The entity tag by which the core may choose it for another request: a strong one of a body that is in no encoding, as there
+    /// are servers that give all encodings of a body the same.
+    pub(super) fn tag_for_others(&self) -> Option<&HeaderValue> {
+        let encoded = || self.kept.headers.iter().any(|(name, _)| *name == CONTENT_ENCODING);
+        self.kept.validators.strong().filter(|_| self.status() == 200 && !encoded())
+    }
+
     pub(super) fn freshness(&self, policy: CachePolicy<'_>, now: Millis) -> Freshness {
         policy.freshness(&self.arrival, self.stamp.outdated(), now)
     }
@@ -77,7 +93,13 @@ impl Entry {
     /// The memory that this entry takes under a key of `key_len` bytes, list and map slots included.
     pub(super) fn footprint(&self, key_len: usize) -> usize {
         let list = self.kept.headers.capacity() * size_of::<(http::HeaderName, http::HeaderValue)>();
-        FIXED_BYTES + key_len + self.body.len() + self.kept.bytes() + list + self.stamp.marks().bytes()
+        FIXED_BYTES
+            + key_len
+            + self.body.len()
+            + self.kept.bytes()
+            + list
+            + self.stamp.marks().bytes()
+            + self.selection.bytes()
     }
 
     /// What it can be purged by.

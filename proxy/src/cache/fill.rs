@@ -8,10 +8,13 @@ use http::header::{ETAG, RETRY_AFTER};
 use weir_config::{Action, CacheRoute, Route};
 use weir_logic::cache::purge::{Mark, Marks};
 use weir_logic::cache::tags::{TAG_HEADERS, tags};
-use weir_logic::cache::{Arrival, CachePolicy, FillRequest, Hold, Lease, Meaning, Terms, Unstorable, is_intact};
+use weir_logic::cache::{
+    Arrival, CachePolicy, FillRequest, Hold, Lease, Meaning, Selection, Terms, Unstorable, is_intact,
+};
 use weir_logic::{CacheKey, Millis, Refusal, retry};
 
 use super::Shell;
+use super::candidates::Candidates;
 use super::entry::Entry;
 use super::flight::Ticket;
 use crate::purging::Departure;
@@ -46,12 +49,18 @@ pub(super) struct Failure {
 /// A fill to be done.
 pub(super) struct Order {
     pub(super) key: CacheKey,
+    /// What is said for the request in the headers that the core may choose by.
+    pub(super) selection: Selection,
+    /// The key of the fill: of all for whom these make no difference, as far as is known.
+    pub(super) lane: CacheKey,
     pub(super) route: Arc<Route>,
     pub(super) request: FillRequest,
     /// What the answer can be purged by, but for the tags that the core gives it.
     pub(super) marks: Marks,
     /// What is stored: the core is asked to confirm it where it can be.
     pub(super) held: Option<Arc<Entry>>,
+    /// How many answers of the key are stored side by side, at most.
+    pub(super) max_variants: usize,
     /// Whether the answer may be stored, for all that the agent says.
     pub(super) storing: bool,
 }
@@ -75,14 +84,16 @@ impl Order {
         shell.metrics.cache_fills.with_label_values(&[self.route.name.as_str(), landing.label()]).inc();
         if let Some(lease) = landing.lease(CachePolicy::of(route)) {
             let took = shell.clock.elapsed().saturating_sub(started);
-            shell.what_if.filled(&self.route.name, &self.key, shell.clock.now(), lease, took);
+            let lane = landing.entry().map_or_else(|| self.lane.clone(), |entry| entry.selection().key(&self.key));
+            shell.what_if.filled(&self.route.name, &lane, shell.clock.now(), lease, took);
         }
         ticket.land(landing);
     }
 
     async fn fetch(&self, shell: &Shell, route: &CacheRoute, departure: &Departure) -> Landing {
         let policy = CachePolicy::of(route);
-        if let Some((held, request)) = self.confirmable() {
+        let candidates = self.candidates(shell);
+        if let Some(request) = candidates.request(&self.request) {
             let heard = match self.send(shell, request).await {
                 Ok(heard) => heard,
                 Err(error) => return self.unanswered(shell, error),
@@ -92,7 +103,7 @@ impl Order {
             if !confirmed {
                 return self.understood(shell, policy, departure, &heard);
             }
-            if held.validators().match_confirmation(answer.headers.get(ETAG)) {
+            if let Some(held) = candidates.confirmed(answer.headers.get(ETAG)) {
                 return self.confirmed(shell, policy, departure, held, &heard);
             }
             // The core confirmed something else than what is stored: ask for it as a whole.
@@ -103,9 +114,14 @@ impl Order {
         }
     }
 
-    fn confirmable(&self) -> Option<(&Arc<Entry>, FillRequest)> {
-        let held = self.held.as_ref()?;
-        Some((held, self.request.conditional(held.validators())?))
+    /// What the core can be asked to confirm. What was purged before the departure cannot come back.
+    fn candidates(&self, shell: &Shell) -> Candidates {
+        let usable = |entry: &Arc<Entry>| shell.purging.allows(&self.key, entry.stamp());
+        match self.held.clone().filter(usable) {
+            Some(held) => Candidates::Held(held),
+            None if self.selection.is_empty() => Candidates::Others(Vec::new()),
+            None => Candidates::Others(shell.store.variants(&self.key).into_iter().filter(usable).collect()),
+        }
     }
 
     async fn send(&self, shell: &Shell, request: FillRequest) -> Result<Heard, OriginError> {
@@ -134,7 +150,13 @@ impl Order {
         let entry = || {
             let stamp = departure.stamp(Arc::new(self.marks(&answer.headers)));
             let arrival = heard.arrival(status, &answer.headers, shell.clock.now());
-            Arc::new(Entry::new(arrival, &answer.headers, &answer.body, stamp))
+            Arc::new(Entry::new(
+                arrival,
+                &answer.headers,
+                &answer.body,
+                stamp,
+                self.selection.chosen_by(&answer.headers),
+            ))
         };
         match meaning {
             Meaning::Store => self.store(shell, entry(), Landing::Stored),
@@ -169,7 +191,7 @@ impl Order {
         let marks = if retagged { Arc::new(self.marks(&answer.headers)) } else { Arc::clone(held.stamp().marks()) };
         let stamp = departure.stamp(marks);
         let arrival = heard.arrival(held.status(), &headers, shell.clock.now());
-        let entry = Arc::new(held.confirmed(arrival, &headers, stamp));
+        let entry = Arc::new(held.confirmed(arrival, &headers, stamp, self.selection.chosen_by(&headers)));
         match policy.unstorable(held.status(), &headers) {
             None => self.store(shell, entry, Landing::Confirmed),
             Some(why) => self.pass_on(shell, entry, why),
@@ -183,11 +205,11 @@ impl Order {
     }
 
     fn store(&self, shell: &Shell, entry: Arc<Entry>, landing: fn(Arc<Entry>) -> Landing) -> Landing {
-        shell.holds.clear(&self.key);
+        shell.holds.clear(&self.lane);
         if !self.storing {
             return Landing::PassedOn(entry, Unstorable::AgentSaysSo);
         }
-        if shell.store.insert(&self.key, &entry) {
+        if shell.store.insert(&self.key, &entry, self.max_variants) {
             return landing(entry);
         }
         self.pass_on(shell, entry, Unstorable::TooLarge)
@@ -195,8 +217,8 @@ impl Order {
 
     /// A good answer that is not stored puts what was stored out of date.
     fn pass_on(&self, shell: &Shell, entry: Arc<Entry>, why: Unstorable) -> Landing {
-        shell.holds.clear(&self.key);
-        shell.store.remove(&self.key);
+        shell.holds.clear(&self.lane);
+        shell.store.outdate(&self.key, entry.selection());
         Landing::PassedOn(entry, why)
     }
 
@@ -214,7 +236,7 @@ impl Order {
     /// The gate let nothing through.
     fn turned_away(&self, shell: &Shell, hint: Option<Duration>) -> Landing {
         let now = shell.clock.now();
-        let hold = shell.holds.note(&self.key, |_| Hold::turned_away(hint, now, rand::random()));
+        let hold = shell.holds.note(&self.lane, |_| Hold::turned_away(hint, now, rand::random()));
         Landing::Failed(Failure { refusal: Refusal::CoreUnavailable, status: None, hold })
     }
 
@@ -222,16 +244,16 @@ impl Order {
     fn rest_if_stale_serves(&self, shell: &Shell, policy: CachePolicy<'_>) {
         let now = shell.clock.now();
         if self.held.as_ref().is_some_and(|held| held.freshness(policy, now).serves_errors()) {
-            shell.holds.note(&self.key, |previous| Hold::after(previous, None, now, rand::random()));
+            shell.holds.note(&self.lane, |previous| Hold::after(previous, None, now, rand::random()));
         } else {
-            shell.holds.clear(&self.key);
+            shell.holds.clear(&self.lane);
         }
     }
 
     /// A failure leaves what is stored alone and gives the key some rest.
     fn failed(&self, shell: &Shell, refusal: Refusal, status: Option<u16>, hint: Option<Duration>) -> Landing {
         let now = shell.clock.now();
-        let hold = shell.holds.note(&self.key, |previous| Hold::after(previous, hint, now, rand::random()));
+        let hold = shell.holds.note(&self.lane, |previous| Hold::after(previous, hint, now, rand::random()));
         Landing::Failed(Failure { refusal, status, hold })
     }
 }

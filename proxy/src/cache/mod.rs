@@ -12,9 +12,11 @@
 //! | stale within `stale_if_error`, last fill failed | asked behind the agent's back, once the key's hold ends | the stored answer, at once |
 //! | nothing usable | asked once for all waiting, not at all while the key's hold lasts | the answer; calm or 503 if the core fails |
 
+mod candidates;
 mod entry;
 mod fill;
 mod flight;
+mod shelf;
 mod sieve;
 mod store;
 #[cfg(test)]
@@ -26,12 +28,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use weir_config::{Action, CacheLimits, CacheRoute, Method};
 use weir_logic::cache::purge::Mark;
-use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness, Terms, dialect};
+use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness, Selection, Terms, dialect};
 use weir_logic::key::{self, Scope};
 use weir_logic::{CacheKey, Call, Outcome, Refusal};
 
-use self::entry::Entry;
 use self::flight::Flights;
+use self::shelf::Found;
 use self::store::Store;
 use self::visit::Visit;
 use crate::answer::{Answer, Body, whole};
@@ -62,14 +64,15 @@ struct Shell {
 }
 
 impl Shell {
-    /// What is kept under `key` and may still be used, fresh or not.
-    fn held(&self, key: &CacheKey) -> Option<Arc<Entry>> {
-        let entry = self.store.find(key)?;
+    /// What is kept for a request and may still be used, fresh or not.
+    fn held(&self, key: &CacheKey, selection: &Selection) -> Found {
+        let found = self.store.find(key, selection);
+        let Some(entry) = found.entry() else { return found };
         if self.purging.allows(key, entry.stamp()) {
-            return Some(entry);
+            return found;
         }
-        self.store.remove_if(key, |held| Arc::ptr_eq(held, &entry));
-        None
+        self.store.remove_if(key, |held| Arc::ptr_eq(held, entry));
+        Found::Nothing
     }
 }
 
@@ -128,18 +131,24 @@ impl CacheAction {
             Ok(key) => key,
             Err(error) => return refused(error.into(), error.detail()),
         };
+        let selection = match Selection::of(call, &route.vary) {
+            Ok(selection) => selection,
+            Err(error) => return refused(error.into(), error.detail()),
+        };
         let policy = CachePolicy::of(route);
-        let held = self.shell.held(&key);
-        let lease = held.as_ref().map(|entry| entry.lease(policy));
-        self.shell.what_if.see(&call.route.name, &key, call.now, lease, || policy.lease(200, &Terms::default()));
+        let found = self.shell.held(&key, &selection);
+        let lane = found.lane(&key, &selection);
+        let held = found.entry();
+        let lease = held.map(|entry| entry.lease(policy));
+        self.shell.what_if.see(&call.route.name, &lane, call.now, lease, || policy.lease(200, &Terms::default()));
         let asking = if route.obey_agents { Asking::of(call.request.headers) } else { Asking::default() };
-        if let Some(entry) = &held
+        if let Some(entry) = held
             && let fresh @ Freshness::Fresh { .. } = entry.freshness(policy, call.now)
             && asking.accepts(&fresh, entry.age(call.now))
         {
             return entry.answer(&call.request, call.now, &CacheStatus::hit(fresh.ttl()), Outcome::Hit);
         }
-        Visit { shell: &self.shell, call, route, key, held, asking }.answer().await
+        Visit { shell: &self.shell, call, route, key, selection, lane, found, asking }.answer().await
     }
 }
 

@@ -5,29 +5,27 @@ use std::collections::hash_map::Entry as Census;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Place;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use weir_config::CacheLimits;
 use weir_logic::CacheKey;
+use weir_logic::cache::Selection;
 use weir_logic::cache::purge::Mark;
 
 use super::entry::Entry;
+use super::shelf::{Found, Resident, Shelf};
 use super::sieve::Sieve;
 use crate::metrics::Metrics;
 
 /// The answers that a node keeps. Finding one takes the read lock of one of many shards; changes go one at a time, as fills do.
 /// Memory: `max_bytes` as [`Entry::footprint`] counts them, and for a moment one answer more.
 pub(super) struct Store {
-    map: DashMap<CacheKey, Resident>,
+    map: DashMap<CacheKey, Shelf>,
     order: Mutex<Order>,
     entries: IntGauge,
     bytes: IntGauge,
     evictions: IntCounter,
-}
-
-struct Resident {
-    entry: Arc<Entry>,
-    slot: usize,
 }
 
 /// Who leaves next, and what all of them weigh. Changed together with the map, under one lock.
@@ -57,15 +55,20 @@ impl Store {
         }
     }
 
-    /// The answer kept under `key`.
-    pub(super) fn find(&self, key: &CacheKey) -> Option<Arc<Entry>> {
-        let entry = Arc::clone(&self.map.get(key)?.entry);
-        entry.visit();
-        Some(entry)
+    /// What is kept under `key` for a request that says `asked`.
+    pub(super) fn find(&self, key: &CacheKey, asked: &Selection) -> Found {
+        self.map.get(key).map_or(Found::Nothing, |shelf| shelf.find(asked))
     }
 
-    /// Keeps `entry` in the place of what was kept under `key`, and makes room. `false` when it alone is over the bounds.
-    pub(super) fn insert(&self, key: &CacheKey, entry: &Arc<Entry>) -> bool {
+    /// All answers kept under `key`.
+    pub(super) fn variants(&self, key: &CacheKey) -> Vec<Arc<Entry>> {
+        let Some(shelf) = self.map.get(key) else { return Vec::new() };
+        shelf.residents().map(|resident| Arc::clone(&resident.entry)).collect()
+    }
+
+    /// Keeps `entry` in the place of what it puts out of date under `key`, beside at most `max_variants` - 1 others, and makes room.
+    /// `false` when it alone is over the bounds.
+    pub(super) fn insert(&self, key: &CacheKey, entry: &Arc<Entry>, max_variants: usize) -> bool {
         let mut order = self.order.lock();
         let footprint = entry.footprint(key.len());
         let body_fits = entry.body_len() <= order.limits.max_object_bytes.as_usize();
@@ -73,37 +76,65 @@ impl Store {
             return false;
         }
         let item = (key.clone(), Arc::clone(entry));
-        let slot = self.map.get(key).map(|resident| resident.slot);
-        let slot = match slot {
-            Some(slot) => {
-                if let Some((key, entry)) = order.sieve.replace(slot, item) {
-                    order.leave(&key, &entry);
-                }
-                slot
+        match self.map.entry(key.clone()) {
+            Place::Vacant(place) => {
+                let slot = order.sieve.insert(item);
+                place.insert(Shelf::of(Resident { entry: Arc::clone(entry), slot }));
             }
-            None => order.sieve.insert(item),
-        };
+            Place::Occupied(mut shelf) => {
+                let replaced = shelf.get().slot_of(entry.selection());
+                let slot = match replaced {
+                    Some(slot) => {
+                        order.sieve.replace(slot, item);
+                        slot
+                    }
+                    None => order.sieve.insert(item),
+                };
+                let displaced = shelf.get_mut().put(Resident { entry: Arc::clone(entry), slot }, max_variants);
+                drop(shelf);
+                self.evictions.inc_by(displaced.crowded_out.iter().len() as u64);
+                for gone in displaced.outdated.into_iter().chain(displaced.crowded_out) {
+                    if replaced != Some(gone.slot) {
+                        order.sieve.remove(gone.slot);
+                    }
+                    order.leave(key, &gone.entry);
+                }
+            }
+        }
         order.enter(footprint, entry);
-        self.map.insert(key.clone(), Resident { entry: Arc::clone(entry), slot });
         self.make_room(&mut order);
         true
     }
 
-    /// Forgets what is kept under `key`.
-    pub(super) fn remove(&self, key: &CacheKey) {
-        self.remove_if(key, |_| true);
+    /// Forgets what an answer that is not kept itself puts out of date: what it would have replaced.
+    pub(super) fn outdate(&self, key: &CacheKey, by: &Selection) {
+        self.remove_if(key, |held| {
+            let selection = held.selection();
+            selection == by || !selection.names_the_same(by)
+        });
     }
 
-    /// Forgets what is kept under `key` if it is what `wanted` says; gives whether it was.
-    pub(super) fn remove_if(&self, key: &CacheKey, wanted: impl FnOnce(&Arc<Entry>) -> bool) -> bool {
+    /// Forgets of what is kept under `key` what is `unwanted`; gives whether there was any.
+    pub(super) fn remove_if(&self, key: &CacheKey, unwanted: impl Fn(&Arc<Entry>) -> bool) -> bool {
         let mut order = self.order.lock();
-        let Some((key, resident)) = self.map.remove_if(key, |_, resident| wanted(&resident.entry)) else {
-            return false;
-        };
-        order.sieve.remove(resident.slot);
-        order.leave(&key, &resident.entry);
+        let gone = self.take(key, unwanted);
+        for resident in &gone {
+            order.sieve.remove(resident.slot);
+            order.leave(key, &resident.entry);
+        }
         self.report(&order);
-        true
+        !gone.is_empty()
+    }
+
+    /// Takes answers out of the map only.
+    fn take(&self, key: &CacheKey, unwanted: impl Fn(&Arc<Entry>) -> bool) -> Vec<Resident> {
+        let mut gone = Vec::new();
+        if let Place::Occupied(mut shelf) = self.map.entry(key.clone())
+            && shelf.get_mut().take(unwanted, &mut gone)
+        {
+            shelf.remove();
+        }
+        gone
     }
 
     /// How many answers carry the mark; all of them without one.
@@ -115,10 +146,11 @@ impl Store {
     /// Forgets what `stays` does not say it stays; gives how many answers that were. Looks at each answer once; those
     /// who look for an answer meanwhile do not wait, those who bring one wait for one of many shards.
     pub(super) fn sweep(&self, stays: impl Fn(&CacheKey, &Entry) -> bool) -> usize {
-        let leaving = |held: dashmap::mapref::multiple::RefMulti<'_, CacheKey, Resident>| {
-            (!stays(held.key(), &held.entry)).then(|| (held.key().clone(), Arc::clone(&held.entry)))
-        };
-        let gone: Vec<(CacheKey, Arc<Entry>)> = self.map.iter().filter_map(leaving).collect();
+        let mut gone: Vec<(CacheKey, Arc<Entry>)> = Vec::new();
+        for shelf in &self.map {
+            let leaving = shelf.residents().filter(|held| !stays(shelf.key(), &held.entry));
+            gone.extend(leaving.map(|held| (shelf.key().clone(), Arc::clone(&held.entry))));
+        }
         gone.iter().filter(|(key, entry)| self.remove_if(key, |held| Arc::ptr_eq(held, entry))).count()
     }
 
@@ -132,7 +164,7 @@ impl Store {
     fn make_room(&self, order: &mut Order) {
         while order.bytes > order.limits.max_bytes.as_usize() || order.keys > order.limits.max_keys {
             let Some((key, entry)) = order.sieve.evict(|(_, entry)| entry.take_visit()) else { break };
-            self.map.remove(&key);
+            self.take(&key, |held| Arc::ptr_eq(held, &entry));
             order.leave(&key, &entry);
             self.evictions.inc();
         }
@@ -171,6 +203,7 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use dashmap::mapref::multiple::RefMulti;
     use http::HeaderMap;
     use weir_config::ByteSize;
     use weir_logic::Millis;
@@ -196,11 +229,15 @@ mod tests {
         let marks = Arc::new(Marks::new([Mark::tag("all")], "/"));
         let stamp = Arc::new(Purging::default()).depart().stamp(marks);
         let arrival = Arrival { status: 200, terms: Terms::default(), stored: Millis(0), draw: 0.0 };
-        Arc::new(Entry::new(arrival, &HeaderMap::new(), &body, stamp))
+        Arc::new(Entry::new(arrival, &HeaderMap::new(), &body, stamp, Selection::default()))
     }
 
     fn counted(store: &Store) -> (i64, i64) {
         (store.entries.get(), store.bytes.get())
+    }
+
+    fn weight(shelf: &RefMulti<'_, CacheKey, Shelf>) -> usize {
+        shelf.residents().map(|held| held.entry.footprint(shelf.key().len())).sum()
     }
 
     #[test]
@@ -210,11 +247,11 @@ mod tests {
         for round in 0..1_000_usize {
             let key = key_named(&format!("k{}", round % 60));
             if round % 7 == 0 {
-                store.remove(&key);
+                store.outdate(&key, &Selection::default());
             } else {
-                assert!(store.insert(&key, &entry(round * 37 % 8_000)));
+                assert!(store.insert(&key, &entry(round * 37 % 8_000), 8));
             }
-            let held: usize = store.map.iter().map(|held| held.entry.footprint(held.key().len())).sum();
+            let held: usize = store.map.iter().map(|shelf| weight(&shelf)).sum();
             assert_eq!(counted(&store), (i64::try_from(store.map.len()).unwrap(), i64::try_from(held).unwrap()));
             assert_eq!(store.count(Some(Mark::tag("all"))), store.map.len());
             assert!(held <= 64 * 1024 && store.map.len() <= 20, "{held} bytes, {} keys", store.map.len());
@@ -226,10 +263,10 @@ mod tests {
     fn what_is_asked_for_outlives_a_scan() {
         let store = Store::new(&limits(1 << 20, 20), &Metrics::new());
         let popular = key_named("popular");
-        store.insert(&popular, &entry(10));
+        store.insert(&popular, &entry(10), 8);
         for round in 0..500 {
-            assert!(store.find(&popular).is_some(), "gone after {round}");
-            store.insert(&key_named(&format!("once{round}")), &entry(10));
+            assert!(store.find(&popular, &Selection::default()).entry().is_some(), "gone after {round}");
+            store.insert(&key_named(&format!("once{round}")), &entry(10), 8);
         }
     }
 
@@ -237,16 +274,16 @@ mod tests {
     fn what_is_over_the_bounds_alone_is_not_kept_and_displaces_nothing() {
         let store = Store::new(&limits(16 * 1024, 20), &Metrics::new());
         let key = key_named("k");
-        assert!(store.insert(&key, &entry(10)));
-        assert!(!store.insert(&key, &entry(8 * 1024 + 1)));
-        assert_eq!(store.find(&key).unwrap().body_len(), 10);
+        assert!(store.insert(&key, &entry(10), 8));
+        assert!(!store.insert(&key, &entry(8 * 1024 + 1), 8));
+        assert_eq!(store.find(&key, &Selection::default()).entry().unwrap().body_len(), 10);
     }
 
     #[test]
     fn narrower_bounds_hold_at_once() {
         let store = Store::new(&limits(1 << 20, 100), &Metrics::new());
         for name in 0..50 {
-            store.insert(&key_named(&name.to_string()), &entry(10));
+            store.insert(&key_named(&name.to_string()), &entry(10), 8);
         }
         store.reconfigure(&limits(1 << 20, 5));
         assert_eq!(store.map.len(), 5);

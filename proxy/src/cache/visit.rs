@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use weir_config::CacheRoute;
 use weir_logic::cache::purge::{Mark, Marks};
-use weir_logic::cache::{Asking, CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, come_back};
+use weir_logic::cache::{
+    Asking, CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, Selection, come_back,
+};
 use weir_logic::key::KeyError;
 use weir_logic::{CacheKey, Call, Cause, Millis, Outcome, Refusal, TenantId, calm};
 
 use super::entry::Entry;
 use super::fill::{Failure, Landing, Order};
 use super::flight::{Bounds, Joined, Ticket};
+use super::shelf::Found;
 use super::{Shell, refused};
 use crate::answer::{Answer, Body};
 use crate::task;
@@ -22,7 +25,11 @@ pub(super) struct Visit<'a> {
     pub(super) call: &'a Call<'a>,
     pub(super) route: &'a CacheRoute,
     pub(super) key: CacheKey,
-    pub(super) held: Option<Arc<Entry>>,
+    /// What it says in the headers that the core may choose by.
+    pub(super) selection: Selection,
+    /// The key of the fill that it shares with others.
+    pub(super) lane: CacheKey,
+    pub(super) found: Found,
     /// What the agent asks for besides; the default where the route does not obey its agents.
     pub(super) asking: Asking,
 }
@@ -45,7 +52,7 @@ enum Role {
 impl Visit<'_> {
     pub(super) async fn answer(&self) -> Answer {
         let now = self.call.now;
-        let hold = self.shell.holds.find(&self.key);
+        let hold = self.shell.holds.find(&self.lane);
         let held_back = hold.is_some_and(|hold| hold.holds(now));
         if let Some((entry, freshness)) = self.held(now)
             && let Freshness::Stale { past, while_revalidate, if_error } = freshness
@@ -70,11 +77,13 @@ impl Visit<'_> {
         self.wait().await
     }
 
-    /// Joins the key's fill, or starts it, and answers with what it brings. A fill that dies is started anew once.
+    /// Joins a fill, or starts it, and answers with what it brings. A fill that dies, or that brings an answer chosen for somebody
+    /// else, is followed by another once, which only those share who say the same in all that the core may choose by.
     pub(super) async fn wait(&self) -> Answer {
         for round in 1..=MAX_FILLS_AWAITED {
-            let (role, mut seat) = match self.join(self.shell.limits.load().max_keys) {
-                Joined::Lead(ticket, seat) => match self.launch(ticket) {
+            let lane = if round == 1 { self.lane.clone() } else { self.selection.key(&self.key) };
+            let (role, mut seat) = match self.join(&lane, self.shell.limits.load().max_keys) {
+                Joined::Lead(ticket, seat) => match self.launch(lane, ticket) {
                     Ok(()) => (Role::Leader, seat),
                     Err(error) => return refused(error.into(), error.detail()),
                 },
@@ -99,7 +108,7 @@ impl Visit<'_> {
             }
             match tokio::time::timeout(self.patience(), seat.landing()).await {
                 // What a purge has hit on its way is not for those who came after the purge: they ask once more.
-                Ok(Some(landing)) if round < MAX_FILLS_AWAITED && self.is_purged(&landing) => {}
+                Ok(Some(landing)) if round < MAX_FILLS_AWAITED && !self.is_for_me(&landing) => {}
                 Ok(Some(landing)) => return self.landed(landing, role),
                 Ok(None) => {}
                 Err(_) => {
@@ -113,34 +122,38 @@ impl Visit<'_> {
 
     /// Starts the key's fill, unless it is under way, without waiting for it.
     fn fill_behind(&self) {
-        if let Joined::Lead(ticket, _seat) = self.join(self.shell.limits.load().max_waiters)
-            && let Err(error) = self.launch(ticket)
+        if let Joined::Lead(ticket, _seat) = self.join(&self.lane, self.shell.limits.load().max_waiters)
+            && let Err(error) = self.launch(self.lane.clone(), ticket)
         {
             tracing::debug!(route = self.call.route.name, cause = error.detail(), "no fill for a stale answer");
         }
     }
 
-    fn join(&self, flights: usize) -> Joined<Settled> {
+    fn join(&self, lane: &CacheKey, flights: usize) -> Joined<Settled> {
         let bounds = Bounds { seats: self.shell.limits.load().max_waiters, flights };
-        self.shell.flights.join(&self.key, bounds, || {
+        self.shell.flights.join(lane, bounds, || {
             let now = self.shell.clock.now();
-            if let Some(hold) = self.shell.holds.find(&self.key).filter(|hold| hold.holds(now)) {
+            if let Some(hold) = self.shell.holds.find(lane).filter(|hold| hold.holds(now)) {
                 return Some(Settled::Held(hold));
             }
-            let entry = self.shell.held(&self.key)?;
+            let found = self.shell.held(&self.key, &self.selection);
+            let entry = found.entry()?;
             let freshness = entry.freshness(CachePolicy::of(self.route), now);
             let fresh = matches!(freshness, Freshness::Fresh { .. });
-            (fresh && self.asking.accepts(&freshness, entry.age(now))).then_some(Settled::Fresh(entry))
+            (fresh && self.asking.accepts(&freshness, entry.age(now))).then(|| Settled::Fresh(Arc::clone(entry)))
         })
     }
 
-    fn launch(&self, ticket: Ticket) -> Result<(), KeyError> {
+    fn launch(&self, lane: CacheKey, ticket: Ticket) -> Result<(), KeyError> {
         let order = Order {
             key: self.key.clone(),
+            selection: self.selection.clone(),
+            lane,
             route: Arc::clone(self.call.route),
             request: FillRequest::of(self.call, self.route)?,
             marks: self.marks(),
-            held: self.held.clone(),
+            held: self.found.entry().cloned(),
+            max_variants: self.route.max_variants,
             storing: !self.asking.no_store,
         };
         // The ticket tells the end of the fill, and its death as well.
@@ -222,8 +235,11 @@ impl Visit<'_> {
         Some(entry.answer(&self.call.request, now, &status, Outcome::Stale).because(cause))
     }
 
-    fn is_purged(&self, landing: &Landing) -> bool {
-        landing.entry().is_some_and(|entry| !self.shell.purging.allows(&self.key, entry.stamp()))
+    /// Whether what a fill has brought is chosen by what this request says, and not purged meanwhile.
+    fn is_for_me(&self, landing: &Landing) -> bool {
+        landing.entry().is_none_or(|entry| {
+            entry.selection().answers(&self.selection) && self.shell.purging.allows(&self.key, entry.stamp())
+        })
     }
 
     /// What the answer can be purged by, whatever tags it will have.
@@ -234,13 +250,13 @@ impl Visit<'_> {
     }
 
     fn held(&self, now: Millis) -> Option<(&Entry, Freshness)> {
-        let entry = self.held.as_deref().filter(|entry| self.shell.purging.allows(&self.key, entry.stamp()))?;
+        let entry = self.found.entry().filter(|entry| self.shell.purging.allows(&self.key, entry.stamp()))?;
         Some((entry, entry.freshness(CachePolicy::of(self.route), now)))
     }
 
     fn forwarded(&self, role: Role) -> CacheStatus {
         let why = match self.held(self.call.now) {
-            None if self.held.is_none() => CacheStatus::miss(),
+            None if self.found.entry().is_none() => CacheStatus::miss(),
             Some((_, Freshness::Fresh { .. })) => CacheStatus::request(),
             _ => CacheStatus::stale(),
         };

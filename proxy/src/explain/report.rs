@@ -64,6 +64,11 @@ impl Report {
         };
         self.key(&explanation.key, route.shared);
         self.line("digest", &explanation.digest);
+        if !explanation.vary.is_empty() {
+            let lines: Vec<String> = explanation.vary.iter().map(part_text).collect();
+            self.line("vary", lines.join("\n"));
+            self.line("", format!("of these, what the answer's Vary names; {} answers at most", route.max_variants));
+        }
         let ttl = &route.ttl;
         let said = match route.freshness {
             FreshnessMode::Override => String::new(),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use weir_config::{CacheRoute, KeyPart};
 
-use super::FillRequest;
+use super::{FillRequest, Selection};
 use crate::Call;
 use crate::key::{self, CacheKey, KeyError, NamedValue, Scope};
 
@@ -14,6 +14,9 @@ pub struct Explanation {
     pub key: Vec<NamedValue>,
     /// The key's hash, in hexadecimal.
     pub digest: String,
+    /// The headers by which the core may choose between several answers of the key, with the request's values as they are compared and
+    /// sent; `null` where it lacks one.
+    pub vary: Vec<NamedValue>,
     /// Whether one tenant's answer may go to another.
     pub shared: bool,
     /// Who decides how long an answer is fresh: `override`, `clamp` or `honor`.
@@ -58,6 +61,7 @@ pub fn explain(call: &Call<'_>, route: &CacheRoute) -> Result<Explanation, KeyEr
     Ok(Explanation {
         key: key::parts(&route.key, scope, call)?,
         digest: format!("{:032x}", CacheKey::of(&route.key, scope, call)?.digest()),
+        vary: Selection::of(call, &route.vary)?.readable(),
         shared: route.shared,
         freshness: route.freshness.as_str(),
         ttl_ok: route.ttl.ok.as_secs_f64(),

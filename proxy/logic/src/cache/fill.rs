@@ -1,7 +1,7 @@
 //! What a fill asks the core: nothing but what the key declares, so that an answer cannot depend on what the key does not tell
 //! apart.
 //!
-//! The exceptions are the path, which is sent whole even where a parameter is not in the key, and the body of a `POST`, of which
+//! The exceptions are the headers of the route's `vary`, by which the core may choose if it says so (`vary`), the path, which is sent whole even where a parameter is not in the key, and the body of a `POST`, of which
 //! the key sees the declared pointers: naming a route's key says that the rest makes no difference. The entity tag that a body
 //! names, where the route has such a dialect, is left out of it.
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use weir_config::{CacheRoute, KeyPart, Method};
 
+use super::vary::Selection;
 use crate::Call;
 use crate::key::{self, KeyError, Scope};
 
@@ -19,8 +20,8 @@ pub struct FillRequest {
     pub method: http::Method,
     /// The path as sent and the declared query parameters in the key's order, each with its values as sent.
     pub target: String,
-    /// The declared headers, `Weir-Tenant` and `Weir-Agent` where they are part of the key, and a `POST`'s media type. Never
-    /// credentials or cookies, unless the key names their header.
+    /// The declared headers, those of the route's `vary`, `Weir-Tenant` and `Weir-Agent` where they are part of the key, and a
+    /// `POST`'s media type. Never credentials or cookies, unless the key names their header.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// A `POST`'s body as sent, but for the entity tag that it names.
     pub body: Bytes,
@@ -47,6 +48,7 @@ impl FillRequest {
                 headers.push((name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| KeyError::NotText)?));
             }
         }
+        headers.extend(Selection::of(call, &route.vary)?.sent());
         let target = target(call, route);
         if call.request.method != Method::Post {
             return Ok(Self { method: http::Method::GET, target, headers, body: Bytes::new() });
@@ -75,6 +77,22 @@ impl FillRequest {
 }
 
 impl Validators {
+    /// The validators of whichever of several answers the core would choose (RFC 9111, section 4.3.1): the entity tags of all of
+    /// them.
+    pub fn any_of<'a>(tags: impl Iterator<Item = &'a HeaderValue>) -> Self {
+        let mut list: Vec<&[u8]> = tags.map(HeaderValue::as_bytes).collect();
+        list.sort_unstable();
+        list.dedup();
+        let etag = (!list.is_empty()).then(|| HeaderValue::from_bytes(&list.join(&b", "[..])).ok()).flatten();
+        Self { etag, last_modified: None }
+    }
+
+    /// The entity tag by which the core may name the answer to someone who asks for another: a strong one, as a weak one may be that
+    /// of several answers that are not the same bytes.
+    pub fn strong(&self) -> Option<&HeaderValue> {
+        self.etag.as_ref().filter(|tag| !tag.as_bytes().starts_with(b"W/"))
+    }
+
     /// Whether a confirmation is about what is kept: it names no entity tag or an equal one (RFC 9111, section 4.3.4).
     pub fn match_confirmation(&self, etag: Option<&HeaderValue>) -> bool {
         match (&self.etag, etag) {
@@ -152,4 +170,4 @@ const NOT_SENT: [&str; 22] = [
 ];
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

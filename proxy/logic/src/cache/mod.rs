@@ -24,6 +24,7 @@ pub mod said;
 mod status;
 pub mod tags;
 mod terms;
+mod vary;
 
 pub use asking::Asking;
 pub use explain::{Explanation, FillPreview, explain};
@@ -34,3 +35,4 @@ pub use lease::Lease;
 pub use policy::{Arrival, CachePolicy, Freshness, Meaning, Unstorable, is_intact};
 pub use status::{CACHE_STATUS, CacheStatus, age};
 pub use terms::Terms;
+pub use vary::Selection;

@@ -161,6 +161,8 @@ const END: Millis = Millis(START.0 + 59 * 60_000);
 impl Mix {
     fn route(&self, multiplier: f64) -> CacheRoute {
         CacheRoute {
+            vary: Vec::new(),
+            max_variants: 8,
             key: vec![],
             shared: true,
             freshness: FreshnessMode::Override,

@@ -11,4 +11,5 @@ mod ranges;
 mod real_core;
 pub(super) mod support;
 mod tenants;
+mod variants;
 mod what_if;

@@ -14,12 +14,13 @@ use weir_config::{
     Action, ByteSize, CacheLimits, CacheRoute, Calm, Class, CoreId, FreshnessMode, KeyPart, Method, PathPattern, Ratio,
     Route, Segment, StatusTtl,
 };
-use weir_logic::cache::{Asking, CACHE_STATUS};
+use weir_logic::cache::{Asking, CACHE_STATUS, Selection};
 use weir_logic::key::Scope;
 use weir_logic::{AgentId, Answer, CacheKey, Call, Identity, Millis, RequestView, TenantId};
 
 use crate::answer::Body;
 use crate::cache::CacheAction;
+use crate::cache::shelf::Found;
 use crate::cache::visit::Visit;
 use crate::clock::{Clock, Hand};
 use crate::metrics::Metrics;
@@ -178,7 +179,9 @@ impl World {
         let Action::Cache(route) = &self.route.action else { panic!("a cached route") };
         called(&self.route, self.clock.now(), &Ask::get(), async |call| {
             let key = CacheKey::of(&route.key, Scope::of(route.shared), call).unwrap();
-            let visit = Visit { shell: &self.cache.shell, call, route, key, held: None, asking: Asking::default() };
+            let (lane, found, asking) = (key.clone(), Found::Nothing, Asking::default());
+            let selection = Selection::default();
+            let visit = Visit { shell: &self.cache.shell, call, route, key, selection, lane, found, asking };
             gathered(visit.wait().await).await
         })
         .await
@@ -279,6 +282,8 @@ impl Ask {
 /// A shared route: fresh for 60 s, 404 for 5 s, stale for 30 s while it is revalidated and for 300 s while the core fails.
 pub(super) fn manifest() -> CacheRoute {
     CacheRoute {
+        vary: Vec::new(),
+        max_variants: 8,
         key: vec![KeyPart::Query("os".into())],
         shared: true,
         freshness: FreshnessMode::Override,

@@ -11,8 +11,10 @@ use super::*;
 use crate::cache::explain;
 use crate::{AgentId, Identity, Millis, RequestView, TenantId};
 
-fn cached(key: Vec<KeyPart>, shared: bool) -> CacheRoute {
+pub(in crate::cache) fn cached(key: Vec<KeyPart>, shared: bool) -> CacheRoute {
     CacheRoute {
+        vary: Vec::new(),
+        max_variants: 8,
         key,
         shared,
         freshness: FreshnessMode::Override,
@@ -29,7 +31,7 @@ fn cached(key: Vec<KeyPart>, shared: bool) -> CacheRoute {
     }
 }
 
-struct Asked<'a> {
+pub(in crate::cache) struct Asked<'a> {
     method: Method,
     query: Option<&'a str>,
     headers: &'a [(&'static str, &'a str)],
@@ -40,6 +42,15 @@ impl Asked<'_> {
     fn with<T>(&self, route: &CacheRoute, ask: impl FnOnce(&Call<'_>) -> T) -> T {
         let headers: HeaderMap =
             self.headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        self.called(&headers, route, ask)
+    }
+
+    pub(in crate::cache) fn called<T>(
+        &self,
+        headers: &HeaderMap,
+        route: &CacheRoute,
+        ask: impl FnOnce(&Call<'_>) -> T,
+    ) -> T {
         let identity = Identity { agent: AgentId::new("a-1"), tenant: TenantId::new("t-1") };
         let whole = Arc::new(Route {
             name: "r".into(),
@@ -56,7 +67,7 @@ impl Asked<'_> {
                 path: "/v1",
                 query: self.query,
                 host: "edge",
-                headers: &headers,
+                headers,
                 body: self.body,
             },
             route: &whole,
@@ -71,7 +82,7 @@ impl Asked<'_> {
     }
 }
 
-const GET: Asked<'_> = Asked { method: Method::Get, query: None, headers: &[], body: b"" };
+pub(in crate::cache) const GET: Asked<'_> = Asked { method: Method::Get, query: None, headers: &[], body: b"" };
 
 #[test]
 fn the_target_holds_declared_parameters_in_the_keys_order() {
@@ -134,13 +145,17 @@ fn only_a_get_with_validators_of_the_core_can_be_conditional() {
 #[test]
 fn an_explanation_shows_the_key_what_is_sent_and_what_is_dropped() {
     let route = cached(vec![KeyPart::Query("os".into()), KeyPart::Header("x-ring".into())], false);
-    let asked = Asked { query: Some("os=win&token=s"), ..GET };
+    let route = CacheRoute { vary: vec!["accept-language".into(), "accept-encoding".into()], ..route };
+    let asked = Asked { query: Some("os=win&token=s"), headers: &[("accept-encoding", "GZIP,br")], ..GET };
     let explanation = asked.with(&route, |call| explain(call, &route)).unwrap();
     assert_eq!(explanation.dropped_query, ["token"]);
     assert_eq!(explanation.fill.target, "/v1?os=win");
     let json = serde_json::to_value(&explanation).unwrap();
     let expected = serde_json::json!([["identity.tenant", "t-1"], ["query.os", "win"], ["header.x-ring", null]]);
     assert_eq!(json["key"], expected);
+    assert_eq!(json["vary"], serde_json::json!([["accept-encoding", "br, gzip"], ["accept-language", null]]));
+    let sent = serde_json::json!([["weir-tenant", "t-1"], ["accept-encoding", "br, gzip"]]);
+    assert_eq!(json["fill"]["headers"], sent);
 }
 
 proptest! {

@@ -7,6 +7,8 @@ use super::*;
 
 pub(super) fn route() -> CacheRoute {
     CacheRoute {
+        vary: Vec::new(),
+        max_variants: 8,
         key: vec![],
         shared: true,
         freshness: FreshnessMode::Override,
