@@ -21,6 +21,7 @@ pub(crate) fn judge(read: &Read, findings: &mut Findings) {
     routes_meet(&read.routes, findings);
     keys_are_filled(read, findings);
     parameters_are_in_keys(read, findings);
+    rollouts_know_agents(read, findings);
     records_fit(read, findings);
     // Doubts are worth saying only about what is otherwise right: a wrong route may be what leads to a stream.
     if !findings.has_errors() {
@@ -177,6 +178,35 @@ fn parameters_are_in_keys(read: &Read, findings: &mut Findings) {
                 .error(at, format!("the key of route {} leaves out the path's `{name}`", quoted(&route.name)))
                 .note("requests with other values would get the answer that the first one has fetched")
                 .help(format!("add \"path.{name}\" to `key`"));
+        }
+    }
+}
+
+/// A rollout goes from agent to agent: it must know them, and they must share an answer.
+fn rollouts_know_agents(read: &Read, findings: &mut Findings) {
+    let Some(identity) = &read.identity else { return };
+    for (route, node) in &read.routes {
+        let Action::Cache(cache) = &route.action else { continue };
+        if cache.rollout.is_none() {
+            continue;
+        }
+        if identity.agent.is_empty() {
+            findings
+                .error(
+                    place(node, "rollout"),
+                    format!("route {} has a rollout, but agents are not known", quoted(&route.name)),
+                )
+                .note("`[identity]` names no source of the agent, so no agent would ever have its turn")
+                .help("add `agent = \"certificate.cn\"`, or another source, to `[identity]`");
+        }
+        if cache.key.contains(&KeyPart::Agent) {
+            findings
+                .error(
+                    place(node, "rollout"),
+                    format!("route {} has a rollout, but each agent has an answer of its own", quoted(&route.name)),
+                )
+                .note("`identity.agent` is in its key")
+                .help("leave one of both out");
         }
     }
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use weir_config::{
     Action, AggregateRoute, BatchEncoding, BatchPlan, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class,
     ClientAuth, Compression, Config, Core, CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute, FreshnessMode,
-    HealthCheck, IdentitySource, KeyPart, Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Peer,
+    HealthCheck, IdentitySource, KeyPart, Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Pacing, Peer,
     Presence, Protocol, Ratio, Retry, Route, SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion, Unchanged,
     changes, parse, to_toml,
 };
@@ -129,6 +129,7 @@ fn action() -> impl Strategy<Value = Action> {
                         content_type: "application/json".to_owned(),
                     },
                 }),
+                rollout: calm.as_ref().map(|_| Pacing { over: ttl.ok, share: jitter }),
                 calm,
             })
         }),

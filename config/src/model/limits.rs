@@ -36,6 +36,8 @@ pub struct Limits {
     pub classes: ClassLimits,
     /// The cache's bounds.
     pub cache: CacheLimits,
+    /// The bounds of what routes with `rollout` keep besides.
+    pub rollouts: RolloutLimits,
 }
 
 impl Limits {
@@ -88,4 +90,13 @@ pub struct CacheLimits {
     pub max_keys: usize,
     /// Keys of each route that are watched for what other TTLs would mean, at most; 0: none.
     pub what_if_keys: usize,
+}
+
+/// `[limits.rollouts]`: the bounds of what is kept, in memory and on disk, to pace releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RolloutLimits {
+    /// Keys whose releases are remembered, at most. Those on which nothing is on its way leave first, the oldest before the others.
+    pub max_keys: usize,
+    /// Bytes of their answers, at most.
+    pub max_bytes: ByteSize,
 }

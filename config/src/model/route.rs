@@ -130,6 +130,17 @@ pub struct CacheRoute {
     pub max_body_bytes: ByteSize,
     /// Where a `POST` body names the entity tag that the agent holds. `None`: agents say so in `If-None-Match` only.
     pub etag: Option<BodyEtag>,
+    /// How changes of an answer reach the agents. `None`: all of them at once.
+    pub rollout: Option<Pacing>,
+}
+
+/// `rollout = { over = "4h" }`: the pace at which a changed answer reaches the agents.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pacing {
+    /// The time from no agent to all.
+    pub over: Duration,
+    /// The part of the agents that is reached, at most.
+    pub share: Ratio,
 }
 
 /// `etag = { request = "body./etag" }`: the in-body dialect of conditional requests.

@@ -2,7 +2,7 @@
 
 use crate::key::Key;
 use crate::section::{Reader, section, table_settings};
-use crate::{ByteSize, CacheLimits, ClassLimits, Limits, Ratio};
+use crate::{ByteSize, CacheLimits, ClassLimits, Limits, Ratio, RolloutLimits};
 
 section! { Limits, "[limits]", "What one request may cost and what all of them together may.", limits_agree, {
     max_header_bytes: ByteSize = Key::default("32 KiB",
@@ -40,6 +40,7 @@ section! { Limits, "[limits]", "What one request may cost and what all of them t
          take besides their bodies.").between("1", "10000000");
     classes: ClassLimits = Key::table("The part of max_requests that each class may fill.");
     cache: CacheLimits = Key::table("The cache's bounds.");
+    rollouts: RolloutLimits = Key::table("The bounds of what is kept to pace releases.");
 }}
 
 section! { ClassLimits, "[limits.classes]",
@@ -71,7 +72,16 @@ section! { CacheLimits, "[limits.cache]", "The cache's bounds, over all routes."
          bytes for each and 80 KiB for each route; 0 watches none.").between("0", "10000000");
 }}
 
-table_settings!(Limits, ClassLimits, CacheLimits);
+section! { RolloutLimits, "[limits.rollouts]",
+    "The bounds of what routes with `rollout` keep besides the cache, in memory and in data_dir/rollouts.", |_, _| {}, {
+    max_keys: usize = Key::default("1024",
+        "Keys whose releases are remembered, at most. Past it those leave first on which no release is on its way, the \
+         oldest before the others; a release whose key leaves is everybody's.").between("1", "1000000");
+    max_bytes: ByteSize = Key::default("64 MiB",
+        "Bytes of their answers, the settled one and the one on its way, at most.").between("64 KiB", "1 TiB");
+}}
+
+table_settings!(Limits, ClassLimits, CacheLimits, RolloutLimits);
 
 fn limits_agree(limits: &mut Limits, reader: &mut Reader<'_, '_>) {
     if limits.max_inflated_bytes < limits.max_body_bytes {

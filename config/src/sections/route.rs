@@ -12,7 +12,7 @@ use crate::setting::choice_settings;
 use crate::tree::{Node, Value};
 use crate::{
     Action, AggregateRoute, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class, CoreId, ForwardRoute,
-    FreshnessMode, KeyPart, LookupRoute, Method, PathPattern, Ratio, Route, StatusTtl, Unchanged,
+    FreshnessMode, KeyPart, LookupRoute, Method, Pacing, PathPattern, Ratio, Route, StatusTtl, Unchanged,
 };
 
 const DESCRIPTION: Description = Description {
@@ -106,6 +106,9 @@ section! { CacheRoute, "[[route]] with action \"cache\"",
         "Bytes of a POST body that the key is taken from, at most; more is answered 413.").between("1 B", "64 MiB");
     etag: Option<BodyEtag> = Key::optional("{ request = \"body./etag\" }",
         "For agents that name the entity tag that they hold inside the body of a POST, and not in If-None-Match.");
+    rollout: Option<Pacing> = Key::optional("{ over = \"4h\" }",
+        "The pace at which a changed answer reaches the agents, each at its turn; until then an agent is given the answer \
+         before it. Left out, all agents get a change at once.");
 }}
 
 const SHARED: Key = Key::default("false", "Whether one tenant's answer may go to another.");
@@ -156,6 +159,13 @@ section! { BodyEtag, "route.etag", "Where a POST body names the entity tag that 
         "The place in an answer's body that holds its tag, for agents that take it from there. Left out, agents name \
          the answer's ETag, which is a hash of its bytes where the core gives none.");
     unchanged: Unchanged = Key::table("What an agent is told that holds the answer already.");
+}}
+
+section! { Pacing, "route.rollout", "The pace at which a changed answer reaches the agents.", |_, _| {}, {
+    over: Duration = Key::required("4h",
+        "The time from no agent to all. Which agents are first is drawn anew for each change.").between("0s", "365d");
+    share: Ratio = Key::default("1.0",
+        "The part of the agents that a change reaches, at most; raising it lets the change go on from where it stands.");
 }}
 
 section! { Unchanged, "route.etag.unchanged", "What an agent is told that holds the answer already.", unchanged_agrees, {
@@ -264,7 +274,7 @@ section! { ForwardRoute, "route.forward", "How requests pass through.", |_, _| {
         .between("1 B", "1 TiB");
 }}
 
-table_settings!(Match, BodyEtag, Unchanged, Calm, LookupTable, ForwardRoute);
+table_settings!(Match, BodyEtag, Pacing, Unchanged, Calm, LookupTable, ForwardRoute);
 
 /// The word of an [`Action`].
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -48,7 +48,7 @@ fn share(whole: usize, part: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use weir_config::{ByteSize, CacheLimits, ClassLimits, Ratio};
+    use weir_config::{ByteSize, CacheLimits, ClassLimits, Ratio, RolloutLimits};
 
     use super::*;
 
@@ -86,6 +86,7 @@ mod tests {
                 max_keys: 1,
                 what_if_keys: 0,
             },
+            rollouts: RolloutLimits { max_keys: 1, max_bytes: ByteSize::mib(1) },
         }
     }
 

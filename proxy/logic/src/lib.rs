@@ -8,6 +8,7 @@ pub mod answer;
 pub mod cache;
 pub mod calm;
 pub mod delivery;
+pub mod digest;
 pub mod gate;
 pub mod identity;
 pub mod key;
@@ -27,6 +28,7 @@ pub mod whatif;
 
 pub use admit::{Admission, Verdict};
 pub use answer::Answer;
+pub use digest::Digest;
 pub use identity::{AgentId, CertificateFields, Identity, TenantId};
 pub use key::CacheKey;
 pub use outcome::{Cause, Outcome};

@@ -20,6 +20,7 @@ mod lease;
 mod policy;
 pub mod purge;
 pub mod range;
+pub mod rollout;
 pub mod said;
 mod status;
 pub mod tags;

@@ -180,6 +180,7 @@ impl Mix {
             obey_agents: false,
             max_body_bytes: ByteSize::kib(64),
             etag: None,
+            rollout: None,
         }
     }
 }

@@ -297,6 +297,7 @@ pub(super) fn manifest() -> CacheRoute {
         obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
         etag: None,
+        rollout: None,
     }
 }
 
