@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use weir_config::{
     Action, AggregateRoute, BatchEncoding, BatchPlan, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class,
     ClientAuth, Compression, Config, Core, CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute, FreshnessMode,
-    HealthCheck, IdentitySource, KeyPart, Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Pacing, Peer,
-    Presence, Protocol, Ratio, Retry, Route, SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion, Unchanged,
-    changes, parse, to_toml,
+    HealthCheck, IdentitySource, KeyPart, Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Pacing,
+    Peer, Presence, Protocol, Ratio, Retry, Route, SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion,
+    Unchanged, changes, parse, to_toml,
 };
 
 fn read(text: &str) -> Config {

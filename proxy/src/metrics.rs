@@ -48,6 +48,14 @@ pub struct Metrics {
     pub cache_bytes: IntGauge,
     /// Stored answers that left to make room.
     pub cache_evictions: IntCounter,
+    /// The part of the agents that the release on its way has reached, by route: of several keys the least; 1 when none is.
+    pub rollout_fraction: GaugeVec,
+    /// Answers while a release is on its way, by route and release: current, previous.
+    pub rollout_answers: IntCounterVec,
+    /// What became of releases, by route: begun, replaced, withdrawn, finished, crowded_out.
+    pub rollout_events: IntCounterVec,
+    /// Releases kept on disk that could not be read on start.
+    pub rollout_damage: IntCounter,
     /// Purges by what they named.
     pub cache_purges: IntCounterVec,
     /// Stored answers whose memory was given back after a purge.
@@ -203,6 +211,18 @@ impl Metrics {
             cache_entries: make.gauge("cache_entries", "Stored answers."),
             cache_bytes: make.gauge("cache_bytes", "Bytes of stored answers."),
             cache_evictions: make.counter("cache_evictions_total", "Stored answers that left to make room."),
+            rollout_fraction: make.float_gauges(
+                "rollout_fraction",
+                "Part of the agents that the release on its way has reached; 1 when none is.",
+                &["route"],
+            ),
+            rollout_answers: make.counters(
+                "rollout_answers_total",
+                "Answers while a release is on its way.",
+                &["route", "release"],
+            ),
+            rollout_events: make.counters("rollout_events_total", "What became of releases.", &["route", "event"]),
+            rollout_damage: make.counter("rollout_damage_total", "Kept releases that could not be read."),
             cache_purges: make.counters("cache_purges_total", "Purges.", &["kind"]),
             cache_purged: make.counter("cache_purged_total", "Stored answers swept out after a purge."),
             cache_fills: make.counters("cache_fills_total", "Fills by result.", &["route", "result"]),

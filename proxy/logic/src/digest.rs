@@ -57,7 +57,8 @@ mod tests {
         for written in [text.clone(), text.to_uppercase(), format!("sha256:{text}"), format!(" {text}\n")] {
             assert_eq!(Digest::parse(&written), Some(digest), "{written}");
         }
-        for wrong in ["", "sha256:", &text[1..], &format!("{text}0"), &text.replace('b', "g"), &text.replace('b', "é")] {
+        for wrong in ["", "sha256:", &text[1..], &format!("{text}0"), &text.replace('b', "g"), &text.replace('b', "é")]
+        {
             assert_eq!(Digest::parse(wrong), None, "{wrong}");
         }
     }

@@ -84,6 +84,11 @@ impl CacheKey {
         Self { bytes: Bytes::from(encoder.0) }
     }
 
+    /// The key whose encoding this is.
+    pub fn restored(encoding: Vec<u8>) -> Self {
+        Self { bytes: Bytes::from(encoding) }
+    }
+
     /// The length of the encoding in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()

@@ -137,7 +137,7 @@ pub(super) fn answer(operations: &dyn Operations, question: &Question<'_>) -> Re
             Some(reply) => json(reply.status, &reply.document),
             None => text(
                 StatusCode::NOT_FOUND,
-                "no such page: /metrics, /livez, /readyz, /status, /ttl, POST /reload, POST /purge, POST /trace\n",
+                "no such page: /metrics, /livez, /readyz, /status, /ttl, /rollouts, POST /reload, POST /purge, POST /trace\n",
             ),
         };
     };

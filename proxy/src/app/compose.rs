@@ -13,7 +13,7 @@ use crate::accept::{AcceptError, Acceptor, Certificates, Drain, Listener};
 use crate::admin::Pages;
 use crate::aggregate::{Aggregate, AggregateError, ReplayOrders, StartError};
 use crate::budget::Budget;
-use crate::cache::CacheAction;
+use crate::cache::{CacheAction, RolloutPage};
 use crate::clock::Clock;
 use crate::exit::{Code, Failure};
 use crate::gateway::{Gateway, Parts};
@@ -96,7 +96,9 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let replays = ReplayOrders::new(Arc::clone(&aggregate));
     let ttls = TtlPage::new(Arc::clone(&what_if), Arc::clone(&snapshot), clock);
     let traces = TracePage::new(recorder, Arc::clone(&snapshot));
-    let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(purges), Arc::new(replays), Arc::new(ttls), Arc::new(traces)];
+    let rollouts = RolloutPage::new(&cache, Arc::clone(&snapshot));
+    let pages: Vec<Arc<dyn Pages>> =
+        vec![Arc::new(purges), Arc::new(replays), Arc::new(ttls), Arc::new(traces), Arc::new(rollouts)];
     Ok((Composed { snapshot, what_if, upstream, cache, lookup, aggregate, presence, drain, pages }, acceptor))
 }
 
@@ -114,6 +116,8 @@ fn keepers(
     let cache = Arc::new(CacheAction::new(to_core, purges, watch, metrics.clone(), clock, limits));
     let (to_core, purges, watch) = shared();
     let lookup = Arc::new(LookupAction::new(to_core, purges, watch, metrics.clone(), clock, edge, limits));
+    cache.open_rollouts(&config.limits.rollouts, &config.edge.data_dir.join("rollouts"));
+    drop(task::spawn("rollouts", Arc::clone(&cache).tend()));
     lookup.adopt(&config.routes);
     drop(task::spawn("lookup refresh", Arc::clone(&lookup).tend()));
     (cache, lookup)

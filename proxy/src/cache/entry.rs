@@ -1,5 +1,6 @@
 //! A kept answer, ready to be given again.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use weir_logic::cache::{
     Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, Lease, Selection, TagFrom, Validators, age, kept,
     merged,
 };
-use weir_logic::{Millis, Outcome, RequestView};
+use weir_logic::{Digest, Millis, Outcome, RequestView};
 
 use crate::answer::{Answer, Body};
 use crate::purging::Stamp;
@@ -23,6 +24,8 @@ pub(super) struct Entry {
     arrival: Arrival,
     kept: Kept,
     body: Bytes,
+    /// Of the body; made when it is first asked for.
+    digest: OnceLock<Box<Digest>>,
     stamp: Stamp,
     /// The headers of the request that the core has chosen it by.
     selection: Selection,
@@ -39,13 +42,13 @@ impl Entry {
     /// This answer, confirmed by the core for a request that says `selection`. `headers` is what [`Entry::merged`] gave, and `arrival`
     /// that of the confirmation.
     pub(super) fn confirmed(&self, arrival: Arrival, headers: &HeaderMap, stamp: Stamp, selection: Selection) -> Self {
-        Self::with_body(arrival, headers, self.body.clone(), stamp, selection)
+        Self { digest: self.digest.clone(), ..Self::with_body(arrival, headers, self.body.clone(), stamp, selection) }
     }
 
     fn with_body(arrival: Arrival, headers: &HeaderMap, body: Bytes, stamp: Stamp, selection: Selection) -> Self {
         let tag = if arrival.status == 200 { TagFrom::Bytes(&body) } else { TagFrom::Nowhere };
         let kept = kept(headers, tag);
-        Self { arrival, kept, body, stamp, selection, visited: AtomicBool::new(false) }
+        Self { arrival, kept, body, digest: OnceLock::new(), stamp, selection, visited: AtomicBool::new(false) }
     }
 
     /// The headers after the core's confirmation.
@@ -63,6 +66,24 @@ impl Entry {
 
     pub(super) fn body_len(&self) -> usize {
         self.body.len()
+    }
+
+    /// The SHA-256 of the body. The first call takes a pass over it.
+    pub(super) fn digest(&self) -> Digest {
+        **self.digest.get_or_init(|| Box::new(Digest::of(&self.body)))
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(super) fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
+    /// What agents are given besides the body.
+    pub(super) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.kept.headers
     }
 
     pub(super) fn validators(&self) -> &Validators {

@@ -17,6 +17,7 @@ use super::Shell;
 use super::candidates::Candidates;
 use super::entry::Entry;
 use super::flight::Ticket;
+use super::rollouts::Asked;
 use crate::purging::Departure;
 use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Rank};
 
@@ -88,6 +89,12 @@ impl Order {
             shell.what_if.filled(&self.route.name, &lane, shell.clock.now(), lease, took);
         }
         ticket.land(landing);
+        if shell.rollouts.is_unsaved() {
+            let saving = tokio::task::spawn_blocking(move || shell.rollouts.save());
+            if let Err(error) = saving.await {
+                tracing::error!(%error, "the saving of releases panicked");
+            }
+        }
     }
 
     async fn fetch(&self, shell: &Shell, route: &CacheRoute, departure: &Departure) -> Landing {
@@ -209,16 +216,31 @@ impl Order {
         if !self.storing {
             return Landing::PassedOn(entry, Unstorable::AgentSaysSo);
         }
+        self.release(shell, &entry);
         if shell.store.insert(&self.key, &entry, self.max_variants) {
             return landing(entry);
         }
         self.pass_on(shell, entry, Unstorable::TooLarge)
     }
 
+    /// Has the answer reach the agents at the route's pace.
+    fn release(&self, shell: &Shell, entry: &Arc<Entry>) {
+        let Action::Cache(CacheRoute { rollout: Some(pacing), .. }) = &self.route.action else {
+            shell.rollouts.forget(&entry.selection().key(&self.key));
+            return;
+        };
+        let stays = |entry: &Entry| shell.purging.allows(&self.key, entry.stamp());
+        shell.rollouts.prune(&self.key, entry.selection(), stays);
+        let asked =
+            Asked { key: &self.key, route: &self.route.name, pacing: *pacing, agent: None, now: shell.clock.now() };
+        shell.rollouts.arrive(&asked, self.held.as_ref().filter(|held| stays(held)), entry);
+    }
+
     /// A good answer that is not stored puts what was stored out of date.
     fn pass_on(&self, shell: &Shell, entry: Arc<Entry>, why: Unstorable) -> Landing {
         shell.holds.clear(&self.lane);
         shell.store.outdate(&self.key, entry.selection());
+        shell.rollouts.forget(&entry.selection().key(&self.key));
         Landing::PassedOn(entry, why)
     }
 

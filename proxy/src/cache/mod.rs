@@ -16,6 +16,7 @@ mod candidates;
 mod entry;
 mod fill;
 mod flight;
+mod rollouts;
 mod shelf;
 mod sieve;
 mod store;
@@ -23,16 +24,18 @@ mod store;
 mod tests;
 mod visit;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use weir_config::{Action, CacheLimits, CacheRoute, Method};
+use weir_config::{Action, CacheLimits, CacheRoute, Method, RolloutLimits};
 use weir_logic::cache::purge::Mark;
 use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness, Selection, Terms, dialect};
 use weir_logic::key::{self, Scope};
 use weir_logic::{CacheKey, Call, Outcome, Refusal};
 
 use self::flight::Flights;
+use self::rollouts::Rollouts;
 use self::shelf::Found;
 use self::store::Store;
 use self::visit::Visit;
@@ -43,6 +46,8 @@ use crate::metrics::Metrics;
 use crate::purging::{Keeper, Purging};
 use crate::upstream::Origin;
 use crate::whatif::WhatIf;
+
+pub use self::rollouts::RolloutPage;
 
 /// The action `cache` for all its routes. State is kept by route name, so a reload needs nothing but the new routes.
 /// Memory: the store's bounds, one body for each fill under way, 16,384 holds.
@@ -55,6 +60,7 @@ struct Shell {
     store: Store,
     flights: Arc<Flights>,
     holds: Holds,
+    rollouts: Rollouts,
     origin: Arc<dyn Origin>,
     limits: ArcSwap<CacheLimits>,
     purging: Arc<Purging>,
@@ -72,6 +78,7 @@ impl Shell {
             return found;
         }
         self.store.remove_if(key, |held| Arc::ptr_eq(held, entry));
+        self.rollouts.prune(key, entry.selection(), |entry| self.purging.allows(key, entry.stamp()));
         Found::Nothing
     }
 }
@@ -91,6 +98,7 @@ impl CacheAction {
             store,
             flights: Arc::new(Flights::default()),
             holds: Holds::new(),
+            rollouts: Rollouts::new(metrics.clone()),
             origin,
             limits: ArcSwap::from_pointee(*limits),
             purging,
@@ -142,13 +150,40 @@ impl CacheAction {
         let lease = held.map(|entry| entry.lease(policy));
         self.shell.what_if.see(&call.route.name, &lane, call.now, lease, || policy.lease(200, &Terms::default()));
         let asking = if route.obey_agents { Asking::of(call.request.headers) } else { Asking::default() };
-        if let Some(entry) = held
+        let visit = Visit { shell: &self.shell, call, route, key, selection, lane, found, asking };
+        if let Some(entry) = visit.found.entry()
             && let fresh @ Freshness::Fresh { .. } = entry.freshness(policy, call.now)
-            && asking.accepts(&fresh, entry.age(call.now))
+            && visit.asking.accepts(&fresh, entry.age(call.now))
         {
-            return entry.answer(&call.request, call.now, &CacheStatus::hit(fresh.ttl()), Outcome::Hit);
+            return visit.give(entry, call.now, &CacheStatus::hit(fresh.ttl()), Outcome::Hit);
         }
-        Visit { shell: &self.shell, call, route, key, selection, lane, found, asking }.answer().await
+        visit.answer().await
+    }
+
+    /// Keeps the releases that are on their way in `directory` from now on, after taking up what is there. Blocks on the disk; to
+    /// be called before the first request.
+    pub fn open_rollouts(&self, limits: &RolloutLimits, directory: &Path) {
+        self.shell.rollouts.reconfigure(limits);
+        self.shell.rollouts.open(directory, &self.shell.purging);
+    }
+
+    /// Brings new bounds of what is kept for rollouts into force.
+    pub fn reconfigure_rollouts(&self, limits: &RolloutLimits) {
+        self.shell.rollouts.reconfigure(limits);
+    }
+
+    /// Moves rollouts on, for ever.
+    pub async fn tend(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(rollouts::TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.shell.rollouts.tend(self.shell.clock.now());
+            if self.shell.rollouts.is_unsaved() {
+                let shell = Arc::clone(&self.shell);
+                drop(tokio::task::spawn_blocking(move || shell.rollouts.save()).await);
+            }
+        }
     }
 }
 
@@ -159,6 +194,8 @@ impl Keeper for CacheAction {
 
     fn sweep(&self) -> usize {
         let purging = &self.shell.purging;
+        self.shell.rollouts.sweep(|key, entry| purging.allows(key, entry.stamp()));
+        self.shell.rollouts.save();
         self.shell.store.sweep(|key, entry| purging.allows(key, entry.stamp()))
     }
 }

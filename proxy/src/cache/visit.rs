@@ -14,6 +14,7 @@ use weir_logic::{CacheKey, Call, Cause, Millis, Outcome, Refusal, TenantId, calm
 use super::entry::Entry;
 use super::fill::{Failure, Landing, Order};
 use super::flight::{Bounds, Joined, Ticket};
+use super::rollouts::Asked;
 use super::shelf::Found;
 use super::{Shell, refused};
 use crate::answer::{Answer, Body};
@@ -66,7 +67,7 @@ impl Visit<'_> {
             let detail = hold.map(|_| "core-failing");
             let status = CacheStatus { detail, ..CacheStatus::hit(freshness.ttl()) };
             let cause = if hold.is_some() { Cause::CoreFailing } else { Cause::Revalidating };
-            return entry.answer(&self.call.request, now, &status, Outcome::Stale).because(cause);
+            return self.give(entry, now, &status, Outcome::Stale).because(cause);
         }
         if self.asking.only_if_cached {
             return self.not_stored();
@@ -188,21 +189,41 @@ impl Visit<'_> {
         }
     }
 
+    /// What the agent is given who would be given `entry`: that, or the release before it while it is not the agent's turn.
+    pub(super) fn give(&self, entry: &Entry, now: Millis, status: &CacheStatus, outcome: Outcome) -> Answer {
+        let Some(previous) = self.previous(entry, now) else {
+            return entry.answer(&self.call.request, now, status, outcome);
+        };
+        let status = CacheStatus { detail: Some("rollout-previous"), ..*status };
+        previous.answer(&self.call.request, now, &status, outcome)
+    }
+
+    fn previous(&self, entry: &Entry, now: Millis) -> Option<Arc<Entry>> {
+        let agent = self.call.identity.agent.as_ref();
+        let asked = Asked { key: &self.key, route: &self.call.route.name, pacing: self.route.rollout?, agent, now };
+        let previous = self.shell.rollouts.instead(&asked, entry)?;
+        let usable = self.shell.purging.allows(&self.key, previous.stamp());
+        if !usable {
+            self.shell.rollouts.forget(&entry.selection().key(&self.key));
+        }
+        usable.then_some(previous)
+    }
+
     fn filled(&self, entry: &Entry, status: CacheStatus, role: Role, outcome: Outcome) -> Answer {
         let now = self.shell.clock.now();
         let ttl = entry.freshness(CachePolicy::of(self.route), now).ttl();
-        entry.answer(&self.call.request, now, &CacheStatus { ttl: Some(ttl), ..status }, role.outcome(outcome))
+        self.give(entry, now, &CacheStatus { ttl: Some(ttl), ..status }, role.outcome(outcome))
     }
 
     fn passed_on(&self, entry: &Entry, status: CacheStatus, role: Role, cause: Cause) -> Answer {
         let outcome = role.outcome(Outcome::Bypass);
-        entry.answer(&self.call.request, self.shell.clock.now(), &status, outcome).because(cause)
+        self.give(entry, self.shell.clock.now(), &status, outcome).because(cause)
     }
 
     fn just_filled(&self, entry: &Entry) -> Answer {
         let now = self.shell.clock.now();
         let ttl = entry.freshness(CachePolicy::of(self.route), now).ttl();
-        entry.answer(&self.call.request, now, &CacheStatus::hit(ttl), Outcome::Hit)
+        self.give(entry, now, &CacheStatus::hit(ttl), Outcome::Hit)
     }
 
     /// What there is to say when the core does not help: the stale answer, the calm one, or when to come back.
@@ -232,7 +253,7 @@ impl Visit<'_> {
         let (entry, freshness) = self.held(now).filter(|(_, freshness)| freshness.serves_errors())?;
         let hit = status.fwd.is_none();
         let status = CacheStatus { hit, ttl: Some(freshness.ttl()), detail: Some("stale-if-error"), ..status };
-        Some(entry.answer(&self.call.request, now, &status, Outcome::Stale).because(cause))
+        Some(self.give(entry, now, &status, Outcome::Stale).because(cause))
     }
 
     /// Whether what a fill has brought is chosen by what this request says, and not purged meanwhile.

@@ -44,6 +44,8 @@ pub(super) enum Command {
         /// The route; all that keep answers unless named
         route: Option<String>,
     },
+    /// Show and steer the releases that are on their way to the agents of the running node
+    Rollout(RolloutArguments),
     /// Have the running node record what agents ask for, nobody named, and print the trace as lines of JSON
     Trace(TraceArguments),
     /// Ask the running node whether it can help agents: exit 0, or 69 when it cannot or does not run
@@ -229,6 +231,47 @@ pub(super) enum PurgeTarget {
         #[arg(long, default_value = "")]
         body: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RolloutArguments {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    #[command(subcommand)]
+    pub(super) order: RolloutOrder,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RolloutOrder {
+    /// List the releases on their way and how far each is
+    List {
+        /// The route; all unless named
+        route: Option<String>,
+    },
+    /// Reach no further agent for now
+    Pause(RolloutMeant),
+    /// Go on from where it stands; from the beginning if it was aborted
+    Resume(RolloutMeant),
+    /// Set the part of the agents that is reached at most; those reached already stay so
+    Share {
+        #[command(flatten)]
+        meant: RolloutMeant,
+        /// The part, such as 10% or 0.1
+        share: String,
+    },
+    /// Give the release to everybody now
+    Finish(RolloutMeant),
+    /// Give everybody the previous release until the core brings another one
+    Abort(RolloutMeant),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RolloutMeant {
+    /// The route
+    pub(super) route: String,
+    /// One key of the route, as `list` shows it; all unless named
+    #[arg(long)]
+    pub(super) key: Option<String>,
 }
 
 #[derive(Debug, Args)]

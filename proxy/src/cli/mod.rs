@@ -10,6 +10,7 @@ mod health;
 mod purge;
 mod repair;
 mod replay;
+mod rollout;
 mod spool;
 mod trace;
 mod ttl;
@@ -68,6 +69,10 @@ fn run(command: Command) -> Result<(), Failure> {
             let address = config::load(&arguments.file.config)?.config.admin.address;
             say(&trace::trace(address, &arguments, &mut io::stdout().lock())?);
             Ok(())
+        }
+        Command::Rollout(arguments) => {
+            let address = config::load(&arguments.file.config)?.config.admin.address;
+            print(rollout::rollout(address, &arguments)?.as_bytes())
         }
         Command::Health(file) => health::ask(config::load(&file.config)?.config.admin.address),
         Command::Completions { shell } => {

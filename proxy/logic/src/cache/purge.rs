@@ -9,13 +9,14 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{CacheKey, Millis};
 
 /// What an answer can be purged by, as a 64-bit hash (XXH3). Two different marks that collide purge one answer too many,
 /// which costs the core one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mark(u64);
 
 /// What is to be purged.
@@ -43,7 +44,7 @@ pub enum Severity {
 pub struct PurgeNumber(pub u64);
 
 /// What an answer is marked with. Memory: eight bytes a mark, and the path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks {
     marks: Box<[Mark]>,
     path: Box<str>,

@@ -9,6 +9,7 @@ mod posts;
 mod purges;
 mod ranges;
 mod real_core;
+mod rollouts;
 pub(super) mod support;
 mod tenants;
 mod variants;

@@ -125,6 +125,7 @@ pub(super) struct Ask {
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: String,
     pub(super) tenant: String,
+    pub(super) agent: String,
 }
 
 impl World {
@@ -222,7 +223,7 @@ async fn called<T>(route: &Arc<Route>, now: Millis, ask: &Ask, then: impl AsyncF
         .iter()
         .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
         .collect();
-    let identity = Identity { agent: AgentId::new("a-1"), tenant: TenantId::new(&ask.tenant) };
+    let identity = Identity { agent: AgentId::new(&ask.agent), tenant: TenantId::new(&ask.tenant) };
     let call = Call {
         request: RequestView {
             method: ask.method,
@@ -266,6 +267,7 @@ impl Ask {
             headers: vec![],
             body: String::new(),
             tenant: "t-1".into(),
+            agent: "a-1".into(),
         }
     }
 

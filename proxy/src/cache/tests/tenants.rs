@@ -77,7 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
     let parts = (any::<bool>(), "(os=[a&=%]{0,3})?(&tenant=t-[123])?", headers, body, "t-[123]", 0_u64..120);
     parts.prop_map(|(post, query, headers, body, tenant, seconds)| {
         let method = if post { Method::Post } else { Method::Get };
-        let ask = Ask { method, path: "/v1/manifest", query: Some(query), headers, body, tenant };
+        let ask = Ask { method, path: "/v1/manifest", query: Some(query), headers, body, tenant, agent: "a-1".into() };
         Step { ask, seconds }
     })
 }
