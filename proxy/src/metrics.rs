@@ -150,6 +150,8 @@ pub struct Metrics {
     pub core_gate_limit: IntGaugeVec,
     /// Requests that the gate turned away, by core and reason.
     pub core_gate_refused: IntCounterVec,
+    /// Times that the limit on requests in flight was cut; by core and cause.
+    pub core_gate_cuts: IntCounterVec,
     /// The breaker: 0 closed, 1 half open, 2 open; by core.
     pub breaker_state: IntGaugeVec,
     /// Requests a second that the gate admits now, by core.
@@ -312,6 +314,11 @@ impl Metrics {
                 "core_gate_refused_total",
                 "Turned away at the gate.",
                 &["core", "reason"],
+            ),
+            core_gate_cuts: make.counters(
+                "core_gate_cuts_total",
+                "Cuts of the limit on requests in flight.",
+                &["core", "cause"],
             ),
             breaker_state: make.gauges("breaker_state", "0 closed, 1 half open, 2 open.", &["core"]),
             core_admitted_rate: make.gauges("core_admitted_rate", "Requests a second admitted.", &["core"]),

@@ -28,6 +28,10 @@ pub struct Core {
     pub idle_timeout: Duration,
     /// Requests in flight to this core at once, at most.
     pub max_in_flight: usize,
+    /// Requests that may be in flight whatever the core's latency; at most `max_in_flight`.
+    pub min_in_flight: usize,
+    /// Whether the limit on requests in flight follows the core's latency and errors between the two bounds.
+    pub adaptive: bool,
     /// Requests started a second, at most; the gate lets the rest wait, be answered stale or be told when to come back.
     pub max_requests_per_second: u32,
     /// The longest time that a request waits for a place at the gate.

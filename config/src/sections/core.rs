@@ -33,6 +33,12 @@ section! { Core, "[[core]]",
         "The time that an unused pooled connection is kept.").between("1s", "1d");
     max_in_flight: usize = Key::default("256",
         "Requests in flight to this core at once, at most.").between("1", "1000000");
+    min_in_flight: usize = Key::default("8",
+        "Requests that may be in flight however slow the core is, up to max_in_flight: what it always copes with.")
+        .between("1", "1000000");
+    adaptive: bool = Key::default("true",
+        "Whether the limit on requests in flight follows the core between min_in_flight and max_in_flight: cut when \
+         answers become slow, on 429, 503 and timeouts, raised while requests wait for it. `false`: max_in_flight.");
     max_requests_per_second: u32 = Key::default("500",
         "Requests started a second, at most. What does not fit waits up to max_wait, is answered stale, or is told \
          when to come back.").between("1", "10000000");

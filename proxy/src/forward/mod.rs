@@ -90,8 +90,18 @@ impl Forwarding {
         self.websocket
     }
 
-    /// The core's header section has come.
+    /// The request's header section goes to the core, and a body after it unless there is none.
+    pub fn begun(&mut self, body: bool) {
+        if let Some(permit) = &mut self.permit {
+            permit.begun(body);
+        }
+    }
+
+    /// The core's header section has come. An interim one (RFC 9110, section 15.2) is not it.
     pub fn answered(&mut self, response: &ResponseHeader) {
+        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
         if let Some(permit) = self.permit.take() {
             let retry_after = response.headers.get(http::header::RETRY_AFTER).map(http::HeaderValue::as_bytes);
             permit.answered(response.status, retry_after);
@@ -102,6 +112,11 @@ impl Forwarding {
     pub fn change(&self) -> (Change<'_>, Option<&TenantId>) {
         let path = self.target.split('?').next().unwrap_or(&self.target);
         (Change { method: self.method, path, authority: &self.authority }, self.identity.tenant.as_ref())
+    }
+
+    /// Takes one retry out of the core's budget.
+    fn try_retry(&self) -> bool {
+        self.permit.as_ref().is_some_and(ForwardPermit::try_retry)
     }
 
     /// There will be none. A permit that is dropped says that the agent was to blame.
@@ -142,12 +157,19 @@ pub async fn peer(upstream: &Upstream, forwarding: Option<&mut Forwarding>) -> p
 }
 
 /// Watches over a piece of the request's body.
-pub fn request_piece(forwarding: Option<&mut Forwarding>, piece: &mut Option<Bytes>, end: bool) -> pingora::Result<()> {
-    if let (Some(forwarding), Some(bytes)) = (forwarding, piece.as_ref()) {
+pub fn request_piece(
+    mut forwarding: Option<&mut Forwarding>,
+    piece: &mut Option<Bytes>,
+    end: bool,
+) -> pingora::Result<()> {
+    if let (Some(forwarding), Some(bytes)) = (forwarding.as_deref_mut(), piece.as_ref()) {
         forwarding.body_bytes += bytes.len() as u64;
         if forwarding.body_bytes > forwarding.max_body_bytes && !forwarding.websocket {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is longer than the route takes"));
         }
+    }
+    if end && let Some(permit) = forwarding.and_then(|forwarding| forwarding.permit.as_mut()) {
+        permit.sent();
     }
     // An empty last piece, which HTTP/2 agents send, would end a chunked body twice and poison the connection to the
     // core.
@@ -157,20 +179,23 @@ pub fn request_piece(forwarding: Option<&mut Forwarding>, piece: &mut Option<Byt
     Ok(())
 }
 
-/// A machine took no connection: nothing was sent, so the next one is tried.
+/// A machine took no connection: nothing was sent, so the next one is tried, where the core's retry budget allows it.
 pub fn after_failed_connect(forwarding: Option<&Forwarding>, mut error: Box<Error>) -> Box<Error> {
-    error.set_retry(forwarding.is_some_and(|forwarding| forwarding.tried < forwarding.peers));
+    error.set_retry(forwarding.is_some_and(|forwarding| forwarding.tried < forwarding.peers && forwarding.try_retry()));
     error
 }
 
 /// The exchange broke. It is tried again only when doing so is harmless: a repeatable request, whose body is still in
-/// hand, over a pooled connection that the core may have closed meanwhile.
-pub fn after_broken_exchange(session: &Session, mut error: Box<Error>, reused: bool) -> Box<Error> {
+/// hand, over a pooled connection that the core may have closed meanwhile. And only within the core's retry budget.
+pub fn after_broken_exchange(
+    session: &Session,
+    forwarding: Option<&Forwarding>,
+    mut error: Box<Error>,
+    reused: bool,
+) -> Box<Error> {
     let harmless = session.req_header().method.is_idempotent() && !session.retry_buffer_truncated();
-    if harmless && session.response_written().is_none() {
-        error.retry.decide_reuse(reused);
-    } else {
-        error.set_retry(false);
-    }
+    error.retry.decide_reuse(reused);
+    let again = harmless && session.response_written().is_none() && error.retry();
+    error.set_retry(again && forwarding.is_some_and(Forwarding::try_retry));
     error
 }

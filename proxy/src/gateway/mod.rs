@@ -116,11 +116,12 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
-        let Some(forwarding) = &ctx.forwarding else { return Ok(()) };
+        let Some(forwarding) = &mut ctx.forwarding else { return Ok(()) };
+        forwarding.begun(!session.as_downstream_mut().is_body_empty());
         forward::headers::to_core(request, forwarding, &ctx.connection)
     }
 
@@ -176,10 +177,10 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         session: &mut Session,
         error: Box<pingora::Error>,
-        _ctx: &mut RequestContext,
+        ctx: &mut RequestContext,
         reused: bool,
     ) -> Box<pingora::Error> {
-        forward::after_broken_exchange(session, error, reused)
+        forward::after_broken_exchange(session, ctx.forwarding.as_deref(), error, reused)
     }
 
     async fn fail_to_proxy(

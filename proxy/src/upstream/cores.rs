@@ -7,20 +7,20 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use futures::future::join_all;
-use http::StatusCode;
-use http::header::RETRY_AFTER;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use serde::Serialize;
 use tokio::sync::watch;
 use weir_config::{Class, Config, CoreId, Protocol};
-use weir_logic::gate::{Attempt, BreakerState};
-use weir_logic::retry::asked_wait;
+use weir_logic::gate::BreakerState;
 
 use super::dial::{DialError, Dialer, host};
-use super::exchange::{Fault, exchange, head};
+use super::exchange::{Exchanged, Fault, exchange, head};
+use super::flows::flows;
+use super::judge::{judge, status_label};
 use super::peers::{Peers, Target};
-use super::turnstile::{Permit, Turnstile};
+use super::permit::ForwardPermit;
+use super::turnstile::Turnstile;
 use super::{Origin, OriginAnswer, OriginError, OriginRequest, Rank, health};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -40,6 +40,7 @@ pub(super) struct Core {
     settings: ArcSwap<Settings>,
     pub(super) peers: Peers,
     turnstile: Arc<Turnstile>,
+    clock: Clock,
     /// Tells connections that must be new from those in the pool.
     fresh: AtomicU64,
 }
@@ -78,21 +79,11 @@ pub struct PeerStatus {
     pub healthy: bool,
 }
 
-/// The right to forward one request. Tell it what came of the request; dropped without a word, the agent has left.
-#[must_use]
-pub struct ForwardPermit {
-    permit: Permit,
-    core: String,
-    label: Arc<str>,
-    metrics: Metrics,
-    clock: Clock,
-    started: Duration,
-}
-
 impl Upstream {
     /// All cores of `config`, gates open. Reads the TLS files; opens no connection.
     pub fn new(config: &Config, metrics: Metrics, clock: Clock) -> Result<Self, DialError> {
-        let cores = config.cores.iter().map(|core| Core::new(core, &metrics, clock)).collect::<Result<_, _>>()?;
+        let cores = config.cores.iter().zip(flows(config));
+        let cores = cores.map(|(core, flows)| Core::new(core, &flows, &metrics, clock)).collect::<Result<_, _>>()?;
         let cores = ArcSwap::from_pointee(cores);
         Ok(Self { cores, metrics, clock, generation: watch::Sender::new(0) })
     }
@@ -113,11 +104,13 @@ impl Upstream {
         }
         let prepared: Vec<_> =
             config.cores.iter().zip(&**old).map(|(new, core)| core.prepare(new)).collect::<Result<_, _>>()?;
-        let added = config.cores.iter().skip(old.len()).map(|core| Core::new(core, &self.metrics, self.clock));
+        let flows = flows(config);
+        let added = config.cores.iter().zip(&flows).skip(old.len());
+        let added = added.map(|(core, flows)| Core::new(core, flows, &self.metrics, self.clock));
         let added: Vec<_> = added.collect::<Result<_, _>>()?;
         let mut cores: Vec<_> = old.iter().take(prepared.len()).cloned().collect();
-        for (core, settings) in cores.iter().zip(prepared) {
-            core.apply(settings);
+        for ((core, settings), flows) in cores.iter().zip(prepared).zip(&flows) {
+            core.apply(settings, flows);
         }
         cores.extend(added);
         self.cores.store(Arc::new(cores));
@@ -155,15 +148,8 @@ impl Upstream {
         label: &Arc<str>,
     ) -> Result<ForwardPermit, OriginError> {
         let core = self.core(core)?;
-        let permit = core.turnstile.enter(Rank::Class(class)).await?;
-        Ok(ForwardPermit {
-            permit,
-            core: core.name.clone(),
-            label: Arc::clone(label),
-            metrics: self.metrics.clone(),
-            clock: self.clock,
-            started: self.clock.elapsed(),
-        })
+        let permit = core.turnstile.enter(Rank::Class(class), label).await?;
+        Ok(ForwardPermit::new(permit, core.name.clone(), Arc::clone(label), self.metrics.clone(), self.clock))
     }
 
     /// A machine for a request that is forwarded, with timeouts, protocol and TLS set, and the `Host` that it wants to
@@ -190,29 +176,30 @@ impl Upstream {
 impl Origin for Upstream {
     async fn send(&self, request: OriginRequest) -> Result<OriginAnswer, OriginError> {
         let core = self.core(request.core)?;
-        let permit = core.turnstile.enter(request.rank).await?;
+        let permit = core.turnstile.enter(request.rank, &request.label).await?;
         let started = self.clock.elapsed();
         let deadline = core.settings().core.request_timeout;
         let result = tokio::time::timeout(deadline, core.fetch(&request)).await.unwrap_or(Err(OriginError::Timeout));
         let latency = self.clock.elapsed().saturating_sub(started);
-        permit.finish(judge(&result, latency, self.clock));
+        permit.finish(judge(&result, self.clock));
         let label = match &result {
-            Ok(answer) => status_label(answer.status),
+            Ok(exchanged) => status_label(exchanged.answer.status),
             Err(error) => error.label(),
         };
         self.count(&core, &request.label, label, latency);
-        result
+        result.map(|exchanged| exchanged.answer)
     }
 }
 
 impl Core {
-    fn new(core: &weir_config::Core, metrics: &Metrics, clock: Clock) -> Result<Arc<Self>, DialError> {
+    fn new(core: &weir_config::Core, flows: &[&str], metrics: &Metrics, clock: Clock) -> Result<Arc<Self>, DialError> {
         let healthy = metrics.core_peers_healthy.with_label_values(&[core.name.as_str()]);
         Ok(Arc::new(Self {
             name: core.name.clone(),
             settings: ArcSwap::from_pointee(Settings { core: core.clone(), dialer: Arc::new(Dialer::new(core)?) }),
             peers: Peers::new(&core.peers, healthy, clock),
-            turnstile: Turnstile::new(core, metrics, clock),
+            turnstile: Turnstile::new(core, flows, metrics, clock),
+            clock,
             fresh: AtomicU64::new(0),
         }))
     }
@@ -228,14 +215,14 @@ impl Core {
         Ok(Settings { core: new.clone(), dialer })
     }
 
-    fn apply(&self, settings: Settings) {
+    fn apply(&self, settings: Settings, flows: &[&str]) {
         self.peers.reconfigure(&settings.core.peers);
-        self.turnstile.reconfigure(&settings.core);
+        self.turnstile.reconfigure(&settings.core, flows);
         self.settings.store(Arc::new(settings));
     }
 
     /// Tries one machine after the other until one takes the connection.
-    async fn fetch(&self, request: &OriginRequest) -> Result<OriginAnswer, OriginError> {
+    async fn fetch(&self, request: &OriginRequest) -> Result<Exchanged, OriginError> {
         for target in self.peers.targets(self.settings().core.connect_timeout).await {
             match self.ask(&target, request).await {
                 Err(OriginError::Connect) => {}
@@ -247,7 +234,7 @@ impl Core {
 
     /// Asks one machine. A pooled connection that turns out to be dead is replaced by a new one, once, where the request may be
     /// sent twice and the retry budget allows it.
-    pub(super) async fn ask(&self, target: &Target, request: &OriginRequest) -> Result<OriginAnswer, OriginError> {
+    pub(super) async fn ask(&self, target: &Target, request: &OriginRequest) -> Result<Exchanged, OriginError> {
         let settings = self.settings();
         let peer = settings.dialer.peer(&settings.core, target);
         let (session, reused) = connect(&settings, &peer, target).await?;
@@ -271,14 +258,14 @@ impl Core {
         pool: &HttpPeer,
         target: &Target,
         request: &OriginRequest,
-    ) -> Result<OriginAnswer, Fault> {
+    ) -> Result<Exchanged, Fault> {
         let core = &settings.core;
         let head = head(request, &host(core, target)).map_err(|error| Fault { error, silent: false })?;
-        let exchanged = exchange(&mut session, head, core.tls.is_some(), request).await?;
+        let exchanged = exchange(&mut session, head, core.tls.is_some(), request, self.clock).await?;
         if exchanged.reusable {
             settings.dialer.connector.release_http_session(session, pool, Some(core.idle_timeout)).await;
         }
-        Ok(exchanged.answer)
+        Ok(exchanged)
     }
 
     fn status(&self) -> CoreStatus {
@@ -303,42 +290,6 @@ impl Core {
     }
 }
 
-impl ForwardPermit {
-    /// The core answered with this status, and this `Retry-After`.
-    pub fn answered(self, status: StatusCode, retry_after: Option<&[u8]>) {
-        let latency = self.latency();
-        let attempt = judge_status(status, retry_after, latency, self.clock);
-        self.end(attempt, status_label(status), latency);
-    }
-
-    /// The core answered well, after `latency`.
-    pub fn succeeded(self, latency: Duration) {
-        self.end(Attempt::Succeeded(latency), "2xx", latency);
-    }
-
-    /// There was no usable answer.
-    pub fn failed(self, error: OriginError) {
-        let latency = self.latency();
-        self.end(judge_error(error, latency), error.label(), latency);
-    }
-
-    /// Takes one retry of the forwarded request out of the core's budget, counted at once; `false` when there is none left.
-    #[must_use]
-    pub fn try_retry(&self) -> bool {
-        self.permit.try_retry()
-    }
-
-    fn latency(&self) -> Duration {
-        self.clock.elapsed().saturating_sub(self.started)
-    }
-
-    fn end(self, attempt: Attempt, result: &'static str, latency: Duration) {
-        self.permit.finish(attempt);
-        self.metrics.core_requests.with_label_values(&[self.core.as_str(), &self.label, result]).inc();
-        self.metrics.core_duration.with_label_values(&[self.core.as_str()]).observe(latency.as_secs_f64());
-    }
-}
-
 async fn connect(settings: &Settings, peer: &HttpPeer, target: &Target) -> Result<(HttpSession, bool), OriginError> {
     let core = &settings.core;
     let _turn = match core.protocol {
@@ -351,44 +302,4 @@ async fn connect(settings: &Settings, peer: &HttpPeer, target: &Target) -> Resul
     })?;
     target.state.note_protocol(matches!(session, HttpSession::H2(_)));
     Ok((session, reused))
-}
-
-fn judge(result: &Result<OriginAnswer, OriginError>, latency: Duration, clock: Clock) -> Attempt {
-    match result {
-        Ok(answer) => {
-            let retry_after = answer.headers.get(RETRY_AFTER).map(http::HeaderValue::as_bytes);
-            judge_status(answer.status, retry_after, latency, clock)
-        }
-        Err(error) => judge_error(*error, latency),
-    }
-}
-
-/// What an answer's status says of the core: 429 and 503 with `Retry-After` ask for rest, 429 and 5xx without are failures, and
-/// anything else shows that the core works.
-fn judge_status(status: StatusCode, retry_after: Option<&[u8]>, latency: Duration, clock: Clock) -> Attempt {
-    let overloaded = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-    let rest = retry_after.filter(|_| overloaded).and_then(|header| asked_wait(header, clock.now()));
-    match rest {
-        Some(rest) if !rest.is_zero() => Attempt::RestAsked(rest),
-        _ if overloaded || status.is_server_error() => Attempt::Failed,
-        _ => Attempt::Succeeded(latency),
-    }
-}
-
-/// An answer that was too long came from a core that works.
-fn judge_error(error: OriginError, latency: Duration) -> Attempt {
-    match error {
-        OriginError::TooLarge(_) => Attempt::Succeeded(latency),
-        OriginError::Connect | OriginError::Timeout | OriginError::Broken => Attempt::Failed,
-        OriginError::Resting(_) | OriginError::Full => Attempt::Abandoned,
-    }
-}
-
-fn status_label(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        200..=299 => "2xx",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        _ => "5xx",
-    }
 }

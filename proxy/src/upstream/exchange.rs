@@ -10,6 +10,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 
 use super::{OriginAnswer, OriginError, OriginRequest};
+use crate::clock::Clock;
 
 /// Why an exchange failed, and whether any of the answer had arrived before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +20,12 @@ pub(super) struct Fault {
     pub(super) silent: bool,
 }
 
-/// An answer, and whether the connection can carry another request.
+/// An answer, how soon it began to come, and whether the connection can carry another request.
 pub(super) struct Exchanged {
     pub(super) answer: OriginAnswer,
+    /// From the last byte of the request to the header section of the answer: what the core has to do with. How long bodies take
+    /// says more of their length and of the network.
+    pub(super) waited: Duration,
     pub(super) reusable: bool,
 }
 
@@ -48,15 +52,18 @@ pub(super) async fn exchange(
     head: RequestHeader,
     tls: bool,
     request: &OriginRequest,
+    clock: Clock,
 ) -> Result<Exchanged, Fault> {
     let silent = |error| Fault { error, silent: true };
     let sent = send(session, head, tls, &request.body).await;
+    let asked = clock.elapsed();
     // A core that refuses a body without reading it may answer before it closes: its answer says more than the broken pipe.
     let patience = if sent.is_ok() { None } else { Some(LAST_WORDS) };
     let status = read_head(session, patience).await.map_err(silent)?;
+    let waited = clock.elapsed().saturating_sub(asked);
     let headers = session.response_header().map(|answer| answer.headers.clone()).unwrap_or_default();
     let body = read_body(session, request.max_answer_bytes).await.map_err(|error| Fault { error, silent: false })?;
-    Ok(Exchanged { answer: OriginAnswer { status, headers, body }, reusable: sent.is_ok() })
+    Ok(Exchanged { answer: OriginAnswer { status, headers, body }, waited, reusable: sent.is_ok() })
 }
 
 /// The time for which an answer is awaited after the request could not be written to its end.

@@ -34,7 +34,7 @@ async fn check_peer(core: &Core, state: &Arc<PeerState>, check: &HealthCheck, cl
     let target = Target { state: Arc::clone(state), address };
     let deadline = timeout + settings.core.request_timeout.min(check.interval);
     let asked = tokio::time::timeout(deadline, core.ask(&target, &question(check))).await;
-    let good = matches!(asked, Ok(Ok(answer)) if answer.status.is_success());
+    let good = matches!(asked, Ok(Ok(exchanged)) if exchanged.answer.status.is_success());
     core.peers.note(state, good, check);
 }
 

@@ -4,9 +4,10 @@
 //! peers, pools, breakers or pingora. [`Upstream`] is the origin that stands on pingora's connectors:
 //!
 //! - `cores` is its face: one [`Origin`] over all cores of the configuration, reloads, status;
-//! - `turnstile` holds the queue before a core's gate, whose policy is [`weir_logic::gate`];
+//! - `flows` tells its callers apart, `turnstile` holds the queue before a core's gate, whose policy is [`weir_logic::gate`];
 //! - `peers` knows a core's machines, their addresses and their health, `health` asks them;
-//! - `dial` turns the operator's words into connectors and peers, `exchange` carries one request over one connection.
+//! - `dial` turns the operator's words into connectors and peers, `exchange` carries one request over one connection, `judge` says
+//!   what its end means for the gate.
 //!
 //! Not here: what an answer means (`cache`, `lookup`, the batches' sender), and the streaming of forwarded requests, which
 //! pingora's proxy does with a [`ForwardPermit`] and a peer from here.
@@ -14,8 +15,11 @@
 mod cores;
 mod dial;
 mod exchange;
+mod flows;
 mod health;
+mod judge;
 mod peers;
+mod permit;
 #[cfg(test)]
 mod tests;
 mod turnstile;
@@ -29,8 +33,9 @@ use http::{HeaderMap, Method, StatusCode};
 use weir_config::{Class, CoreId};
 use weir_logic::Refusal;
 
-pub use cores::{CoreStatus, ForwardPermit, PeerStatus, Upstream};
+pub use cores::{CoreStatus, PeerStatus, Upstream};
 pub use dial::DialError;
+pub use permit::ForwardPermit;
 
 /// A core as actions see it.
 #[async_trait]

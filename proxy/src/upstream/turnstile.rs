@@ -9,7 +9,7 @@ use prometheus::{IntCounter, IntGauge};
 use tokio::sync::{Notify, oneshot};
 use weir_config::Class;
 use weir_logic::Millis;
-use weir_logic::gate::{Attempt, BreakerState, Entry, Gate, GateLimits, Ticket, Until};
+use weir_logic::gate::{Attempt, BreakerState, Cuts, Entry, FlowId, Gate, GateLimits, Ticket, Until};
 
 use super::{OriginError, Rank};
 use crate::clock::Clock;
@@ -55,7 +55,11 @@ struct Line {
     calling: bool,
 }
 
-type Waiter = oneshot::Sender<Result<Permit, OriginError>>;
+/// Somebody in line.
+struct Waiter {
+    flow: FlowId,
+    word: oneshot::Sender<Result<Permit, OriginError>>,
+}
 
 /// A word to somebody in line, spoken after the line is unlocked.
 type Call = (Waiter, Result<Ticket, OriginError>);
@@ -68,9 +72,9 @@ enum Next {
 }
 
 impl Turnstile {
-    pub(super) fn new(core: &weir_config::Core, metrics: &Metrics, clock: Clock) -> Arc<Self> {
+    pub(super) fn new(core: &weir_config::Core, flows: &[&str], metrics: &Metrics, clock: Clock) -> Arc<Self> {
         let line = Line {
-            gate: Gate::new(&GateLimits::from(core)),
+            gate: Gate::new(&GateLimits::from(core), flows.iter().copied()),
             waiting: Default::default(),
             max_wait: core.max_wait,
             max_waiting: max_waiting(core),
@@ -87,9 +91,9 @@ impl Turnstile {
         Arc::new(turnstile)
     }
 
-    pub(super) fn reconfigure(&self, core: &weir_config::Core) {
+    pub(super) fn reconfigure(&self, core: &weir_config::Core, flows: &[&str]) {
         let mut line = self.line.lock();
-        line.gate.reconfigure(&GateLimits::from(core), self.clock.now());
+        line.gate.reconfigure(&GateLimits::from(core), flows.iter().copied(), self.clock.now());
         line.max_wait = core.max_wait;
         line.max_waiting = max_waiting(core);
         drop(line);
@@ -97,8 +101,8 @@ impl Turnstile {
     }
 
     /// Passes the gate, in line if need be.
-    pub(super) async fn enter(self: &Arc<Self>, rank: Rank) -> Result<Permit, OriginError> {
-        let result = self.enter_or_wait(rank).await;
+    pub(super) async fn enter(self: &Arc<Self>, rank: Rank, label: &str) -> Result<Permit, OriginError> {
+        let result = self.enter_or_wait(rank, label).await;
         match result {
             Err(OriginError::Resting(_)) => self.gauges.resting.inc(),
             Err(_) => self.gauges.full.inc(),
@@ -107,8 +111,8 @@ impl Turnstile {
         result
     }
 
-    async fn enter_or_wait(self: &Arc<Self>, rank: Rank) -> Result<Permit, OriginError> {
-        let (max_wait, turn) = match self.stand(rank) {
+    async fn enter_or_wait(self: &Arc<Self>, rank: Rank, label: &str) -> Result<Permit, OriginError> {
+        let (max_wait, turn) = match self.stand(rank, label) {
             Stand::Go(ticket) => return Ok(self.permit(ticket)),
             Stand::Away(error) => return Err(error),
             Stand::InLine { max_wait, turn, calling } => {
@@ -142,11 +146,12 @@ impl Turnstile {
         }
     }
 
-    fn stand(self: &Arc<Self>, rank: Rank) -> Stand {
+    fn stand(self: &Arc<Self>, rank: Rank, label: &str) -> Stand {
         let mut line = self.line.lock();
+        let flow = line.gate.flow(label);
         let now = self.clock.now();
         if line.waiting[..=line_of(rank)].iter().all(VecDeque::is_empty) {
-            match line.gate.try_enter(rank.class(), now) {
+            match line.gate.try_enter(rank.class(), flow, now) {
                 Entry::Go(ticket) => {
                     self.gauges.show(&line.gate, now);
                     return Stand::Go(ticket);
@@ -163,7 +168,7 @@ impl Turnstile {
             Err(error) => return Stand::Away(error),
         };
         let (waiter, turn) = oneshot::channel();
-        line.waiting[line_of(rank)].push_back(waiter);
+        line.waiting[line_of(rank)].push_back(Waiter { flow, word: waiter });
         let is_first = !std::mem::replace(&mut line.calling, true);
         let max_wait = line.max_wait;
         drop(line);
@@ -179,11 +184,11 @@ impl Turnstile {
         let now = self.clock.now();
         let mut calls = Vec::new();
         let next = loop {
-            let Some(rank) = line.first_rank() else {
+            let Some((rank, flow)) = line.first() else {
                 line.calling = false;
                 break Next::Nobody;
             };
-            match line.gate.try_enter(rank.class(), now) {
+            match line.gate.try_enter(rank.class(), flow, now) {
                 Entry::Go(ticket) => calls.extend(line.pop(rank).map(|waiter| (waiter, Ok(ticket)))),
                 Entry::Resting(rest) => {
                     calls.extend(line.pop(rank).map(|waiter| (waiter, Err(OriginError::Resting(rest)))));
@@ -233,14 +238,14 @@ enum Stand {
 }
 
 impl Line {
-    /// The highest rank in which somebody still waits; those who have left are forgotten on the way.
-    fn first_rank(&mut self) -> Option<Rank> {
+    /// Who still waits in the highest rank; those who have left are forgotten on the way.
+    fn first(&mut self) -> Option<(Rank, FlowId)> {
         for (line, rank) in self.waiting.iter_mut().zip(RANKS) {
-            while line.front().is_some_and(Waiter::is_closed) {
+            while line.front().is_some_and(|waiter| waiter.word.is_closed()) {
                 line.pop_front();
             }
-            if !line.is_empty() {
-                return Some(rank);
+            if let Some(waiter) = line.front() {
+                return Some((rank, waiter.flow));
             }
         }
         None
@@ -323,7 +328,7 @@ impl Drop for Permit {
 
 /// One who has left in the meantime does not hear it; a permit in the word goes back to the gate by itself.
 fn tell(waiter: Waiter, result: Result<Permit, OriginError>) {
-    drop(waiter.send(result));
+    drop(waiter.word.send(result));
 }
 
 fn max_waiting(core: &weir_config::Core) -> usize {
@@ -358,6 +363,7 @@ struct Gauges {
     admitted_rate: IntGauge,
     resting: IntCounter,
     full: IntCounter,
+    cuts: [IntCounter; 3],
 }
 
 impl Gauges {
@@ -369,12 +375,18 @@ impl Gauges {
             admitted_rate: metrics.core_admitted_rate.with_label_values(&[core]),
             resting: metrics.core_gate_refused.with_label_values(&[core, "resting"]),
             full: metrics.core_gate_refused.with_label_values(&[core, "full"]),
+            cuts: ["latency", "overload", "timeout"]
+                .map(|cause| metrics.core_gate_cuts.with_label_values(&[core, cause])),
         }
     }
 
     fn show(&self, gate: &Gate, now: Millis) {
         self.in_flight.set(i64::try_from(gate.in_flight()).unwrap_or(i64::MAX));
         self.limit.set(i64::try_from(gate.limit()).unwrap_or(i64::MAX));
+        let Cuts { latency, overload, timeout } = gate.cuts();
+        for (counter, count) in self.cuts.iter().zip([latency, overload, timeout]) {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         self.breaker.set(match gate.breaker(now) {
             BreakerState::Closed => 0,
             BreakerState::HalfOpen => 1,

@@ -5,6 +5,8 @@
 //! plus a burst of a twentieth of a second; `probe` and `tasking` alone may pass over the rate, and the others make up for it.
 
 mod breaker;
+mod flows;
+mod latency;
 mod limit;
 mod pace;
 mod ramp;
@@ -16,13 +18,15 @@ use std::time::Duration;
 use weir_config::{Class, Ratio};
 
 pub use breaker::{BreakerState, CircuitBreaker};
-pub use limit::ConcurrencyLimit;
+pub use limit::{ConcurrencyLimit, Cuts, LimitBounds};
 pub use pace::Pace;
 pub use ramp::Ramp;
 
 use crate::Millis;
 use crate::retry::RetryBudget;
 use breaker::{Passage, Sign};
+use flows::Flows;
+use limit::Strain;
 
 /// One core's gate.
 #[derive(Clone, Debug)]
@@ -32,14 +36,15 @@ pub struct Gate {
     pace: Pace,
     ramp: Ramp,
     budget: RetryBudget,
+    flows: Flows,
     in_flight: usize,
 }
 
 /// The bounds of a gate, as the operator wrote them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GateLimits {
-    /// Requests in flight at once, at most.
-    pub max_in_flight: usize,
+    /// Requests in flight at once, between what bounds.
+    pub in_flight: LimitBounds,
     /// Requests started a second, at most.
     pub max_requests_per_second: u32,
     /// Failures in a row that open the breaker.
@@ -55,7 +60,7 @@ pub struct GateLimits {
 impl From<&weir_config::Core> for GateLimits {
     fn from(core: &weir_config::Core) -> Self {
         Self {
-            max_in_flight: core.max_in_flight,
+            in_flight: LimitBounds { floor: core.min_in_flight, ceiling: core.max_in_flight, adaptive: core.adaptive },
             max_requests_per_second: core.max_requests_per_second,
             breaker_failures: core.breaker_failures,
             breaker_cooldown: core.breaker_cooldown,
@@ -91,58 +96,78 @@ pub enum Until {
 #[must_use]
 pub struct Ticket {
     epoch: u64,
+    flow: FlowId,
+    started: Millis,
 }
+
+/// One of the streams of requests that go to a core: what one route or one stream of records asks of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowId(pub usize);
 
 /// What came of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// The core answered after this time, and not with an error of its own.
+    /// The core answered, and not with an error of its own; so long after the request had been sent the answer began to come.
     Succeeded(Duration),
+    /// The core answered well, and how soon says nothing of it.
+    Works,
     /// No answer, or an answer that says that the core is broken.
     Failed,
-    /// The core answered that it wants to be left alone for this time (429 or 503 with `Retry-After`).
+    /// No answer in time.
+    TimedOut,
+    /// The core answered that it has too much to do (429 or 503), and not for how long.
+    Overloaded,
+    /// The core answered that it wants to be left alone for this time (the same, with `Retry-After`).
     RestAsked(Duration),
     /// The caller went away before there was a result.
     Abandoned,
 }
 
 impl Gate {
-    /// An open gate to a core that nothing is known of.
-    pub fn new(limits: &GateLimits) -> Self {
+    /// An open gate to a core that nothing is known of, and what asks of it, by name.
+    pub fn new<'a>(limits: &GateLimits, flows: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
             breaker: CircuitBreaker::new(limits.breaker_failures, limits.breaker_cooldown),
-            limit: ConcurrencyLimit::fixed(limits.max_in_flight),
+            limit: ConcurrencyLimit::new(limits.in_flight),
             pace: Pace::new(limits.max_requests_per_second),
             ramp: Ramp::new(limits.ramp),
             budget: RetryBudget::new(limits.retry_budget),
+            flows: Flows::new(flows),
             in_flight: 0,
         }
     }
 
-    /// Changes the bounds and keeps everything known of the core.
-    pub fn reconfigure(&mut self, limits: &GateLimits, now: Millis) {
+    /// Changes the bounds and what asks, and keeps everything known of the core.
+    pub fn reconfigure<'a>(&mut self, limits: &GateLimits, flows: impl IntoIterator<Item = &'a str>, now: Millis) {
         self.breaker.reconfigure(limits.breaker_failures, limits.breaker_cooldown);
-        self.limit = ConcurrencyLimit::fixed(limits.max_in_flight);
+        self.limit.reconfigure(limits.in_flight);
         self.pace.reconfigure(limits.max_requests_per_second, &self.ramp, now);
         self.ramp.reconfigure(limits.ramp);
         self.budget.reconfigure(limits.retry_budget);
+        self.flows.rename(flows);
+    }
+
+    /// The flow of this name: a route's or a stream's.
+    pub fn flow(&self, name: &str) -> FlowId {
+        self.flows.id(name)
     }
 
     /// Asks for a request of `class` to be let through.
-    pub fn try_enter(&mut self, class: Class, now: Millis) -> Entry {
+    pub fn try_enter(&mut self, class: Class, flow: FlowId, now: Millis) -> Entry {
         match self.breaker.passage(now) {
             Passage::Blocked(left) => return Entry::Resting(left),
             Passage::AsProbe => {
                 self.breaker.send_probe(now);
-                return self.admit();
+                return self.admit(flow, now);
             }
             Passage::Free => {}
         }
         if self.in_flight >= self.limit.room(class) {
+            self.limit.on_wait();
             return Entry::Wait(Until::Release);
         }
         match self.pace.take(class, &self.ramp, now) {
-            Ok(()) => self.admit(),
+            Ok(()) => self.admit(flow, now),
             Err(until) => Entry::Wait(Until::Time(until)),
         }
     }
@@ -151,15 +176,32 @@ impl Gate {
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up")]
     pub fn on_result(&mut self, ticket: Ticket, attempt: Attempt, now: Millis, random: f64) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.flows.on_exit(ticket.flow);
         let sign = match attempt {
-            Attempt::Succeeded(_) => Sign::Works,
+            Attempt::Succeeded(latency) => {
+                self.limit.on_answer(ticket.flow, latency, ticket.started, now, random);
+                Sign::Works
+            }
+            Attempt::Works => Sign::Works,
             Attempt::Failed => Sign::Fails,
-            Attempt::RestAsked(rest) => Sign::WantsRest(rest),
+            Attempt::TimedOut => {
+                self.limit.on_strain(Strain::Timeout, ticket.started, now);
+                Sign::Fails
+            }
+            Attempt::Overloaded => {
+                self.limit.on_strain(Strain::Overload, ticket.started, now);
+                Sign::Fails
+            }
+            Attempt::RestAsked(rest) => {
+                self.limit.on_strain(Strain::Overload, ticket.started, now);
+                Sign::WantsRest(rest)
+            }
             Attempt::Abandoned => Sign::Nothing,
         };
         if self.breaker.on_sign(ticket.epoch, sign, now, random) {
             self.ramp.start(now);
             self.pace.empty(&self.ramp, now);
+            self.limit.on_recovery(now);
         }
     }
 
@@ -179,6 +221,11 @@ impl Gate {
         self.limit.limit()
     }
 
+    /// How often that was cut.
+    pub fn cuts(&self) -> Cuts {
+        self.limit.cuts()
+    }
+
     /// The breaker's state.
     pub fn breaker(&self, now: Millis) -> BreakerState {
         self.breaker.state(now)
@@ -192,9 +239,11 @@ impl Gate {
         }
     }
 
-    fn admit(&mut self) -> Entry {
+    fn admit(&mut self, flow: FlowId, now: Millis) -> Entry {
         self.in_flight += 1;
+        self.flows.on_entry(flow);
+        self.limit.on_entry(self.in_flight);
         self.budget.deposit();
-        Entry::Go(Ticket { epoch: self.breaker.epoch() })
+        Entry::Go(Ticket { epoch: self.breaker.epoch(), flow, started: now })
     }
 }

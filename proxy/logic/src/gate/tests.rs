@@ -6,7 +6,7 @@ use super::*;
 
 fn limits() -> GateLimits {
     GateLimits {
-        max_in_flight: 8,
+        in_flight: fixed(8),
         max_requests_per_second: 1_000,
         breaker_failures: 3,
         breaker_cooldown: Duration::from_secs(1),
@@ -15,10 +15,16 @@ fn limits() -> GateLimits {
     }
 }
 
+fn fixed(ceiling: usize) -> LimitBounds {
+    LimitBounds { floor: 1, ceiling, adaptive: false }
+}
+
+const FLOW: FlowId = FlowId(0);
+
 const FINE: Attempt = Attempt::Succeeded(Duration::from_millis(5));
 
 fn enter(gate: &mut Gate, now: u64) -> Ticket {
-    match gate.try_enter(Class::Tasking, Millis(now)) {
+    match gate.try_enter(Class::Tasking, FLOW, Millis(now)) {
         Entry::Go(ticket) => ticket,
         other => panic!("{other:?} at {now}"),
     }
@@ -30,7 +36,7 @@ fn fail(gate: &mut Gate, now: u64) {
 }
 
 fn rest(gate: &mut Gate, now: u64) -> Option<u128> {
-    match gate.try_enter(Class::Tasking, Millis(now)) {
+    match gate.try_enter(Class::Tasking, FLOW, Millis(now)) {
         Entry::Resting(rest) => Some(rest.as_millis()),
         _ => None,
     }
@@ -38,7 +44,7 @@ fn rest(gate: &mut Gate, now: u64) -> Option<u128> {
 
 #[test]
 fn failures_in_a_row_open_the_breaker() {
-    let mut gate = Gate::new(&limits());
+    let mut gate = Gate::new(&limits(), []);
     fail(&mut gate, 0);
     fail(&mut gate, 0);
     let ticket = enter(&mut gate, 0);
@@ -54,7 +60,7 @@ fn failures_in_a_row_open_the_breaker() {
 
 #[test]
 fn failed_probes_double_the_cooldown_up_to_eight_times() {
-    let mut gate = Gate::new(&limits());
+    let mut gate = Gate::new(&limits(), []);
     (0..3).for_each(|_| fail(&mut gate, 0));
     let mut now = 1_000;
     for cooldown in [2_000, 4_000, 8_000, 8_000] {
@@ -67,7 +73,7 @@ fn failed_probes_double_the_cooldown_up_to_eight_times() {
 #[test]
 fn the_cooldown_is_jittered_over_its_upper_half() {
     for (random, rests) in [(0.0, 500), (0.5, 750), (1.0, 1_000)] {
-        let mut gate = Gate::new(&GateLimits { breaker_failures: 1, ..limits() });
+        let mut gate = Gate::new(&GateLimits { breaker_failures: 1, ..limits() }, []);
         let ticket = enter(&mut gate, 0);
         gate.on_result(ticket, Attempt::Failed, Millis(0), random);
         assert_eq!(rest(&mut gate, 0), Some(rests));
@@ -76,7 +82,7 @@ fn the_cooldown_is_jittered_over_its_upper_half() {
 
 #[test]
 fn a_good_probe_closes_the_breaker_and_starts_the_ramp() {
-    let mut gate = Gate::new(&limits());
+    let mut gate = Gate::new(&limits(), []);
     (0..3).for_each(|_| fail(&mut gate, 0));
     assert_eq!(gate.admitted_rate(Millis(0)), 0.0);
     let probe = enter(&mut gate, 1_000);
@@ -87,12 +93,12 @@ fn a_good_probe_closes_the_breaker_and_starts_the_ramp() {
     assert_eq!(gate.admitted_rate(Millis(1_100)).round(), 100.0);
     assert_eq!(gate.admitted_rate(Millis(6_100)).round(), 550.0);
     assert_eq!(gate.admitted_rate(Millis(11_100)).round(), 1_000.0);
-    assert_eq!(gate.try_enter(Class::Config, Millis(1_100)), Entry::Wait(Until::Time(Millis(1_114))));
+    assert_eq!(gate.try_enter(Class::Config, FLOW, Millis(1_100)), Entry::Wait(Until::Time(Millis(1_114))));
 }
 
 #[test]
 fn a_lost_probe_makes_the_next_request_the_probe() {
-    let mut gate = Gate::new(&limits());
+    let mut gate = Gate::new(&limits(), []);
     (0..3).for_each(|_| fail(&mut gate, 0));
     let probe = enter(&mut gate, 1_000);
     gate.on_result(probe, Attempt::Abandoned, Millis(1_001), 0.0);
@@ -103,7 +109,7 @@ fn a_lost_probe_makes_the_next_request_the_probe() {
 
 #[test]
 fn late_results_of_before_the_opening_do_not_close_it() {
-    let mut gate = Gate::new(&limits());
+    let mut gate = Gate::new(&limits(), []);
     let early = enter(&mut gate, 0);
     let other = enter(&mut gate, 0);
     (0..3).for_each(|_| fail(&mut gate, 0));
@@ -116,7 +122,7 @@ fn late_results_of_before_the_opening_do_not_close_it() {
 #[test]
 fn a_core_that_asks_for_rest_gets_it_within_bounds() {
     for (asked, granted) in [(7, 7_000), (86_400, 600_000)] {
-        let mut gate = Gate::new(&limits());
+        let mut gate = Gate::new(&limits(), []);
         let ticket = enter(&mut gate, 0);
         gate.on_result(ticket, Attempt::RestAsked(Duration::from_secs(asked)), Millis(0), 0.0);
         assert_eq!(rest(&mut gate, 0), Some(granted));
@@ -125,23 +131,23 @@ fn a_core_that_asks_for_rest_gets_it_within_bounds() {
 
 #[test]
 fn a_full_gate_waits_for_a_release() {
-    let mut gate = Gate::new(&limits());
+    let mut gate = Gate::new(&limits(), []);
     let tickets: Vec<_> = (0..6).map(|_| enter(&mut gate, 0)).collect();
-    assert_eq!(gate.try_enter(Class::Telemetry, Millis(0)), Entry::Wait(Until::Release));
+    assert_eq!(gate.try_enter(Class::Telemetry, FLOW, Millis(0)), Entry::Wait(Until::Release));
     let more: Vec<_> = (0..2).map(|_| enter(&mut gate, 0)).collect();
-    assert_eq!(gate.try_enter(Class::Tasking, Millis(0)), Entry::Wait(Until::Release));
+    assert_eq!(gate.try_enter(Class::Tasking, FLOW, Millis(0)), Entry::Wait(Until::Release));
     for ticket in tickets.into_iter().chain(more) {
         gate.on_result(ticket, FINE, Millis(1), 0.0);
     }
     assert_eq!(gate.in_flight(), 0);
-    assert!(matches!(gate.try_enter(Class::Telemetry, Millis(1)), Entry::Go(_)));
+    assert!(matches!(gate.try_enter(Class::Telemetry, FLOW, Millis(1)), Entry::Go(_)));
 }
 
 #[test]
 fn new_bounds_keep_what_is_known_of_the_core() {
-    let mut gate = Gate::new(&limits());
+    let mut gate = Gate::new(&limits(), []);
     (0..3).for_each(|_| fail(&mut gate, 0));
-    gate.reconfigure(&GateLimits { max_in_flight: 100, ..limits() }, Millis(1));
+    gate.reconfigure(&GateLimits { in_flight: fixed(100), ..limits() }, [], Millis(1));
     assert_eq!((gate.breaker(Millis(1)), gate.limit()), (BreakerState::Open, 100));
 }
 
@@ -149,18 +155,21 @@ fn new_bounds_keep_what_is_known_of_the_core() {
 #[test]
 fn an_outage_ends_in_a_ramp_and_not_in_a_herd() {
     const DOWN: std::ops::Range<u64> = 60_000..660_000;
-    let mut gate = Gate::new(&GateLimits {
-        max_in_flight: 1_000,
-        max_requests_per_second: 500,
-        breaker_failures: 5,
-        ramp: Duration::from_secs(30),
-        ..limits()
-    });
+    let mut gate = Gate::new(
+        &GateLimits {
+            in_flight: fixed(1_000),
+            max_requests_per_second: 500,
+            breaker_failures: 5,
+            ramp: Duration::from_secs(30),
+            ..limits()
+        },
+        [],
+    );
     let mut per_second = vec![0_u32; 760];
     let mut back = None;
     for now in (0..760_000).step_by(10) {
         for _ in 0..60 {
-            if let Entry::Go(ticket) = gate.try_enter(Class::Config, Millis(now)) {
+            if let Entry::Go(ticket) = gate.try_enter(Class::Config, FLOW, Millis(now)) {
                 per_second[usize::try_from(now / 1_000).unwrap()] += 1;
                 let attempt = if DOWN.contains(&now) { Attempt::Failed } else { FINE };
                 gate.on_result(ticket, attempt, Millis(now), 0.3);
@@ -212,7 +221,7 @@ proptest! {
     /// what is in flight is what went and has not come back.
     #[test]
     fn a_half_open_breaker_lets_exactly_one_probe_through(events in events()) {
-        let mut gate = Gate::new(&limits());
+        let mut gate = Gate::new(&limits(), []);
         let mut now = Millis(0);
         let mut out: VecDeque<(Ticket, bool)> = VecDeque::new();
         for event in events {
@@ -221,7 +230,7 @@ proptest! {
                 Event::Ask(class) => {
                     let before = gate.breaker(now);
                     let probes_out = out.iter().filter(|(ticket, probe)| *probe && ticket.epoch == gate.breaker.epoch()).count();
-                    if let Entry::Go(ticket) = gate.try_enter(class, now) {
+                    if let Entry::Go(ticket) = gate.try_enter(class, FLOW, now) {
                         let probe = before == BreakerState::HalfOpen;
                         prop_assert!(before != BreakerState::Open);
                         prop_assert!(!probe || probes_out == 0, "a second probe");

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use weir_config::{Class, Ratio};
 
 use super::*;
-use crate::gate::{Attempt, Entry, Gate, GateLimits, Ticket};
+use crate::gate::{Attempt, Entry, FlowId, Gate, GateLimits, LimitBounds, Ticket};
 
 /// Batches a second: 60,000 events, of which 70 % are merged, in batches of 4,500 rows for a quarter of the shards each.
 const BATCHES_PER_SECOND: u64 = 4;
@@ -34,7 +34,7 @@ struct World {
 impl World {
     fn new(requests_per_second: u32) -> Self {
         let limits = GateLimits {
-            max_in_flight: 256,
+            in_flight: LimitBounds { floor: 8, ceiling: 256, adaptive: true },
             max_requests_per_second: requests_per_second,
             breaker_failures: 5,
             breaker_cooldown: Duration::from_secs(5),
@@ -43,7 +43,7 @@ impl World {
         };
         Self {
             queue: DeliveryQueue::default(),
-            gate: Gate::new(&limits),
+            gate: Gate::new(&limits, []),
             rules: rules(4),
             core_is_up: true,
             now: START,
@@ -87,7 +87,7 @@ impl World {
     fn pass_the_gate(&mut self) {
         self.in_line.sort_by_key(|(_, lane, since)| (*lane == Lane::Backlog, *since));
         for (name, lane, since) in std::mem::take(&mut self.in_line) {
-            match self.gate.try_enter(Class::Telemetry, self.now) {
+            match self.gate.try_enter(Class::Telemetry, FlowId(0), self.now) {
                 Entry::Go(ticket) => {
                     self.starts.push(self.now);
                     if self.core_is_up {
