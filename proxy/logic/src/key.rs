@@ -104,6 +104,12 @@ impl CacheKey {
         &self.bytes
     }
 
+    /// The same key in memory of just its size: for tables that keep it.
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes) }
+    }
+
     /// A 128-bit hash (XXH3), the same on every node: for names, samples and spreads. Not proof against crafted collisions, so
     /// never a stand-in for the key.
     pub fn digest(&self) -> u128 {

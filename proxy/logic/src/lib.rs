@@ -10,6 +10,7 @@ pub mod calm;
 pub mod delivery;
 pub mod digest;
 pub mod gate;
+pub mod heap;
 pub mod identity;
 pub mod key;
 pub mod lookup;

@@ -1,6 +1,6 @@
 //! A kept answer, ready to be given again.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -8,13 +8,17 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{AGE, CONTENT_ENCODING, CONTENT_RANGE, HeaderName, HeaderValue};
 use weir_logic::cache::conditional;
+use weir_logic::cache::purge::{Mark, Marks};
 use weir_logic::cache::range::{Part, Recognised, content_range, part};
 use weir_logic::cache::{
     Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, Lease, Selection, TagFrom, Validators, age, kept,
     merged,
 };
-use weir_logic::{Digest, Millis, Outcome, RequestView};
+use weir_logic::heap::{allocation, shared, table_place};
+use weir_logic::{CacheKey, Digest, Millis, Outcome, RequestView};
 
+use super::shelf::Shelf;
+use super::sieve::Sieve;
 use crate::answer::{Answer, Body};
 use crate::purging::Stamp;
 
@@ -111,16 +115,20 @@ impl Entry {
         policy.lease(self.arrival.status, &self.arrival.terms)
     }
 
-    /// The memory that this entry takes under a key of `key_len` bytes, list and map slots included.
+    /// The memory that this entry takes under a key of `key_len` bytes, places in tables included. Never less than the truth, in an
+    /// allocator that is not in pieces: `cargo run --release --bin cache` weighs it.
     pub(super) fn footprint(&self, key_len: usize) -> usize {
-        let list = self.kept.headers.capacity() * size_of::<(http::HeaderName, http::HeaderValue)>();
-        FIXED_BYTES
-            + key_len
-            + self.body.len()
-            + self.kept.bytes()
-            + list
-            + self.stamp.marks().bytes()
-            + self.selection.bytes()
+        let marks = self.stamp.marks();
+        let own = [
+            allocation(COUNTS + size_of::<Self>()),
+            shared(self.body.len()),
+            self.kept.bytes(),
+            allocation(COUNTS + size_of::<Marks>()) + marks.bytes(),
+            shared(key_len),
+            self.selection.bytes(),
+        ];
+        let shelf = if self.selection.is_empty() { 0 } else { Shelf::VARIANT_BYTES };
+        own.into_iter().sum::<usize>() + PLACE_BYTES + shelf + marks.iter().count() * CENSUS_BYTES
     }
 
     /// What it can be purged by.
@@ -208,5 +216,12 @@ fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The entry itself, its reference counts, and its slots in the map and in the evictor's list.
-const FIXED_BYTES: usize = 512;
+/// The reference counts beside what an `Arc` holds.
+const COUNTS: usize = 2 * size_of::<usize>();
+
+/// An entry's places in the map and in the evictor's list, which double when they are full.
+const PLACE_BYTES: usize =
+    table_place(size_of::<(CacheKey, Shelf)>()) + 2 * Sieve::<(CacheKey, Arc<Entry>)>::SLOT_BYTES;
+
+/// A mark's place in the census. Most marks are those of many; a tenant's, or an answer's own tag, may be its alone.
+const CENSUS_BYTES: usize = table_place(size_of::<(Mark, usize)>());

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_logic::CacheKey;
 use weir_logic::cache::Selection;
+use weir_logic::heap::allocation;
 
 use super::entry::Entry;
 
@@ -76,6 +77,10 @@ impl Found {
 }
 
 impl Shelf {
+    /// What an answer takes here besides the shelf itself where there may be several.
+    pub(super) const VARIANT_BYTES: usize =
+        allocation(size_of::<Variants>()) + 2 * allocation(size_of::<Variant>());
+
     pub(super) fn of(resident: Resident) -> Self {
         if resident.entry.selection().is_empty() {
             return Self::One(resident);

@@ -4,24 +4,44 @@
 //! came by and takes out the first that was not. A hit costs one flag and no lock, and a sweep of keys that are asked for once
 //! leaves without pushing out the others.
 
-/// Items in order of arrival, linked through a slab. Not thread-safe; the store locks it.
+use std::num::NonZeroU32;
+
+/// Items in order of arrival, linked through a slab: fewer than 2^32 of them. Not thread-safe; the store locks it.
 #[derive(Debug)]
 pub(super) struct Sieve<T> {
     slots: Vec<Slot<T>>,
     free: Vec<usize>,
-    oldest: Option<usize>,
-    newest: Option<usize>,
-    hand: Option<usize>,
+    oldest: Option<Place>,
+    newest: Option<Place>,
+    hand: Option<Place>,
 }
 
 #[derive(Debug)]
 struct Slot<T> {
     item: Option<T>,
-    older: Option<usize>,
-    newer: Option<usize>,
+    older: Option<Place>,
+    newer: Option<Place>,
+}
+
+/// A slot's place in the slab, in four bytes of which none says that there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place(NonZeroU32);
+
+impl Place {
+    fn of(at: usize) -> Self {
+        let number = u32::try_from(at + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("`limits.cache.max_keys` is at most 10^9, and the store holds one more for a moment"))
+    }
+
+    const fn at(self) -> usize {
+        self.0.get() as usize - 1
+    }
 }
 
 impl<T> Sieve<T> {
+    /// Bytes of memory for each item.
+    pub(super) const SLOT_BYTES: usize = size_of::<Slot<T>>();
+
     pub(super) const fn new() -> Self {
         Self { slots: Vec::new(), free: Vec::new(), oldest: None, newest: None, hand: None }
     }
@@ -39,9 +59,10 @@ impl<T> Sieve<T> {
                 self.slots.len() - 1
             }
         };
-        match self.newest.replace(at) {
-            Some(previous) => self.slots[previous].newer = Some(at),
-            None => self.oldest = Some(at),
+        let place = Place::of(at);
+        match self.newest.replace(place) {
+            Some(previous) => self.slots[previous.at()].newer = Some(place),
+            None => self.oldest = Some(place),
         }
         at
     }
@@ -57,14 +78,14 @@ impl<T> Sieve<T> {
         let item = slot.item.take()?;
         let (older, newer) = (slot.older, slot.newer);
         match older {
-            Some(older) => self.slots[older].newer = newer,
+            Some(older) => self.slots[older.at()].newer = newer,
             None => self.oldest = newer,
         }
         match newer {
-            Some(newer) => self.slots[newer].older = older,
+            Some(newer) => self.slots[newer.at()].older = older,
             None => self.newest = older,
         }
-        if self.hand == Some(at) {
+        if self.hand == Some(Place::of(at)) {
             self.hand = newer;
         }
         self.free.push(at);
@@ -76,13 +97,13 @@ impl<T> Sieve<T> {
     pub(super) fn evict(&mut self, spared: impl Fn(&T) -> bool) -> Option<T> {
         let mut at = self.hand.or(self.oldest)?;
         for _ in 0..MAX_SPARED {
-            if !self.slots[at].item.as_ref().is_some_and(&spared) {
+            if !self.slots[at.at()].item.as_ref().is_some_and(&spared) {
                 break;
             }
-            at = self.slots[at].newer.or(self.oldest)?;
+            at = self.slots[at.at()].newer.or(self.oldest)?;
         }
-        self.hand = self.slots[at].newer;
-        self.remove(at)
+        self.hand = self.slots[at.at()].newer;
+        self.remove(at.at())
     }
 }
 

@@ -75,6 +75,8 @@ impl Store {
         if !body_fits || footprint > order.limits.max_bytes.as_usize() || order.limits.max_keys == 0 {
             return false;
         }
+        // The key as it is kept: a request's has room to spare.
+        let key = &self.map.get(key).map_or_else(|| key.compact(), |shelf| shelf.key().clone());
         let item = (key.clone(), Arc::clone(entry));
         match self.map.entry(key.clone()) {
             Place::Vacant(place) => {

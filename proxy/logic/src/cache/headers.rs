@@ -8,9 +8,10 @@ use super::conditional::is_entity_tag;
 use super::directives::Directives;
 use super::fill::Validators;
 use super::tags::TAG_HEADERS;
+use crate::heap::{allocation, shared};
 
-/// The part of a core's answer that is kept beside its body. Every value is a copy: none holds on to the buffer that the answer
-/// was read into.
+/// The part of a core's answer that is kept beside its body. Values are copies, all of them in one piece of memory: none holds on to the
+/// buffer that the answer was read into, and each by itself would cost more in bookkeeping than in bytes.
 #[derive(Clone, Debug)]
 pub struct Kept {
     /// The headers that agents are given, those that a 304 repeats first.
@@ -41,9 +42,12 @@ impl Kept {
         self.value(&header::LAST_MODIFIED)
     }
 
-    /// Bytes of memory that the headers take, without the list itself.
+    /// Bytes of memory that the headers take, besides the structure itself.
     pub fn bytes(&self) -> usize {
-        self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+        let values = self.headers.iter().map(|(_, value)| value.len()).sum();
+        let names = self.headers.iter().filter(|(name, _)| !USUAL.contains(name));
+        let names: usize = names.map(|(name, _)| shared(name.as_str().len())).sum();
+        allocation(self.headers.capacity() * size_of::<(HeaderName, HeaderValue)>()) + shared(values) + names
     }
 
     fn value(&self, name: &HeaderName) -> Option<&HeaderValue> {
@@ -60,27 +64,27 @@ pub fn kept(headers: &HeaderMap, tag: TagFrom<'_>) -> Kept {
     let directives = Directives::of(headers);
     let withheld = |name: &HeaderName| listed.contains(name) || directives.withholds(name);
     let field = |name: HeaderName| headers.get(&name).filter(|_| !directives.withholds(&name));
-    let validators = Validators {
-        etag: field(header::ETAG).filter(|value| is_entity_tag(value.as_bytes())).map(copied),
-        last_modified: field(header::LAST_MODIFIED).map(copied),
+    let tag_of_core = field(header::ETAG).filter(|value| is_entity_tag(value.as_bytes()));
+    let modified = field(header::LAST_MODIFIED);
+    let computed = match (tag_of_core, tag) {
+        (None, TagFrom::Bytes(body)) => hash_tag(body),
+        _ => None,
     };
-    let given = headers
-        .iter()
-        .filter(|(name, _)| !is_left_out(name) && *name != header::ETAG && !withheld(name))
-        .map(|(name, value)| (name.clone(), copied(value)));
+    let given = headers.iter().filter(|(name, _)| !is_left_out(name) && **name != header::ETAG && !withheld(name));
     let (mut list, others): (Vec<_>, Vec<_>) = given.partition(|(name, _)| is_in_not_modified(name));
-    let computed = || match tag {
-        TagFrom::Nowhere => None,
-        TagFrom::Bytes(body) => hash_tag(body),
-    };
-    list.extend(validators.etag.clone().or_else(computed).map(|tag| (header::ETAG, tag)));
+    list.extend(tag_of_core.or(computed.as_ref()).map(|tag| (&header::ETAG, tag)));
     let in_not_modified = list.len();
     list.extend(others);
+    let mut headers = copied(&list, usize::from(tag != TagFrom::Nowhere));
     if tag != TagFrom::Nowhere {
-        list.push((header::ACCEPT_RANGES, BYTES));
+        headers.push((header::ACCEPT_RANGES, BYTES));
     }
-    list.shrink_to_fit();
-    Kept { headers: list, in_not_modified, validators }
+    let copy = |name, wanted: Option<&HeaderValue>| {
+        wanted.and_then(|_| headers.iter().find(|(known, _)| known == name)).map(|(_, value)| value.clone())
+    };
+    let validators =
+        Validators { etag: copy(&header::ETAG, tag_of_core), last_modified: copy(&header::LAST_MODIFIED, modified) };
+    Kept { headers, in_not_modified, validators }
 }
 
 /// The headers of a kept answer after the core confirmed it (RFC 9111, sections 3.2 and 4.3.4): each field that the confirmation
@@ -105,8 +109,17 @@ fn hash_tag(body: &Bytes) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("\"x{:032x}\"", xxhash_rust::xxh3::xxh3_128(body))).ok()
 }
 
-fn copied(value: &HeaderValue) -> HeaderValue {
-    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
+/// The same fields with values in one piece of memory, and room for so many more.
+fn copied(list: &[(&HeaderName, &HeaderValue)], more: usize) -> Vec<(HeaderName, HeaderValue)> {
+    let all: Vec<&[u8]> = list.iter().map(|(_, value)| value.as_bytes()).collect();
+    let mut rest = Bytes::from(all.concat());
+    let mut copies = Vec::with_capacity(list.len() + more);
+    for (name, value) in list {
+        let copy = rest.split_to(value.len());
+        let copy = HeaderValue::from_maybe_shared(copy).unwrap_or_else(|_| HeaderValue::clone(value));
+        copies.push((HeaderName::clone(name), copy));
+    }
+    copies
 }
 
 fn listed_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -121,6 +134,25 @@ fn is_left_out(name: &HeaderName) -> bool {
 fn is_in_not_modified(name: &HeaderName) -> bool {
     IN_NOT_MODIFIED.contains(name)
 }
+
+/// Names that take no memory of their own; others may.
+const USUAL: [HeaderName; 15] = [
+    header::ACCEPT_RANGES,
+    header::CACHE_CONTROL,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LOCATION,
+    header::CONTENT_TYPE,
+    header::ETAG,
+    header::EXPIRES,
+    header::LAST_MODIFIED,
+    header::LOCATION,
+    header::SERVER,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::VARY,
+    header::X_CONTENT_TYPE_OPTIONS,
+];
 
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 

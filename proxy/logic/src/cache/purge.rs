@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::heap::allocation;
 use crate::{CacheKey, Millis};
 
 /// What an answer can be purged by, as a 64-bit hash (XXH3). Two different marks that collide purge one answer too many,
@@ -153,7 +154,7 @@ impl Marks {
 
     /// Bytes of memory besides the structure itself.
     pub fn bytes(&self) -> usize {
-        self.marks.len() * size_of::<Mark>() + self.path.len()
+        allocation(size_of_val(&*self.marks)) + allocation(self.path.len())
     }
 }
 

@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderName, HeaderValue, VARY};
 
 use crate::Call;
+use crate::heap::{allocation, shared};
 use crate::key::{CacheKey, KeyError, NamedValue, header_text};
 
 /// What a request says in the headers that the core may choose by, or the part of it that an answer was chosen by. Empty where
@@ -102,9 +103,9 @@ impl Selection {
     /// Bytes of memory besides the structure itself.
     pub fn bytes(&self) -> usize {
         let text = |(name, value): &(HeaderName, Option<HeaderValue>)| {
-            name.as_str().len() + value.as_ref().map_or(0, HeaderValue::len)
+            shared(name.as_str().len()) + value.as_ref().map_or(0, |value| shared(value.len()))
         };
-        self.fields.iter().map(|field| size_of::<(HeaderName, Option<HeaderValue>)>() + text(field)).sum()
+        allocation(size_of_val(&*self.fields)) + self.fields.iter().map(text).sum::<usize>()
     }
 
     fn value(&self, name: &HeaderName) -> Option<&Option<HeaderValue>> {
