@@ -8,11 +8,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{AGE, CONTENT_ENCODING, CONTENT_RANGE, HeaderName, HeaderValue};
 use weir_logic::cache::conditional;
-use weir_logic::cache::purge::{Mark, Marks};
+use weir_logic::cache::purge::Marks;
 use weir_logic::cache::range::{Part, Recognised, content_range, part};
 use weir_logic::cache::{
-    Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Freshness, Kept, Lease, Selection, TagFrom, Validators, age, kept,
-    merged,
+    Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Census, Freshness, Kept, Lease, Selection, TagFrom, Validators,
+    age, kept, merged,
 };
 use weir_logic::heap::{allocation, shared, table_place};
 use weir_logic::{CacheKey, Digest, Millis, Outcome, RequestView};
@@ -115,7 +115,7 @@ impl Entry {
         policy.lease(self.arrival.status, &self.arrival.terms)
     }
 
-    /// The memory that this entry takes under a key of `key_len` bytes, places in tables included. Never less than the truth, in an
+    /// The memory that this entry takes under a key of `key_len` bytes, places in tables and the census included. Never less than the truth, in an
     /// allocator that is not in pieces: `cargo run --release --bin cache` weighs it.
     pub(super) fn footprint(&self, key_len: usize) -> usize {
         let marks = self.stamp.marks();
@@ -128,7 +128,7 @@ impl Entry {
             self.selection.bytes(),
         ];
         let shelf = if self.selection.is_empty() { 0 } else { Shelf::VARIANT_BYTES };
-        own.into_iter().sum::<usize>() + PLACE_BYTES + shelf + marks.iter().count() * CENSUS_BYTES
+        own.into_iter().sum::<usize>() + PLACE_BYTES + shelf + marks.iter().count() * Census::PLACE_BYTES
     }
 
     /// What it can be purged by.
@@ -222,6 +222,3 @@ const COUNTS: usize = 2 * size_of::<usize>();
 /// An entry's places in the map and in the evictor's list, which double when they are full.
 const PLACE_BYTES: usize =
     table_place(size_of::<(CacheKey, Shelf)>()) + 2 * Sieve::<(CacheKey, Arc<Entry>)>::SLOT_BYTES;
-
-/// A mark's place in the census. Most marks are those of many; a tenant's, or an answer's own tag, may be its alone.
-const CENSUS_BYTES: usize = table_place(size_of::<(Mark, usize)>());

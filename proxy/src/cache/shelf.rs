@@ -78,8 +78,7 @@ impl Found {
 
 impl Shelf {
     /// What an answer takes here besides the shelf itself where there may be several.
-    pub(super) const VARIANT_BYTES: usize =
-        allocation(size_of::<Variants>()) + 2 * allocation(size_of::<Variant>());
+    pub(super) const VARIANT_BYTES: usize = allocation(size_of::<Variants>()) + 2 * allocation(size_of::<Variant>());
 
     pub(super) fn of(resident: Resident) -> Self {
         if resident.entry.selection().is_empty() {

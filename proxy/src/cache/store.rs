@@ -1,7 +1,5 @@
 //! Stored answers within bounds of bytes and keys.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Census;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -10,8 +8,8 @@ use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use weir_config::CacheLimits;
 use weir_logic::CacheKey;
-use weir_logic::cache::Selection;
 use weir_logic::cache::purge::Mark;
+use weir_logic::cache::{Census, Selection};
 
 use super::entry::Entry;
 use super::shelf::{Found, Resident, Shelf};
@@ -34,7 +32,7 @@ struct Order {
     bytes: usize,
     keys: usize,
     /// How many answers carry each mark.
-    census: HashMap<Mark, usize>,
+    census: Census,
     limits: CacheLimits,
 }
 
@@ -46,7 +44,7 @@ impl Store {
                 sieve: Sieve::new(),
                 bytes: 0,
                 keys: 0,
-                census: HashMap::new(),
+                census: Census::default(),
                 limits: *limits,
             }),
             entries: metrics.cache_entries.clone(),
@@ -142,7 +140,7 @@ impl Store {
     /// How many answers carry the mark; all of them without one.
     pub(super) fn count(&self, mark: Option<Mark>) -> usize {
         let order = self.order.lock();
-        mark.map_or(order.keys, |mark| order.census.get(&mark).copied().unwrap_or_default())
+        mark.map_or(order.keys, |mark| order.census.count(mark))
     }
 
     /// Forgets what `stays` does not say it stays; gives how many answers that were. Looks at each answer once; those
@@ -183,22 +181,13 @@ impl Order {
     fn enter(&mut self, footprint: usize, entry: &Entry) {
         self.keys += 1;
         self.bytes += footprint;
-        for mark in entry.stamp().marks().iter() {
-            *self.census.entry(mark).or_default() += 1;
-        }
+        self.census.enter(entry.stamp().marks());
     }
 
     fn leave(&mut self, key: &CacheKey, entry: &Entry) {
         self.keys -= 1;
         self.bytes -= entry.footprint(key.len());
-        for mark in entry.stamp().marks().iter() {
-            if let Census::Occupied(mut count) = self.census.entry(mark) {
-                *count.get_mut() -= 1;
-                if *count.get() == 0 {
-                    count.remove();
-                }
-            }
-        }
+        self.census.leave(entry.stamp().marks());
     }
 }
 

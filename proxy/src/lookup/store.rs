@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use weir_config::{CacheLimits, LookupRoute};
-use weir_logic::cache::Freshness;
-use weir_logic::cache::purge::Mark;
+use weir_logic::cache::purge::{Mark, Marks};
+use weir_logic::cache::{Census, Freshness};
+use weir_logic::heap::{allocation, shared};
 use weir_logic::lookup::{Kept, KeptAnswers};
 use weir_logic::{CacheKey, Millis};
 
@@ -40,15 +41,27 @@ impl Holding {
         self.kept.freshness(route, self.stamp.outdated(), now)
     }
 
-    /// The memory that it takes beside its key and its slot.
+    /// The memory that it takes beside its slot, its key and its marks' place in the census included.
     fn footprint(&self) -> usize {
         let answer = &self.kept.answer;
-        let texts =
-            [&answer.etag, &answer.content_type].into_iter().flatten().map(http::HeaderValue::len).sum::<usize>();
-        let marks = self.stamp.marks().bytes() + answer.tags.as_deref().map_or(0, size_of_val);
-        size_of::<Self>() + size_of::<Asking>() + answer.body.len() + texts + marks + self.asking.text.len()
+        let marks = self.stamp.marks();
+        let texts = [&answer.etag, &answer.content_type].into_iter().flatten().map(|text| shared(text.len()));
+        let own = [
+            allocation(COUNTS + size_of::<Self>()),
+            allocation(COUNTS + size_of::<Asking>()),
+            shared(answer.body.len()),
+            shared(self.asking.key.len()),
+            allocation(self.asking.text.len()),
+            2 * (allocation(COUNTS + size_of::<Marks>()) + marks.bytes()),
+            allocation(answer.tags.as_deref().map_or(0, size_of_val)),
+            marks.iter().count() * Census::PLACE_BYTES,
+        ];
+        own.into_iter().chain(texts).sum()
     }
 }
+
+/// The reference counts beside what an `Arc` holds.
+const COUNTS: usize = 2 * size_of::<usize>();
 
 impl KeptStore {
     pub(super) fn new(limits: &CacheLimits) -> Self {
@@ -85,7 +98,7 @@ impl KeptStore {
             shard.forget(key);
             return false;
         }
-        shard.keep(key.clone(), Arc::clone(holding), holding.footprint(), due)
+        shard.keep(key.clone(), Arc::clone(holding), holding.stamp.marks(), holding.footprint(), due)
     }
 
     pub(super) fn forget(&self, key: &CacheKey) {
@@ -103,14 +116,11 @@ impl KeptStore {
         self.shards.iter().flat_map(|shard| shard.lock().take_due(now)).collect()
     }
 
-    /// How many answers carry the mark; all of them without one. Looks at each.
+    /// How many answers carry the mark; all of them without one.
     pub(super) fn count(&self, mark: Option<Mark>) -> usize {
         let count = |shard: &Mutex<KeptAnswers<Holding>>| {
             let shard = shard.lock();
-            mark.map_or_else(
-                || shard.len(),
-                |mark| shard.iter().filter(|(_, kept)| kept.stamp.marks().iter().any(|known| known == mark)).count(),
-            )
+            mark.map_or_else(|| shard.len(), |mark| shard.count(mark))
         };
         self.shards.iter().map(count).sum()
     }

@@ -7,6 +7,7 @@
 //! Keeping answers, waiting for fills and bounding memory happen in `proxy`.
 
 mod asking;
+mod census;
 pub mod conditional;
 pub mod dialect;
 mod dictionary;
@@ -28,6 +29,7 @@ mod terms;
 mod vary;
 
 pub use asking::Asking;
+pub use census::Census;
 pub use explain::{Explanation, FillPreview, explain};
 pub use fill::{FillRequest, Validators};
 pub use headers::{Kept, TagFrom, kept, merged};

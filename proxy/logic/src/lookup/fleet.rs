@@ -9,6 +9,7 @@ use weir_config::{LookupRoute, Ratio};
 use super::kept::tests::{key, route};
 use super::{Join, Kept, KeptAnswers, KeyAnswer, LookupWindow, LookupWindows, Place, WindowBounds};
 use crate::cache::Freshness;
+use crate::cache::purge::Marks;
 use crate::{CacheKey, Millis};
 
 const TENANTS: u32 = 100_000;
@@ -156,7 +157,7 @@ impl World {
             let ttl = self.route.ttl.mul_f64(1.0 - self.route.jitter.value() * draw);
             let kept = Kept::new(KeyAnswer::of_status(200), ttl, Millis(self.now));
             let due = kept.due(&self.route);
-            self.kept.keep(entry.key.clone(), Arc::new((entry.about, kept)), 0, due);
+            self.kept.keep(entry.key.clone(), Arc::new((entry.about, kept)), &Arc::new(Marks::new([], "/")), 0, due);
             let late = self.windows.land(&entry.key);
             (0..entry.waiters.len() + late.len()).for_each(|_| self.windows.leave());
         }

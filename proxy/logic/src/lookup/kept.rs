@@ -8,7 +8,9 @@ use http::header::HeaderValue;
 use weir_config::LookupRoute;
 
 use super::contract::KeyAnswer;
-use crate::cache::{Freshness, Lease};
+use crate::cache::purge::{Mark, Marks};
+use crate::cache::{Census, Freshness, Lease};
+use crate::heap::table_place;
 use crate::{CacheKey, Millis};
 
 /// An answer that is kept. It serves past its TTL while it is fetched anew and while the core fails, and is what a 304 of the core
@@ -42,6 +44,8 @@ pub struct KeptAnswers<V> {
     by_use: BTreeMap<u64, CacheKey>,
     /// When to fetch anew what is asked for by then.
     by_due: BTreeMap<(Millis, u64), CacheKey>,
+    /// How many answers carry each mark.
+    census: Census,
     uses: u64,
     bytes: usize,
     max_answers: usize,
@@ -51,6 +55,7 @@ pub struct KeptAnswers<V> {
 #[derive(Debug)]
 struct Slot<V> {
     value: Arc<V>,
+    marks: Arc<Marks>,
     used: u64,
     bytes: usize,
     due: Option<(Millis, u64)>,
@@ -97,8 +102,10 @@ impl Kept {
 }
 
 impl<V> KeptAnswers<V> {
-    /// What an answer takes in the tables besides itself, its key's bytes included once.
-    pub const SLOT_BYTES: usize = 320;
+    /// What an answer takes in the tables besides itself and its key. Trees keep their nodes between half full and full.
+    pub const SLOT_BYTES: usize = table_place(size_of::<(CacheKey, Slot<V>)>())
+        + 2 * size_of::<(u64, CacheKey)>()
+        + 2 * size_of::<((Millis, u64), CacheKey)>();
 
     /// Room for so many answers of so many bytes together.
     pub fn new(max_answers: usize, max_bytes: usize) -> Self {
@@ -106,6 +113,7 @@ impl<V> KeptAnswers<V> {
             by_key: HashMap::new(),
             by_use: BTreeMap::new(),
             by_due: BTreeMap::new(),
+            census: Census::default(),
             uses: 0,
             bytes: 0,
             max_answers,
@@ -130,11 +138,18 @@ impl<V> KeptAnswers<V> {
         Some(Arc::clone(&slot.value))
     }
 
-    /// Keeps an answer of so many bytes instead of what was kept before; [`KeptAnswers::take_due`] will give it at `due`. What
-    /// does not fit at all is not kept: `false`.
-    pub fn keep(&mut self, key: CacheKey, value: Arc<V>, bytes: usize, due: Option<Millis>) -> bool {
+    /// Keeps an answer of so many bytes, which can be purged by its marks, instead of what was kept before;
+    /// [`KeptAnswers::take_due`] will give it at `due`. What does not fit at all is not kept: `false`.
+    pub fn keep(
+        &mut self,
+        key: CacheKey,
+        value: Arc<V>,
+        marks: &Arc<Marks>,
+        bytes: usize,
+        due: Option<Millis>,
+    ) -> bool {
         self.forget(&key);
-        let bytes = bytes + key.len() + Self::SLOT_BYTES;
+        let bytes = bytes + Self::SLOT_BYTES;
         if bytes > self.max_bytes || self.max_answers == 0 {
             return false;
         }
@@ -146,7 +161,9 @@ impl<V> KeptAnswers<V> {
             self.by_due.insert(due, key.clone());
         }
         self.by_use.insert(self.uses, key.clone());
-        self.by_key.insert(key, Slot { value, used: self.uses, bytes, due, asked: false });
+        self.census.enter(marks);
+        let slot = Slot { value, marks: Arc::clone(marks), used: self.uses, bytes, due, asked: false };
+        self.by_key.insert(key, slot);
         true
     }
 
@@ -163,6 +180,7 @@ impl<V> KeptAnswers<V> {
         let Some(slot) = self.by_key.remove(key) else { return false };
         self.by_use.remove(&slot.used);
         slot.due.and_then(|due| self.by_due.remove(&due));
+        self.census.leave(&slot.marks);
         self.bytes -= slot.bytes;
         true
     }
@@ -180,6 +198,11 @@ impl<V> KeptAnswers<V> {
             }
         }
         due
+    }
+
+    /// How many answers carry the mark.
+    pub fn count(&self, mark: Mark) -> usize {
+        self.census.count(mark)
     }
 
     /// All that is kept, in no order.
@@ -250,7 +273,8 @@ pub(super) mod tests {
     const LARGE: usize = 5_000;
 
     fn keep(answers: &mut KeptAnswers<u32>, name: u32, bytes: usize) -> bool {
-        answers.keep(key(name), Arc::new(name), bytes, Some(Millis(u64::from(name))))
+        let marks = Arc::new(Marks::new([Mark::tag(if name.is_multiple_of(2) { "even" } else { "odd" })], "/"));
+        answers.keep(key(name), Arc::new(name), &marks, bytes, Some(Millis(u64::from(name))))
     }
 
     #[test]
@@ -357,6 +381,8 @@ pub(super) mod tests {
                 let due = answers.by_key.values().filter(|slot| slot.due.is_some()).count();
                 prop_assert_eq!(due, answers.by_due.len());
                 prop_assert_eq!(answers.by_key.values().map(|slot| slot.bytes).sum::<usize>(), answers.bytes);
+                let even = answers.iter().filter(|(_, name)| name.is_multiple_of(2)).count();
+                prop_assert_eq!([answers.count(Mark::tag("even")), answers.count(Mark::tag("odd"))], [even, answers.len() - even]);
             }
         }
     }
