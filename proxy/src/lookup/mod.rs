@@ -33,11 +33,11 @@ use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::oneshot;
 use weir_config::{Action, CacheLimits, LookupRoute, Route};
-use weir_logic::cache::Freshness;
 use weir_logic::cache::purge::{Mark, Marks};
+use weir_logic::cache::{Freshness, Hold};
 use weir_logic::key::{self, Scope};
 use weir_logic::lookup::{Join, KeyText, LookupWindow, LookupWindows, Place, WindowBounds, lease};
-use weir_logic::{Answer, CacheKey, Call, Outcome, Refusal, TenantId};
+use weir_logic::{Answer, CacheKey, Call, Millis, Outcome, Refusal, TenantId};
 
 use self::bulk::Bulk;
 use self::store::{Holding, KeptStore};
@@ -79,6 +79,8 @@ struct Shared {
 struct RouteWindows {
     windows: Mutex<LookupWindows<About, Waiter>>,
     waiting: IntGauge,
+    /// The rest from dividing that it has after a window of which the core has refused every part.
+    undivided: Mutex<Option<Hold>>,
 }
 
 /// What it takes to ask for a key, now and again.
@@ -188,7 +190,7 @@ impl LookupAction {
         }
         let text = KeyText::new(&key::parts(&route.key, scope, call)?);
         let marks = Arc::new(marks(call, route));
-        let asking = Arc::new(Asking { key, route: Arc::clone(call.route), text, marks });
+        let asking = Arc::new(Asking { key: key.compact(), route: Arc::clone(call.route), text, marks });
         Ok(Visit { shared: &self.shared, call, route, asking, held }.answer().await)
     }
 }
@@ -204,13 +206,29 @@ impl Keeper for LookupAction {
     }
 }
 
+impl RouteWindows {
+    /// Whether a window that the core refuses is asked for in parts.
+    fn may_divide(&self, now: Millis) -> bool {
+        !self.undivided.lock().is_some_and(|hold| hold.holds(now))
+    }
+
+    /// A window was refused. Where no part of it was answered, it is not a key that is at fault, and the next windows are left whole
+    /// for a time.
+    fn divided(&self, answered: bool, now: Millis) {
+        let mut undivided = self.undivided.lock();
+        *undivided = (!answered).then(|| Hold::after(*undivided, None, now, rand::random()));
+    }
+}
+
 impl Shared {
     fn windows(&self, route: &str) -> Arc<RouteWindows> {
         if let Some(windows) = self.routes.get(route) {
             return Arc::clone(&windows);
         }
         let waiting = self.metrics.lookup_waiters.with_label_values(&[route]);
-        let fresh = || Arc::new(RouteWindows { windows: Mutex::new(LookupWindows::new()), waiting });
+        let fresh = || {
+            Arc::new(RouteWindows { windows: Mutex::new(LookupWindows::new()), waiting, undivided: Mutex::default() })
+        };
         Arc::clone(&self.routes.entry(route.to_owned()).or_insert_with(fresh))
     }
 

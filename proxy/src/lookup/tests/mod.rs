@@ -1,3 +1,4 @@
+mod divided;
 mod kept;
 mod purges;
 mod support;
