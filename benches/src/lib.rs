@@ -3,6 +3,7 @@
 //! Shared by the programs: `place` is a directory for a run, `node` runs the product itself as a child process, `status` asks it
 //! how it is, `books` hold what arrived to what agents were told, `verdict` is how a judgement is shown.
 
+pub mod cache;
 pub mod chaos;
 pub mod demo;
 pub mod ingest;
@@ -17,5 +18,6 @@ mod signals;
 mod status;
 mod text;
 mod verdict;
+mod wire;
 
 pub use verdict::Line;

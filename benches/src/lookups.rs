@@ -15,8 +15,6 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use weir_core_sim::{CoreOptions, CoreSim};
@@ -24,6 +22,7 @@ use weir_core_sim::{CoreOptions, CoreSim};
 use crate::node::{self, Node, NodeArguments};
 use crate::place::Place;
 use crate::text::{fill, print};
+use crate::wire::Connection;
 
 /// Measures what the configurations of many cold tenants cost the core.
 #[derive(Debug, Parser)]
@@ -177,43 +176,21 @@ struct Client {
 
 impl Client {
     async fn run(self, node: SocketAddr) -> io::Result<Told> {
-        let mut stream = TcpStream::connect(node).await?;
-        stream.set_nodelay(true)?;
+        let mut connection = Connection::open(node).await?;
         let mut random = SmallRng::seed_from_u64(u64::from(self.number));
         let gap = Duration::from_secs_f64(f64::from(self.arguments.connections) / f64::from(self.arguments.rate));
         let mut due = self.start + gap.mul_f64(random.random());
-        let (mut told, mut buffer) = (Told::default(), Vec::new());
+        let mut told = Told::default();
         while due < self.end {
             sleep_until(due).await;
             let tenant = random.random_range(0..self.arguments.tenants);
-            let request = format!("GET /v1/config HTTP/1.1\r\nhost: edge\r\nx-tenant-id: t-{tenant}\r\n\r\n");
-            stream.write_all(request.as_bytes()).await?;
-            let head = answer(&mut stream, &mut buffer).await?;
+            let (head, _) = connection.get("/v1/config", &format!("x-tenant-id: t-{tenant}\r\n")).await?;
             if due >= self.measured_from {
                 told.note(&head, due.elapsed());
             }
             due += gap;
         }
         Ok(told)
-    }
-}
-
-/// Reads one answer and gives its head. Every answer to this measurement has a `Content-Length`, or none and no body.
-async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<String> {
-    loop {
-        let end = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4);
-        if let Some(end) = end {
-            let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-            let whole = end + length.and_then(|length| length.trim().parse::<usize>().ok()).unwrap_or(0);
-            if buffer.len() >= whole {
-                buffer.drain(..whole);
-                return Ok(head);
-            }
-        }
-        if stream.read_buf(buffer).await? == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node has closed a connection"));
-        }
     }
 }
 
