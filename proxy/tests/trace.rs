@@ -136,7 +136,7 @@ async fn an_order_beyond_its_bounds_is_refused() {
     let scene = Scene::new().await;
     for (arguments, problem) in [
         (["--seconds", "7200"], "at most 1h, which admin.max_trace_time says"),
-        (["--sample", "1.5"], "`sample` is over 0 and at most 1"),
+        (["--sample", "1.5"], "`sample` is from 0.000001 to 1"),
         (["--header", "a b"], "a header's name has forbidden characters"),
     ] {
         let output = scene.trace(&arguments).wait_with_output().await.unwrap();

@@ -48,6 +48,9 @@ pub(super) enum Command {
     Rollout(RolloutArguments),
     /// Have the running node record what agents ask for, nobody named, and print the trace as lines of JSON
     Trace(TraceArguments),
+    /// Play a trace through a new and an old configuration, and print the difference for each route: the core's requests, hits,
+    /// ages, requests that no route takes
+    Rehearse(RehearseArguments),
     /// Ask the running node whether it can help agents: exit 0, or 69 when it cannot or does not run
     Health(ConfigFile),
     /// Print shell completions
@@ -287,6 +290,22 @@ pub(super) struct TraceArguments {
     /// A header that another key may name; may be given several times. Those that keys name are always recorded
     #[arg(short = 'H', long = "header", value_name = "NAME")]
     pub(super) headers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RehearseArguments {
+    /// The new configuration file
+    #[arg(value_name = "NEW", value_hint = ValueHint::FilePath)]
+    pub(super) new: PathBuf,
+    /// The old configuration file; that under which the trace was recorded is the one to compare with
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) old: PathBuf,
+    /// The trace, as `weir trace` printed it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) trace: PathBuf,
+    /// Print one JSON document instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

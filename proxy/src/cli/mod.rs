@@ -8,12 +8,14 @@ mod batch;
 mod config;
 mod health;
 mod purge;
+mod rehearse;
 mod repair;
 mod replay;
 mod rollout;
 mod spool;
 mod trace;
 mod ttl;
+mod written;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -73,6 +75,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Rollout(arguments) => {
             let address = config::load(&arguments.file.config)?.config.admin.address;
             print(rollout::rollout(address, &arguments)?.as_bytes())
+        }
+        Command::Rehearse(arguments) => {
+            let (new, old) = (config::load(&arguments.new)?.config, config::load(&arguments.old)?.config);
+            print(rehearse::rehearse(&new, &old, &arguments.trace, arguments.json)?.as_bytes())
         }
         Command::Health(file) => health::ask(config::load(&file.config)?.config.admin.address),
         Command::Completions { shell } => {

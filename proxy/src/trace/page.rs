@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderName, Method, StatusCode};
 use serde::Deserialize;
+use weir_logic::rehearse::MIN_SAMPLE;
 
 use super::{Recorder, Recording, Wanted};
 use crate::admin::{Feed, Pages, Question, Reply};
@@ -49,8 +50,8 @@ impl TracePage {
             let longest = weir_config::duration_to_text(bounds.max_trace_time);
             return Err(wrong(&format!("`seconds` is over 0 and at most {longest}, which admin.max_trace_time says")));
         }
-        if !(sample > 0.0 && sample <= 1.0) {
-            return Err(wrong("`sample` is over 0 and at most 1"));
+        if !(MIN_SAMPLE..=1.0).contains(&sample) {
+            return Err(wrong(&format!("`sample` is from {MIN_SAMPLE} to 1")));
         }
         let names = headers.iter().map(|name| name.parse::<HeaderName>().map(|name| name.as_str().to_owned()));
         let headers = names.collect::<Result<_, _>>().map_err(|_| wrong("a header's name has forbidden characters"))?;

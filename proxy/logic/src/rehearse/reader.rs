@@ -33,6 +33,9 @@ pub struct Fault {
 /// Bytes of a line, at most; the node writes none that is longer.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
+/// The smallest sample of keys.
+pub const MIN_SAMPLE: f64 = 1e-6;
+
 impl Reader {
     /// Takes the next line, without its line feed. Gives the request that it is of, `None` for the first and the last line.
     ///
@@ -99,8 +102,8 @@ impl Reader {
             return Err(self.fault(problem));
         }
         let head: Head = self.parsed(text, "the head of a trace")?;
-        if !(head.sample > 0.0 && head.sample <= 1.0) {
-            return Err(self.fault("`sample` is not over 0 and at most 1".to_owned()));
+        if !(MIN_SAMPLE..=1.0).contains(&head.sample) {
+            return Err(self.fault(format!("`sample` is not from {MIN_SAMPLE} to 1")));
         }
         Ok(head)
     }
@@ -112,6 +115,8 @@ impl Reader {
             "`path` does not begin with `/`".to_owned()
         } else if !Outcome::ALL.iter().any(|outcome| outcome.label() == line.outcome) {
             format!("`{}` is no outcome", line.outcome)
+        } else if line.body.keys().any(|pointer| pointer.split('/').count() > MAX_DEPTH) {
+            format!("a pointer of more than {MAX_DEPTH} steps")
         } else if line.at > MAX_TIME || line.core.is_some_and(|core| core > MAX_TIME) {
             format!("a time of more than {MAX_TIME} ms")
         } else {
@@ -164,6 +169,9 @@ const METHODS: [Method; 7] =
 const END_MARK: &[u8] = b"{\"weir_trace_end\"";
 const NO_TRACE: &str = "no trace: expected a line that begins with {\"weir_trace\":1";
 
+/// No deeper can a body be that a key is taken from.
+const MAX_DEPTH: usize = 129;
+
 /// Ten years, in milliseconds.
 const MAX_TIME: u64 = 3_650 * 86_400_000;
 
@@ -200,7 +208,7 @@ mod tests {
             (&[], "1: no trace: expected a line that begins with {\"weir_trace\":1"),
             (&["at,route"], "1: no trace: expected"),
             (&[newer], "1: a trace of version 2: this program reads version 1"),
-            (&[&HEAD.replace("0.5", "0")], "1: `sample` is not over 0 and at most 1"),
+            (&[&HEAD.replace("0.5", "0")], "1: `sample` is not from 0.000001 to 1"),
             (&[HEAD], "2: the trace breaks off: expected a request or the trace's end"),
             (&[HEAD, LINE, &LINE[..40]], "3:40: expected a request or the trace's end: EOF while parsing"),
             (

@@ -39,6 +39,11 @@ impl Ghost {
     /// Nothing stored, nothing on its way.
     pub const EMPTY: Self = Self { stored: NEVER, landing: NEVER, wanted: false };
 
+    /// An answer stored at `at`, and nothing on its way.
+    pub const fn stored(at: Millis) -> Self {
+        Self { stored: at, ..Self::EMPTY }
+    }
+
     /// A request at `now`, no earlier than the one before. A fill takes `fill`; `seed` makes each key and each fill draw a jitter
     /// of its own.
     pub fn ask(&mut self, now: Millis, lease: &Lease, fill: Duration, seed: u64) -> Served {
@@ -101,7 +106,7 @@ impl Ghost {
 
 /// From 0 to 1, the same for the same key and fill.
 #[expect(clippy::cast_precision_loss, reason = "53 bits are kept, which is what an f64 holds")]
-fn draw(seed: u64, stored: Millis) -> f64 {
+pub(crate) fn draw(seed: u64, stored: Millis) -> f64 {
     (mixed(seed ^ stored.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 

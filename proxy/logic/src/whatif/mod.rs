@@ -15,10 +15,11 @@ mod watch;
 mod window;
 
 #[cfg(test)]
-mod proof;
+pub(crate) mod proof;
 
 pub use ages::Ages;
 pub use figures::{Candidate, Figures};
+pub(crate) use ghost::draw;
 pub use ghost::{Ghost, Served, mixed};
 pub use watch::{Asked, Watch};
 

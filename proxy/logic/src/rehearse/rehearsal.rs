@@ -1,0 +1,268 @@
+//! A trace taken through a configuration, in virtual time.
+//!
+//! Before the trace there was traffic too, of which nothing is known. It is taken to have been like the trace: the trace is played
+//! twice and counted the second time, and when it is first played each key's answer is somewhere in its life. So a key is told well
+//! if it was asked for twice; of one that was asked for once it cannot be told whether an answer that lives for longer than the trace
+//! would have been there.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_config::{Action, Route};
+
+use super::played::{Met, Play, Played, Record};
+use super::stage::{Scene, Stage, usual};
+use super::{End, Head, Line};
+use crate::Millis;
+use crate::cache::Lease;
+use crate::whatif::{Ghost, Served};
+
+/// A configuration that is being rehearsed. Memory: about 100 bytes for each line, and 200 for each key.
+pub struct Rehearsal {
+    stage: Stage,
+    sample: f64,
+    began: Millis,
+    routes: Names<Arc<Route>>,
+    /// The routes that requests took when they were recorded.
+    recorded: Names<()>,
+    cues: Vec<Cue>,
+    unmatched: BTreeMap<String, u64>,
+}
+
+/// A line, as much of it as is played.
+struct Cue {
+    at: u64,
+    route: u32,
+    recorded: u32,
+    key: Option<u128>,
+    granted: Option<Lease>,
+    core: Option<Duration>,
+    core_fails: Option<bool>,
+    /// The whole answer's bytes, where the line tells them.
+    whole: Option<u64>,
+    tag: Option<u64>,
+}
+
+/// Names by numbers, and numbers by names.
+struct Names<T> {
+    numbers: HashMap<String, u32>,
+    list: Vec<(String, T)>,
+}
+
+/// What would be kept under a key.
+struct Kept {
+    ghost: Ghost,
+    lease: Lease,
+    bytes: u64,
+    /// The entity tag of what the core gave last.
+    tag: Option<u64>,
+    record: Record,
+}
+
+/// What is known of a recorded route's core at a moment.
+#[derive(Clone, Copy, Default)]
+struct Core {
+    /// How long fills take, the last ones above all.
+    fill: Option<Duration>,
+    fails: bool,
+}
+
+impl Rehearsal {
+    /// The configuration whose routes these are, and nothing taken yet.
+    pub fn new(routes: &[Route], head: &Head) -> Self {
+        Self {
+            stage: Stage::new(routes, &head.salt),
+            sample: head.sample,
+            began: Millis(head.began.max(LONG_AGO)),
+            routes: Names::default(),
+            recorded: Names::default(),
+            cues: Vec::new(),
+            unmatched: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a line. Those of one trace may come in any order.
+    pub fn take(&mut self, line: &Line) {
+        let recorded = self.recorded.number(&line.route, || ());
+        let Some(Scene { route, key, granted }) = self.stage.meet(line) else {
+            *self.unmatched.entry(line.route.clone()).or_default() += 1;
+            return;
+        };
+        let whole = matches!(line.status, Some(200 | 203 | 404 | 410)) && line.method != "HEAD";
+        self.cues.push(Cue {
+            at: line.at,
+            route: self.routes.number(&route.name, || Arc::clone(&route)),
+            recorded,
+            key,
+            granted,
+            core: line.core.map(Duration::from_millis),
+            core_fails: line.core_fails(),
+            whole: whole.then_some(line.bytes),
+            tag: line.tag.as_ref().map(|tag| xxhash_rust::xxh3::xxh3_64(tag.as_bytes())),
+        });
+    }
+
+    /// Plays what has been taken.
+    pub fn play(mut self, end: &End) -> Play {
+        self.cues.sort_by_key(|cue| cue.at);
+        let covered = Duration::from_millis(end.covered.max(self.cues.last().map_or(0, |cue| cue.at)).max(1));
+        let mut house = House {
+            routes: self.routes.list.into_iter().map(|(_, route)| route).collect(),
+            cores: vec![Core::default(); self.recorded.list.len()],
+            kept: HashMap::new(),
+            played: Vec::new(),
+        };
+        house.run(&self.cues, self.began, false);
+        let played = house.routes.iter().map(|route| Played::new(route, covered, self.sample));
+        house.played = played.collect();
+        house.run(&self.cues, self.began.after(covered), true);
+        let names: Vec<&str> = self.recorded.list.iter().map(|(name, ())| name.as_str()).collect();
+        let passed_on = requests(&self.cues, &self.unmatched, &names, end);
+        let mut routes = house.played;
+        for (played, requests) in routes.iter_mut().zip(passed_on) {
+            played.requests = requests;
+        }
+        for Kept { record, .. } in house.kept.values() {
+            if let Some(played) = routes.get_mut(record.route as usize) {
+                played.settle(record);
+            }
+        }
+        let routes = routes.into_iter().map(|played| (played.route.clone(), played)).collect();
+        Play { routes, unmatched: self.unmatched }
+    }
+}
+
+/// How many requests each route takes: the lines stand for all that their recorded routes took, in equal parts.
+fn requests(cues: &[Cue], unmatched: &BTreeMap<String, u64>, recorded: &[&str], end: &End) -> Vec<f64> {
+    let mut ways: HashMap<(u32, u32), u64> = HashMap::new();
+    cues.iter().for_each(|cue| *ways.entry((cue.recorded, cue.route)).or_default() += 1);
+    let mut lines: Vec<u64> = recorded.iter().map(|name| unmatched.get(*name).copied().unwrap_or_default()).collect();
+    ways.iter().for_each(|((from, _), count)| lines[*from as usize] += count);
+    let count = cues.iter().map(|cue| cue.route as usize + 1).max().unwrap_or_default();
+    let mut requests = vec![0.0; count];
+    for ((from, to), count) in ways {
+        let (name, lines) = (recorded[from as usize], lines[from as usize]);
+        let all = end.requests.get(name).copied().unwrap_or_default().max(lines);
+        #[expect(clippy::cast_precision_loss, reason = "counts of requests")]
+        let part = count as f64 / lines as f64 * all as f64;
+        requests[to as usize] += part;
+    }
+    requests
+}
+
+/// Where cues are played.
+struct House {
+    routes: Vec<Arc<Route>>,
+    cores: Vec<Core>,
+    kept: HashMap<u128, Kept>,
+    /// Empty while nothing is counted.
+    played: Vec<Played>,
+}
+
+impl House {
+    fn run(&mut self, cues: &[Cue], began: Millis, counts: bool) {
+        for cue in cues {
+            let now = began.after(Duration::from_millis(cue.at));
+            let met = self.meet(cue, now);
+            if counts {
+                self.played[cue.route as usize].add(cue.at, &met);
+            }
+        }
+    }
+
+    fn meet(&mut self, cue: &Cue, now: Millis) -> Met {
+        let core = &mut self.cores[cue.recorded as usize];
+        core.learn(cue);
+        let core = *core;
+        match (&self.routes[cue.route as usize].action, cue.key) {
+            (Action::Forward(_), _) => return Met::passed_through(cue.whole.unwrap_or_default()),
+            (Action::Aggregate(_), _) => return Met::TAKEN,
+            (_, None) => return Met::REFUSED,
+            (_, Some(_)) => {}
+        }
+        let key = cue.key.unwrap_or_default();
+        let usual = || usual(&self.routes[cue.route as usize]);
+        let kept = self.kept.entry(key).or_insert_with(|| Kept::somewhere_in_its_life(cue, key, now, usual));
+        let counts = !self.played.is_empty();
+        let met = kept.meet(cue, key, now, core);
+        if counts {
+            kept.record.add(&met);
+        }
+        met
+    }
+}
+
+impl Core {
+    fn learn(&mut self, cue: &Cue) {
+        if let Some(took) = cue.core {
+            self.fill = Some(self.fill.map_or(took, |usual| (usual * 7 + took) / 8));
+        }
+        self.fails = cue.core_fails.unwrap_or(self.fails);
+    }
+}
+
+impl Kept {
+    fn somewhere_in_its_life(cue: &Cue, key: u128, now: Millis, usual: impl FnOnce() -> Lease) -> Self {
+        let lease = cue.granted.unwrap_or_else(usual);
+        let part = crate::whatif::draw(seed(key), now);
+        let age = Millis::default().after(lease.ttl.mul_f64(part));
+        let stored = Ghost::stored(Millis(now.0.saturating_sub(age.0)));
+        let ghost = if lease.ttl.is_zero() { Ghost::EMPTY } else { stored };
+        Self { ghost, lease, bytes: 0, tag: None, record: Record::of(cue.route) }
+    }
+
+    fn meet(&mut self, cue: &Cue, key: u128, now: Millis, core: Core) -> Met {
+        self.lease = cue.granted.unwrap_or(self.lease);
+        self.bytes = cue.whole.unwrap_or(self.bytes);
+        let (lease, seed, fill) = (self.lease, seed(key), core.fill.unwrap_or_default());
+        let ahead = !core.fails && self.ghost.fetched_ahead(now, &lease, fill, seed);
+        let served = self.ghost.ask(now, &lease, fill, seed);
+        let mut met = Met::of(served, ahead, lease.ttl);
+        if core.fails && !matches!(served, Served::Fresh(_)) {
+            self.ghost.fail();
+            met = match (served, self.ghost.stands_in(now, &lease, seed)) {
+                (Served::Stale { age, .. }, _) | (_, Some(age)) => {
+                    Met::of(Served::Stale { age, asks: false }, false, lease.ttl)
+                }
+                (_, None) => Met::FAILED,
+            };
+        }
+        if met.asks > 0 {
+            let confirmed = cue.tag.is_some() && cue.tag == self.tag;
+            self.tag = cue.tag;
+            met.bytes = if confirmed { 0 } else { self.bytes };
+        }
+        met
+    }
+}
+
+/// Half of the digest is enough to draw by.
+#[expect(clippy::cast_possible_truncation, reason = "half of the digest is enough")]
+fn seed(key: u128) -> u64 {
+    key as u64
+}
+
+/// Later than any answer's life is long, so that an answer's age is never cut off by the beginning of time.
+const LONG_AGO: u64 = 1_000_000_000_000;
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Self { numbers: HashMap::new(), list: Vec::new() }
+    }
+}
+
+impl<T> Names<T> {
+    fn number(&mut self, name: &str, about: impl FnOnce() -> T) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        self.numbers.insert(name.to_owned(), number);
+        self.list.push((name.to_owned(), about()));
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests;
