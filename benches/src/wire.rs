@@ -24,7 +24,18 @@ impl Connection {
     /// has a `Content-Length`, or none and no body.
     pub(crate) async fn get(&mut self, target: &str, headers: &str) -> io::Result<(String, Vec<u8>)> {
         let request = format!("GET {target} HTTP/1.1\r\nhost: edge\r\n{headers}\r\n");
-        self.stream.write_all(request.as_bytes()).await?;
+        self.exchange(request.as_bytes()).await
+    }
+
+    /// Sends a body of JSON; the rest is as with [`Connection::get`].
+    pub(crate) async fn post(&mut self, target: &str, headers: &str, body: &str) -> io::Result<(String, Vec<u8>)> {
+        let length = body.len();
+        let head = format!("POST {target} HTTP/1.1\r\nhost: edge\r\n{headers}content-type: application/json\r\n");
+        self.exchange(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes()).await
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<(String, Vec<u8>)> {
+        self.stream.write_all(request).await?;
         loop {
             let end = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4);
             if let Some(end) = end {
@@ -49,6 +60,11 @@ pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
+/// The status that a head begins with; 0 where it begins otherwise.
+pub(crate) fn status(head: &str) -> u16 {
+    head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +73,6 @@ mod tests {
     fn a_field_is_found_by_its_whole_name() {
         let head = "http/1.1 200 ok\r\nx-age: 1\r\nage-of: 2\r\nage: 3\r\n\r\n";
         assert_eq!([field(head, "age"), field(head, "ag")], [Some("3"), None]);
+        assert_eq!((status(head), status("")), (200, 0));
     }
 }

@@ -13,6 +13,8 @@ pub struct CoreOptions {
     pub tls: Option<CoreTls>,
     /// The behaviour at the start.
     pub behaviour: Behaviour,
+    /// Whether an answer with a status that a script has ordered ends its connection, as that of many servers does.
+    pub closes_on_failure: bool,
     /// Request headers that may name the tenant of `GET /v1/config`, lower case; the first one present counts.
     pub tenant_headers: Vec<String>,
     /// Bytes of an update manifest, about.
@@ -61,6 +63,7 @@ impl Default for CoreOptions {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls: None,
             behaviour: Behaviour::Up,
+            closes_on_failure: false,
             tenant_headers: vec!["weir-tenant".to_owned(), "x-tenant-id".to_owned()],
             manifest_bytes: 1024,
             config_bytes: 2048,

@@ -62,7 +62,11 @@ pub(crate) async fn serve(state: Arc<State>, mut request: Request<Incoming>) -> 
         }
         Behaviour::Status { code, retry_after } => {
             read(&state, kind, request.into_body()).await.ok();
-            Ok(told_to_fail(code, retry_after))
+            let mut answer = told_to_fail(code, retry_after);
+            if state.options.closes_on_failure {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer)
         }
         Behaviour::Reset => Ok(cut(answer(&state, kind, request).await)),
         Behaviour::Hang => {
