@@ -10,6 +10,7 @@ pub mod ingest;
 pub mod lookups;
 pub mod ratios;
 pub mod restart;
+pub mod sim;
 
 mod books;
 mod node;
