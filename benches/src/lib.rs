@@ -11,6 +11,7 @@ pub mod lookups;
 pub mod ratios;
 pub mod restart;
 pub mod sim;
+pub mod storm;
 
 mod books;
 mod node;

@@ -1,0 +1,62 @@
+//! What protects the core and the agents, and can be switched off to see whether a scenario notices.
+
+use clap::ValueEnum;
+
+/// A protection of the product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Protection {
+    /// Stale answers and calm ones while the core fails.
+    Stale,
+    /// The rate at which the gate lets requests through, and its climb after an outage.
+    Pace,
+    /// The breaker that stops asking a core that fails.
+    Breaker,
+    /// Many keys in one bulk request.
+    Lookups,
+    /// The search for the one bad row in a batch that the core refuses.
+    Bisect,
+    /// A gate of its own for each core.
+    Bulkhead,
+    /// Room that lower classes leave to those above them.
+    Lanes,
+    /// Who an agent is, from which follows when it is told to come back.
+    Identity,
+    /// A refusal that leaves the connection open. The node cannot do without: a server that closes takes its place.
+    KeepAlive,
+}
+
+impl Protection {
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 9] = [
+        Self::Stale,
+        Self::Pace,
+        Self::Breaker,
+        Self::Lookups,
+        Self::Bisect,
+        Self::Bulkhead,
+        Self::Lanes,
+        Self::Identity,
+        Self::KeepAlive,
+    ];
+
+    /// The word on the command line.
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+/// Which protections are on: all but one at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Switches {
+    without: Option<Protection>,
+}
+
+impl Switches {
+    pub(super) fn without(without: Option<Protection>) -> Self {
+        Self { without }
+    }
+
+    pub(super) fn is_on(self, protection: Protection) -> bool {
+        self.without != Some(protection)
+    }
+}

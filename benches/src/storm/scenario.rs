@@ -1,0 +1,90 @@
+//! The scenarios.
+
+use super::protection::Protection::{self, Bisect, Bulkhead, Identity, KeepAlive, Lookups, Pace, Stale};
+use super::report::Report;
+use super::{Failure, Order, black_hole, come_back, outage, poison, polls, recovery, shed};
+
+/// One scenario.
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    /// The requirement that it proves.
+    pub(super) proves: &'static str,
+    pub(super) about: &'static str,
+    /// Without any one of these it must fail.
+    pub(super) protections: &'static [Protection],
+    pub(super) play: fn(&Order) -> Result<Report, Failure>,
+}
+
+pub(super) const SCENARIOS: [Scenario; 7] = [
+    Scenario {
+        name: "recovery-stampede",
+        proves: "D1",
+        about: "the core is away for ten minutes; all agents and all that waits come back to it",
+        protections: &[Pace, Stale],
+        play: |order| {
+            let report = recovery::play(order)?;
+            if order.virtual_only || order.direct || order.small {
+                return Ok(report);
+            }
+            Ok(report.and(outage::play(order)?))
+        },
+    },
+    Scenario {
+        name: "echo",
+        proves: "D1",
+        about: "agents that failed together and know no jitter do not come back together, now or later",
+        protections: &[Stale],
+        play: |order| recovery::play(&Order { echo: true, ..order.clone() }),
+    },
+    Scenario {
+        name: "shed-reconnect",
+        proves: "A1",
+        about: "all uploads are refused; the agents' TLS connections stay",
+        protections: &[KeepAlive],
+        play: shed::play,
+    },
+    Scenario {
+        name: "polls",
+        proves: "D3",
+        about: "agents poll for tasks by the thousand; the core is asked a few times a second",
+        protections: &[Lookups],
+        play: polls::play,
+    },
+    Scenario {
+        name: "poison-batch",
+        proves: "C6",
+        about: "one record in 10,000 is one that the core refuses",
+        protections: &[Bisect],
+        play: poison::play,
+    },
+    Scenario {
+        name: "black-hole",
+        proves: "D8",
+        about: "one of two cores takes requests and never answers",
+        protections: &[Bulkhead],
+        play: black_hole::play,
+    },
+    Scenario {
+        name: "retry-after",
+        proves: "D6",
+        about: "agents that are refused together are told to come back at different times",
+        protections: &[Identity],
+        play: come_back::play,
+    },
+];
+
+/// All of them as text.
+pub(super) fn list() -> String {
+    let of = |scenario: &Scenario| {
+        let names: Vec<String> = scenario.protections.iter().map(|protection| protection.name()).collect();
+        format!(
+            "{:<18} {:<4} {}\n{:>24}--without {}\n",
+            scenario.name,
+            scenario.proves,
+            scenario.about,
+            "",
+            names.join(", ")
+        )
+    };
+    SCENARIOS.iter().map(of).collect()
+}
