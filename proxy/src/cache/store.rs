@@ -161,6 +161,13 @@ impl Store {
         self.make_room(&mut order);
     }
 
+    /// Everything that is kept.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+        let shelves = self.map.iter();
+        shelves.flat_map(|shelf| shelf.residents().map(|held| Arc::clone(&held.entry)).collect::<Vec<_>>()).collect()
+    }
+
     fn make_room(&self, order: &mut Order) {
         while order.bytes > order.limits.max_bytes.as_usize() || order.keys > order.limits.max_keys {
             let Some((key, entry)) = order.sieve.evict(|(_, entry)| entry.take_visit()) else { break };
