@@ -3,6 +3,7 @@
 mod alternation;
 mod answers;
 mod flights;
+mod isolation;
 mod model;
 mod modes;
 mod outage;

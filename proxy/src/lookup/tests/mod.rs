@@ -1,4 +1,5 @@
 mod divided;
+mod isolation;
 mod kept;
 mod purges;
 mod support;

@@ -94,12 +94,20 @@ impl Bench {
     }
 
     pub(super) async fn ask_with(&self, agent: &str, headers: &HeaderMap, later: Duration) -> Answer {
-        let request = RequestView { method: Method::Get, path: "/", query: None, host: "h", headers, body: b"" };
         let identity = Identity { agent: AgentId::new(agent), tenant: TenantId::new("t-1") };
+        self.ask_as(&identity, None, headers, later).await
+    }
+
+    pub(super) async fn ask_as(
+        &self,
+        identity: &Identity,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        later: Duration,
+    ) -> Answer {
+        let request = RequestView { method: Method::Get, path: "/", query, host: "h", headers, body: b"" };
         let now = self.clock.now().after(later);
-        self.action
-            .answer(&Call { request, route: &self.route, parameters: &Vec::new(), identity: &identity, now })
-            .await
+        self.action.answer(&Call { request, route: &self.route, parameters: &Vec::new(), identity, now }).await
     }
 
     pub(super) fn asked(&self) -> usize {
