@@ -71,8 +71,7 @@ impl Selection {
 
     /// Whether both are about the same headers.
     pub fn names_the_same(&self, other: &Self) -> bool {
-        let names = |selection: &Self| selection.fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-        self.fields.len() == other.fields.len() && names(self) == names(other)
+        self.names().eq(other.names())
     }
 
     /// What tells this one of the answers of `key` from the others: the key itself where nothing is chosen.
@@ -106,6 +105,10 @@ impl Selection {
             shared(name.as_str().len()) + value.as_ref().map_or(0, |value| shared(value.len()))
         };
         allocation(size_of_val(&*self.fields)) + self.fields.iter().map(text).sum::<usize>()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.fields.iter().map(|(name, _)| name)
     }
 
     fn value(&self, name: &HeaderName) -> Option<&Option<HeaderValue>> {
