@@ -11,7 +11,7 @@ use weir_config::{
     Action, AggregateRoute, BatchEncoding, BatchPlan, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class,
     ClientAuth, Compression, Config, Core, CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute, FreshnessMode,
     HealthCheck, IdentitySource, KeyPart, Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Pacing,
-    Peer, Presence, Protocol, Ratio, Retry, Route, SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion,
+    Payload, Peer, Presence, Protocol, Ratio, Retry, Route, SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion,
     Unchanged, changes, parse, to_toml,
 };
 
@@ -97,6 +97,22 @@ fn route(index: usize, action: Action, streams: &[Stream]) -> Route {
     }
 }
 
+fn body_etag(shared: bool) -> BodyEtag {
+    BodyEtag {
+        request: BodyPointer("/a/~0".to_owned()),
+        answer: shared.then(|| BodyPointer("/version".to_owned())),
+        unchanged: Unchanged {
+            status: 200,
+            body: "{\"unchanged\":true}".to_owned(),
+            content_type: "application/json".to_owned(),
+        },
+    }
+}
+
+fn payload() -> Payload {
+    Payload { url: BodyPointer("/a/*/url".to_owned()), sha256: BodyPointer("/a/*/b/0".to_owned()), max: 7 }
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         (any::<bool>(), ratio(), ttl(), option::of(calm())).prop_map(|(shared, jitter, ttl, calm)| {
@@ -120,15 +136,8 @@ fn action() -> impl Strategy<Value = Action> {
                 stale_if_error: ttl.redirect,
                 obey_agents: shared,
                 max_body_bytes: ByteSize::new(1001),
-                etag: calm.as_ref().map(|_| BodyEtag {
-                    request: BodyPointer("/a/~0".to_owned()),
-                    answer: shared.then(|| BodyPointer("/version".to_owned())),
-                    unchanged: Unchanged {
-                        status: 200,
-                        body: "{\"unchanged\":true}".to_owned(),
-                        content_type: "application/json".to_owned(),
-                    },
-                }),
+                etag: calm.as_ref().map(|_| body_etag(shared)),
+                payload: calm.as_ref().map(|_| payload()),
                 rollout: calm.as_ref().map(|_| Pacing { over: ttl.ok, share: jitter }),
                 calm,
             })

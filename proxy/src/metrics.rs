@@ -56,6 +56,8 @@ pub struct Metrics {
     pub rollout_events: IntCounterVec,
     /// Releases kept on disk that could not be read on start.
     pub rollout_damage: IntCounter,
+    /// Why manifests, by route, and payloads that are not what a manifest in use says (another) were not used.
+    pub payload_faults: IntCounterVec,
     /// Purges by what they named.
     pub cache_purges: IntCounterVec,
     /// Stored answers whose memory was given back after a purge.
@@ -225,6 +227,11 @@ impl Metrics {
             ),
             rollout_events: make.counters("rollout_events_total", "What became of releases.", &["route", "event"]),
             rollout_damage: make.counter("rollout_damage_total", "Kept releases that could not be read."),
+            payload_faults: make.counters(
+                "payload_faults_total",
+                "Manifests and payloads that were not used.",
+                &["route", "cause"],
+            ),
             cache_purges: make.counters("cache_purges_total", "Purges.", &["kind"]),
             cache_purged: make.counter("cache_purged_total", "Stored answers swept out after a purge."),
             cache_fills: make.counters("cache_fills_total", "Fills by result.", &["route", "result"]),

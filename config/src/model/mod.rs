@@ -18,7 +18,7 @@ pub use limits::{CacheLimits, ClassLimits, Limits, RolloutLimits};
 pub use listener::{ClientAuth, Identity, IdentitySource, Listener, ListenerTls, ProxyProtocol, TlsVersion};
 pub use route::{
     Action, AggregateRoute, BodyEtag, BodyPointer, CacheRoute, Calm, Class, ForwardRoute, FreshnessMode, KeyPart,
-    LookupRoute, Method, Pacing, PathPattern, Route, Segment, StatusTtl, Unchanged,
+    LookupRoute, Method, Pacing, PathPattern, Payload, Route, Segment, StatusTtl, Unchanged,
 };
 pub use stream::{BatchEncoding, BatchPlan, Compression, Durability, Mode, Retry, SpoolLimits, Stream};
 

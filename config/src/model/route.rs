@@ -130,8 +130,49 @@ pub struct CacheRoute {
     pub max_body_bytes: ByteSize,
     /// Where a `POST` body names the entity tag that the agent holds. `None`: agents say so in `If-None-Match` only.
     pub etag: Option<BodyEtag>,
+    /// Which payloads an answer names, that must be there before it is used. `None`: none.
+    pub payload: Option<Payload>,
     /// How changes of an answer reach the agents. `None`: all of them at once.
     pub rollout: Option<Pacing>,
+}
+
+/// `payload = { url = "body./packages/*/url", sha256 = "body./packages/*/sha256" }`: what a manifest names. `*` is every member of a
+/// list or an object; up to the last one both are the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// Where an answer says where a payload is.
+    pub url: BodyPointer,
+    /// Where it says what the payload's SHA-256 is.
+    pub sha256: BodyPointer,
+    /// Payloads of one answer, at most.
+    pub max: usize,
+}
+
+impl Payload {
+    /// The pointers from the whole to the first list, from a member of it to the next, and so on; and what leads from a member of the
+    /// last one to the URL and to the digest.
+    pub fn parted(&self) -> (Vec<&str>, &str, &str) {
+        let (url, sha256) = (parts(&self.url.0), parts(&self.sha256.0));
+        let stem = url[..url.len() - 1].to_vec();
+        (stem, url[url.len() - 1], sha256[sha256.len() - 1])
+    }
+}
+
+/// The parts of a pointer between its `*`; never empty.
+fn parts(pointer: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = pointer;
+    while let Some(at) = star(rest) {
+        parts.push(&rest[..at]);
+        rest = &rest[at + 2..];
+    }
+    parts.push(rest);
+    parts
+}
+
+/// Where the first `/*` stands that is a whole token.
+fn star(pointer: &str) -> Option<usize> {
+    pointer.match_indices("/*").map(|(at, _)| at).find(|at| matches!(pointer.as_bytes().get(at + 2), None | Some(b'/')))
 }
 
 /// `rollout = { over = "4h" }`: the pace at which a changed answer reaches the agents.

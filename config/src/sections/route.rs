@@ -12,7 +12,7 @@ use crate::setting::choice_settings;
 use crate::tree::{Node, Value};
 use crate::{
     Action, AggregateRoute, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class, CoreId, ForwardRoute,
-    FreshnessMode, KeyPart, LookupRoute, Method, Pacing, PathPattern, Ratio, Route, StatusTtl, Unchanged,
+    FreshnessMode, KeyPart, LookupRoute, Method, Pacing, PathPattern, Payload, Ratio, Route, StatusTtl, Unchanged,
 };
 
 const DESCRIPTION: Description = Description {
@@ -106,6 +106,10 @@ section! { CacheRoute, "[[route]] with action \"cache\"",
         "Bytes of a POST body that the key is taken from, at most; more is answered 413.").between("1 B", "64 MiB");
     etag: Option<BodyEtag> = Key::optional("{ request = \"body./etag\" }",
         "For agents that name the entity tag that they hold inside the body of a POST, and not in If-None-Match.");
+    payload: Option<Payload> = Key::optional(
+        "{ url = \"body./packages/*/url\", sha256 = \"body./packages/*/sha256\" }",
+        "For manifests: the payloads that an answer names. A changed answer is used once this node holds all of them and \
+         each is what the answer says; until then the one before it is given.");
     rollout: Option<Pacing> = Key::optional("{ over = \"4h\" }",
         "The pace at which a changed answer reaches the agents, each at its turn; until then an agent is given the answer \
          before it. Left out, all agents get a change at once.");
@@ -159,6 +163,17 @@ section! { BodyEtag, "route.etag", "Where a POST body names the entity tag that 
         "The place in an answer's body that holds its tag, for agents that take it from there. Left out, agents name \
          the answer's ETag, which is a hash of its bytes where the core gives none.");
     unchanged: Unchanged = Key::table("What an agent is told that holds the answer already.");
+}}
+
+section! { Payload, "route.payload", "Where an answer names payloads.", places_meet, {
+    url: BodyPointer = Key::required("body./packages/*/url",
+        "The place of a payload's URL in the answer's JSON: a path, or a URL of the host that the agent asks. `*` is every \
+         member of a list or an object. A GET for it must lead to a cached route, and be told apart by nothing but its \
+         path, its query and the tenant.");
+    sha256: BodyPointer = Key::required("body./packages/*/sha256",
+        "The place of its SHA-256, in hexadecimal. Up to the last `*` it is the same place.");
+    max: usize = Key::default("64",
+        "Payloads of one answer, at most; one that names more is not used.").between("1", "4096");
 }}
 
 section! { Pacing, "route.rollout", "The pace at which a changed answer reaches the agents.", |_, _| {}, {
@@ -274,7 +289,7 @@ section! { ForwardRoute, "route.forward", "How requests pass through.", |_, _| {
         .between("1 B", "1 TiB");
 }}
 
-table_settings!(Match, BodyEtag, Pacing, Unchanged, Calm, LookupTable, ForwardRoute);
+table_settings!(Match, BodyEtag, Payload, Pacing, Unchanged, Calm, LookupTable, ForwardRoute);
 
 /// The word of an [`Action`].
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -441,6 +456,25 @@ fn unchanged_agrees(unchanged: &mut Unchanged, reader: &mut Reader<'_, '_>) {
             .error("body", format!("an answer {} has no body", unchanged.status))
             .note("RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5")
             .help("leave `body` out, or set `status = 200`");
+    }
+}
+
+fn places_meet(payload: &mut Payload, reader: &mut Reader<'_, '_>) {
+    let ends = |pointer: &BodyPointer| pointer.0.ends_with("/*");
+    let stem = |pointer: &BodyPointer| {
+        let tokens: Vec<String> = pointer.0.split('/').map(str::to_owned).collect();
+        let last = tokens.iter().rposition(|token| token == "*").map_or(0, |at| at + 1);
+        tokens[..last].to_vec()
+    };
+    if ends(&payload.url) || ends(&payload.sha256) {
+        let key = if ends(&payload.url) { "url" } else { "sha256" };
+        reader
+            .error(key, "`*` is every member of a list: it does not name one")
+            .help("name a member, as in `body./packages/*/url`");
+    } else if stem(&payload.url) != stem(&payload.sha256) {
+        reader
+            .error("sha256", "`url` and `sha256` stand in different lists")
+            .note("up to the last `*` both are the same place, so that each URL has its digest");
     }
 }
 

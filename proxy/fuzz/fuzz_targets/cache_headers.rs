@@ -141,6 +141,6 @@ fn route() -> CacheRoute {
         obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
         etag: None,
-        rollout: None,
+        payload: None, rollout: None,
     }
 }

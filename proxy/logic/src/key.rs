@@ -14,7 +14,7 @@ use std::fmt;
 use bytes::Bytes;
 use weir_config::{KeyPart, Method};
 
-pub use body::{Pointed, emptied, pointed, pointed_in, require_plain_body};
+pub use body::{Pointed, emptied, members_in, pointed, pointed_in, require_plain_body};
 
 use crate::{Call, Refusal, TenantId};
 

@@ -86,6 +86,8 @@ pub enum Cause {
     CoreRefuses,
     /// Stale: the node had no room for another fill.
     Crowded,
+    /// Stale: a newer answer is there, and waits for the payloads that it names.
+    PayloadPending,
     /// Bypass: the core found fault with the request.
     Refused,
     /// Bypass: the answer may not be kept.
@@ -102,6 +104,7 @@ impl Cause {
             Self::FillOverdue => "fill-overdue",
             Self::CoreRefuses => "core-refuses",
             Self::Crowded => "crowded",
+            Self::PayloadPending => "payload-pending",
             Self::Refused => "refused",
             Self::Unstorable(why) => why.label(),
         }

@@ -118,6 +118,7 @@ fn keepers(
     let lookup = Arc::new(LookupAction::new(to_core, purges, watch, metrics.clone(), clock, edge, limits));
     cache.open_rollouts(&config.limits.rollouts, &config.edge.data_dir.join("rollouts"));
     drop(task::spawn("rollouts", Arc::clone(&cache).tend()));
+    cache.adopt(&config.routes);
     lookup.adopt(&config.routes);
     drop(task::spawn("lookup refresh", Arc::clone(&lookup).tend()));
     (cache, lookup)

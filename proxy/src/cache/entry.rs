@@ -17,6 +17,7 @@ use weir_logic::cache::{
 use weir_logic::heap::{allocation, shared, table_place};
 use weir_logic::{CacheKey, Digest, Millis, Outcome, RequestView};
 
+use super::payloads::Claims;
 use super::shelf::Shelf;
 use super::sieve::Sieve;
 use crate::answer::{Answer, Body};
@@ -28,8 +29,10 @@ pub(super) struct Entry {
     arrival: Arrival,
     kept: Kept,
     body: Bytes,
-    /// Of the body; made when it is first asked for.
+    /// Of the body; made when it is first asked for. Manifests, payloads and what is paced have one: its 48 bytes are not in the footprint.
     digest: OnceLock<Box<Digest>>,
+    /// What it says of its payloads, where it is a manifest.
+    claims: Option<Arc<Claims>>,
     stamp: Stamp,
     /// The headers of the request that the core has chosen it by.
     selection: Selection,
@@ -46,13 +49,32 @@ impl Entry {
     /// This answer, confirmed by the core for a request that says `selection`. `headers` is what [`Entry::merged`] gave, and `arrival`
     /// that of the confirmation.
     pub(super) fn confirmed(&self, arrival: Arrival, headers: &HeaderMap, stamp: Stamp, selection: Selection) -> Self {
-        Self { digest: self.digest.clone(), ..Self::with_body(arrival, headers, self.body.clone(), stamp, selection) }
+        let (digest, claims) = (self.digest.clone(), self.claims.clone());
+        Self { digest, claims, ..Self::with_body(arrival, headers, self.body.clone(), stamp, selection) }
     }
 
     fn with_body(arrival: Arrival, headers: &HeaderMap, body: Bytes, stamp: Stamp, selection: Selection) -> Self {
         let tag = if arrival.status == 200 { TagFrom::Bytes(&body) } else { TagFrom::Nowhere };
         let kept = kept(headers, tag);
-        Self { arrival, kept, body, digest: OnceLock::new(), stamp, selection, visited: AtomicBool::new(false) }
+        Self {
+            arrival,
+            kept,
+            body,
+            digest: OnceLock::new(),
+            claims: None,
+            stamp,
+            selection,
+            visited: AtomicBool::new(false),
+        }
+    }
+
+    /// The same with what it says of its payloads.
+    pub(super) fn claiming(self, claims: Option<Arc<Claims>>) -> Self {
+        Self { claims, ..self }
+    }
+
+    pub(super) fn claims(&self) -> Option<&Arc<Claims>> {
+        self.claims.as_ref()
     }
 
     /// The headers after the core's confirmation.
@@ -126,6 +148,7 @@ impl Entry {
             allocation(COUNTS + size_of::<Marks>()) + marks.bytes(),
             shared(key_len),
             self.selection.bytes(),
+            self.claims.as_ref().map_or(0, |claims| claims.bytes()),
         ];
         let shelf = if self.selection.is_empty() { 0 } else { Shelf::VARIANT_BYTES };
         own.into_iter().sum::<usize>() + PLACE_BYTES + shelf + marks.iter().count() * Census::PLACE_BYTES

@@ -14,9 +14,11 @@ use weir_logic::cache::{
 use weir_logic::{CacheKey, Millis, Refusal, retry};
 
 use super::Shell;
+use super::agreement::{Asker, Expecting};
 use super::candidates::Candidates;
 use super::entry::Entry;
 use super::flight::Ticket;
+use super::payloads::Claims;
 use super::rollouts::Asked;
 use crate::purging::Departure;
 use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Rank};
@@ -64,12 +66,17 @@ pub(super) struct Order {
     pub(super) max_variants: usize,
     /// Whether the answer may be stored, for all that the agent says.
     pub(super) storing: bool,
+    /// What it must bring, where a manifest that is not in use yet says so.
+    pub(super) expecting: Option<Expecting>,
+    pub(super) asker: Asker,
 }
 
 /// What the core said, and when it was asked.
-struct Heard {
-    answer: OriginAnswer,
-    asked: Millis,
+pub(super) struct Heard {
+    pub(super) answer: OriginAnswer,
+    pub(super) asked: Millis,
+    /// What the answer says of its payloads, once these are in use.
+    pub(super) claims: Option<Arc<Claims>>,
 }
 
 impl Order {
@@ -97,7 +104,7 @@ impl Order {
         }
     }
 
-    async fn fetch(&self, shell: &Shell, route: &CacheRoute, departure: &Departure) -> Landing {
+    async fn fetch(&self, shell: &Arc<Shell>, route: &CacheRoute, departure: &Departure) -> Landing {
         let policy = CachePolicy::of(route);
         let candidates = self.candidates(shell);
         if let Some(request) = candidates.request(&self.request) {
@@ -108,7 +115,7 @@ impl Order {
             let answer = &heard.answer;
             let confirmed = policy.meaning(answer.status.as_u16(), &answer.headers, true) == Meaning::Confirmed;
             if !confirmed {
-                return self.understood(shell, policy, departure, &heard);
+                return self.taken(shell, route, departure, heard).await;
             }
             if let Some(held) = candidates.confirmed(answer.headers.get(ETAG)) {
                 return self.confirmed(shell, policy, departure, held, &heard);
@@ -116,14 +123,19 @@ impl Order {
             // The core confirmed something else than what is stored: ask for it as a whole.
         }
         match self.send(shell, self.request.clone()).await {
-            Ok(heard) => self.understood(shell, policy, departure, &heard),
+            Ok(heard) => self.taken(shell, route, departure, heard).await,
             Err(error) => self.unanswered(shell, error),
         }
     }
 
     /// What the core can be asked to confirm. What was purged before the departure cannot come back.
     fn candidates(&self, shell: &Shell) -> Candidates {
-        let usable = |entry: &Arc<Entry>| shell.purging.allows(&self.key, entry.stamp());
+        // A manifest that was stored before its route said where it names payloads is asked for as a whole.
+        let names_payloads = matches!(&self.route.action, Action::Cache(CacheRoute { payload: Some(_), .. }));
+        let usable = |entry: &Arc<Entry>| {
+            shell.purging.allows(&self.key, entry.stamp())
+                && (!names_payloads || entry.status() != 200 || entry.claims().is_some())
+        };
         match self.held.clone().filter(usable) {
             Some(held) => Candidates::Held(held),
             None if self.selection.is_empty() => Candidates::Others(Vec::new()),
@@ -144,10 +156,16 @@ impl Order {
             repeatable: true,
         };
         let asked = shell.clock.now();
-        Ok(Heard { answer: shell.origin.send(request).await?, asked })
+        Ok(Heard { answer: shell.origin.send(request).await?, asked, claims: None })
     }
 
-    fn understood(&self, shell: &Shell, policy: CachePolicy<'_>, departure: &Departure, heard: &Heard) -> Landing {
+    pub(super) fn understood(
+        &self,
+        shell: &Shell,
+        policy: CachePolicy<'_>,
+        departure: &Departure,
+        heard: &Heard,
+    ) -> Landing {
         let answer = &heard.answer;
         let status = answer.status.as_u16();
         if !is_intact(status, &answer.headers, &answer.body) {
@@ -157,17 +175,19 @@ impl Order {
         let entry = || {
             let stamp = departure.stamp(Arc::new(self.marks(&answer.headers)));
             let arrival = heard.arrival(status, &answer.headers, shell.clock.now());
-            Arc::new(Entry::new(
-                arrival,
-                &answer.headers,
-                &answer.body,
-                stamp,
-                self.selection.chosen_by(&answer.headers),
-            ))
+            let selection = self.selection.chosen_by(&answer.headers);
+            let entry = Entry::new(arrival, &answer.headers, &answer.body, stamp, selection);
+            Arc::new(entry.claiming(heard.claims.clone()))
         };
         match meaning {
-            Meaning::Store => self.store(shell, entry(), Landing::Stored),
-            Meaning::PassOn(why) => self.pass_on(shell, entry(), why),
+            Meaning::Store | Meaning::PassOn(_) => {
+                let entry = entry();
+                match meaning {
+                    _ if self.is_another(shell, &entry) => self.failed(shell, Refusal::CoreBroken, Some(status), None),
+                    Meaning::PassOn(why) => self.pass_on(shell, entry, why),
+                    _ => self.store(shell, entry, Landing::Stored),
+                }
+            }
             Meaning::Refused => {
                 self.rest_if_stale_serves(shell, policy);
                 Landing::Refused(entry())
@@ -216,8 +236,16 @@ impl Order {
         if !self.storing {
             return Landing::PassedOn(entry, Unstorable::AgentSaysSo);
         }
+        if self.expecting.is_some_and(|expecting| expecting.apart) {
+            return landing(entry);
+        }
         self.release(shell, &entry);
         if shell.store.insert(&self.key, &entry, self.max_variants) {
+            // A manifest may have come into use since the last look, which has found what was stored before.
+            if self.is_another(shell, &entry) {
+                shell.store.remove_if(&self.key, |held| Arc::ptr_eq(held, &entry));
+                return self.failed(shell, Refusal::CoreBroken, Some(entry.status()), None);
+            }
             return landing(entry);
         }
         self.pass_on(shell, entry, Unstorable::TooLarge)
@@ -273,7 +301,13 @@ impl Order {
     }
 
     /// A failure leaves what is stored alone and gives the key some rest.
-    fn failed(&self, shell: &Shell, refusal: Refusal, status: Option<u16>, hint: Option<Duration>) -> Landing {
+    pub(super) fn failed(
+        &self,
+        shell: &Shell,
+        refusal: Refusal,
+        status: Option<u16>,
+        hint: Option<Duration>,
+    ) -> Landing {
         let now = shell.clock.now();
         let hold = shell.holds.note(&self.lane, |previous| Hold::after(previous, hint, now, rand::random()));
         Landing::Failed(Failure { refusal, status, hold })

@@ -12,10 +12,12 @@
 //! | stale within `stale_if_error`, last fill failed | asked behind the agent's back, once the key's hold ends | the stored answer, at once |
 //! | nothing usable | asked once for all waiting, not at all while the key's hold lasts | the answer; calm or 503 if the core fails |
 
+mod agreement;
 mod candidates;
 mod entry;
 mod fill;
 mod flight;
+mod payloads;
 mod rollouts;
 mod shelf;
 mod sieve;
@@ -28,13 +30,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use weir_config::{Action, CacheLimits, CacheRoute, Method, RolloutLimits};
+use weir_config::{Action, CacheLimits, CacheRoute, Method, RolloutLimits, Route};
 use weir_logic::cache::purge::Mark;
 use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness, Selection, Terms, dialect};
 use weir_logic::key::{self, Scope};
-use weir_logic::{CacheKey, Call, Outcome, Refusal};
+use weir_logic::{CacheKey, Call, Outcome, Refusal, RouteTable};
 
 use self::flight::Flights;
+use self::payloads::Payloads;
 use self::rollouts::Rollouts;
 use self::shelf::Found;
 use self::store::Store;
@@ -61,6 +64,9 @@ struct Shell {
     flights: Arc<Flights>,
     holds: Holds,
     rollouts: Rollouts,
+    payloads: Arc<Payloads>,
+    /// The routes that payloads of manifests are found by.
+    table: ArcSwap<RouteTable>,
     origin: Arc<dyn Origin>,
     limits: ArcSwap<CacheLimits>,
     purging: Arc<Purging>,
@@ -99,6 +105,8 @@ impl CacheAction {
             flights: Arc::new(Flights::default()),
             holds: Holds::new(),
             rollouts: Rollouts::new(metrics.clone()),
+            payloads: Arc::default(),
+            table: ArcSwap::default(),
             origin,
             limits: ArcSwap::from_pointee(*limits),
             purging,
@@ -158,6 +166,11 @@ impl CacheAction {
             return visit.give(entry, call.now, &CacheStatus::hit(fresh.ttl()), Outcome::Hit);
         }
         visit.answer().await
+    }
+
+    /// Finds the payloads of manifests by these routes from now on.
+    pub fn adopt(&self, routes: &[Route]) {
+        self.shell.table.store(Arc::new(RouteTable::new(routes)));
     }
 
     /// Keeps the releases that are on their way in `directory` from now on, after taking up what is there. Blocks on the disk; to

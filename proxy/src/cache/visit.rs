@@ -11,6 +11,7 @@ use weir_logic::cache::{
 use weir_logic::key::KeyError;
 use weir_logic::{CacheKey, Call, Cause, Millis, Outcome, Refusal, TenantId, calm};
 
+use super::agreement::{Asker, Expecting};
 use super::entry::Entry;
 use super::fill::{Failure, Landing, Order};
 use super::flight::{Bounds, Joined, Ticket};
@@ -53,6 +54,9 @@ enum Role {
 impl Visit<'_> {
     pub(super) async fn answer(&self) -> Answer {
         let now = self.call.now;
+        if let Some(waiting) = self.while_payloads_come(CacheStatus::NONE) {
+            return waiting;
+        }
         let hold = self.shell.holds.find(&self.lane);
         let held_back = hold.is_some_and(|hold| hold.holds(now));
         if let Some((entry, freshness)) = self.held(now)
@@ -84,7 +88,7 @@ impl Visit<'_> {
         for round in 1..=MAX_FILLS_AWAITED {
             let lane = if round == 1 { self.lane.clone() } else { self.selection.key(&self.key) };
             let (role, mut seat) = match self.join(&lane, self.shell.limits.load().max_keys) {
-                Joined::Lead(ticket, seat) => match self.launch(lane, ticket) {
+                Joined::Lead(ticket, seat) => match self.launch(lane, ticket, None) {
                     Ok(()) => (Role::Leader, seat),
                     Err(error) => return refused(error.into(), error.detail()),
                 },
@@ -114,6 +118,9 @@ impl Visit<'_> {
                 Ok(None) => {}
                 Err(_) => {
                     seat.call_overdue();
+                    if let Some(waiting) = self.while_payloads_come(self.forwarded(role)) {
+                        return waiting;
+                    }
                     return self.without_the_core(Refusal::CoreTimeout, Cause::FillOverdue, self.forwarded(role), None);
                 }
             }
@@ -124,7 +131,7 @@ impl Visit<'_> {
     /// Starts the key's fill, unless it is under way, without waiting for it.
     fn fill_behind(&self) {
         if let Joined::Lead(ticket, _seat) = self.join(&self.lane, self.shell.limits.load().max_waiters)
-            && let Err(error) = self.launch(self.lane.clone(), ticket)
+            && let Err(error) = self.launch(self.lane.clone(), ticket, None)
         {
             tracing::debug!(route = self.call.route.name, cause = error.detail(), "no fill for a stale answer");
         }
@@ -145,7 +152,8 @@ impl Visit<'_> {
         })
     }
 
-    fn launch(&self, lane: CacheKey, ticket: Ticket) -> Result<(), KeyError> {
+    /// Starts the fill of a lane. One that expects something brings that or fails.
+    pub(super) fn launch(&self, lane: CacheKey, ticket: Ticket, expecting: Option<Expecting>) -> Result<(), KeyError> {
         let order = Order {
             key: self.key.clone(),
             selection: self.selection.clone(),
@@ -155,11 +163,31 @@ impl Visit<'_> {
             marks: self.marks(),
             held: self.found.entry().cloned(),
             max_variants: self.route.max_variants,
-            storing: !self.asking.no_store,
+            // What a manifest names is put in use together with it.
+            storing: !self.asking.no_store || self.route.payload.is_some(),
+            expecting,
+            asker: self.asker(),
         };
         // The ticket tells the end of the fill, and its death as well.
         drop(task::spawn("fill", order.run(Arc::clone(self.shell), ticket)));
         Ok(())
+    }
+
+    fn asker(&self) -> Asker {
+        let tenant = self.call.identity.tenant.clone().filter(|_| !self.route.shared);
+        Asker { host: self.call.request.host.to_owned(), tenant }
+    }
+
+    /// What is stored, whatever its age, while a newer answer waits for what it names.
+    fn while_payloads_come(&self, status: CacheStatus) -> Option<Answer> {
+        if self.route.payload.is_none() || !self.shell.payloads.are_awaited(&self.lane) {
+            return None;
+        }
+        let now = self.shell.clock.now();
+        let (entry, freshness) = self.held(now)?;
+        let (hit, ttl) = (status.fwd.is_none(), Some(freshness.ttl()));
+        let status = CacheStatus { hit, ttl, detail: Some(Cause::PayloadPending.label()), ..status };
+        Some(self.give(entry, now, &status, Outcome::Stale).because(Cause::PayloadPending))
     }
 
     fn landed(&self, landing: Landing, role: Role) -> Answer {
@@ -286,7 +314,8 @@ impl Visit<'_> {
 
     /// The time to wait for a fill: shorter for an agent that can be given something stale.
     fn patience(&self) -> Duration {
-        let stale = self.held(self.shell.clock.now()).is_some_and(|(_, freshness)| freshness.serves_errors());
+        let held = self.held(self.shell.clock.now());
+        let stale = held.is_some_and(|(_, freshness)| freshness.serves_errors() || self.route.payload.is_some());
         if stale { PATIENCE_WITH_STALE } else { PATIENCE }
     }
 }

@@ -18,6 +18,7 @@ mod headers;
 mod hold;
 pub mod invalidation;
 mod lease;
+pub mod payload;
 mod policy;
 pub mod purge;
 pub mod range;

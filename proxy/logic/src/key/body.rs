@@ -1,11 +1,12 @@
 //! Values of a JSON body by pointer (RFC 6901), read so that no other reader of the same body can find another value.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize as _, Deserializer as _};
 use serde_json::value::RawValue;
 use weir_config::Method;
 
@@ -65,6 +66,20 @@ pub fn pointed_in<'a>(json: &'a [u8], pointer: &str) -> Result<Option<Pointed<'a
         return serde_json::from_str(text).map(|text| Some(Pointed::Text(text))).map_err(|_| KeyError::BadBody);
     }
     Ok(Some(Pointed::Json(text)))
+}
+
+/// The members of the list or object at `pointer` in a JSON text, under the same rules; every name of an object must be there once. None
+/// where it has nothing there, or something else.
+pub fn members_in<'a>(json: &'a [u8], pointer: &str) -> Result<Vec<&'a str>, KeyError> {
+    let Some(value) = value_at(json, pointer)? else { return Ok(Vec::new()) };
+    let mut reader = serde_json::Deserializer::from_str(value.get());
+    let members: Vec<&'a RawValue> = match value.get().as_bytes().first() {
+        Some(b'{') => reader.deserialize_map(AllMembers),
+        Some(b'[') => Vec::deserialize(&mut reader),
+        _ => return Ok(Vec::new()),
+    }
+    .map_err(|_| KeyError::BadBody)?;
+    Ok(members.into_iter().map(RawValue::get).collect())
 }
 
 /// The JSON text with nothing at `pointer`, under the same rules: an empty string where there was a string, else `null`. As it was
@@ -144,6 +159,27 @@ impl<'de> Visitor<'de> for Member<'_> {
             }
         }
         Ok(found)
+    }
+}
+
+struct AllMembers;
+
+impl<'de> Visitor<'de> for AllMembers {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object whose names are told apart by more than case")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut names, mut members) = (HashSet::new(), Vec::new());
+        while let Some(name) = map.next_key::<String>()? {
+            if !names.insert(name.to_ascii_lowercase()) {
+                return Err(serde::de::Error::custom("ambiguous name"));
+            }
+            members.push(map.next_value()?);
+        }
+        Ok(members)
     }
 }
 

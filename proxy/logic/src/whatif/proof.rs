@@ -181,6 +181,7 @@ impl Mix {
             obey_agents: false,
             max_body_bytes: ByteSize::kib(64),
             etag: None,
+            payload: None,
             rollout: None,
         }
     }

@@ -7,6 +7,7 @@ mod isolation;
 mod model;
 mod modes;
 mod outage;
+mod payloads;
 mod posts;
 mod purges;
 mod ranges;

@@ -36,6 +36,8 @@ pub(super) struct ScriptedCore {
     asked: Mutex<Vec<OriginRequest>>,
     count: watch::Sender<usize>,
     gate: Semaphore,
+    /// Passes that let one answer through each.
+    single: AtomicUsize,
     flying: DashMap<String, usize>,
     most_for_one_target: AtomicUsize,
 }
@@ -60,7 +62,10 @@ impl Origin for ScriptedCore {
         let _flying = self.take_off(&request);
         self.count.send_replace(number);
         tokio::task::yield_now().await;
-        let _pass = self.gate.acquire().await.expect("the gate is never closed for good");
+        let pass = self.gate.acquire().await.expect("the gate is never closed for good");
+        if self.single.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            pass.forget();
+        }
         (self.script.lock())(&request, number)
     }
 }
@@ -93,6 +98,12 @@ impl ScriptedCore {
     /// Holds all answers back until `open`.
     pub(super) async fn close(&self) {
         self.gate.acquire_many(PASSES).await.expect("the gate is never closed for good").forget();
+    }
+
+    /// Lets one answer through.
+    pub(super) fn let_one_through(&self) {
+        self.single.fetch_add(1, Ordering::SeqCst);
+        self.gate.add_permits(1);
     }
 
     pub(super) fn open(&self) {
@@ -153,6 +164,7 @@ impl World {
             asked: Mutex::new(Vec::new()),
             count: watch::Sender::new(0),
             gate: Semaphore::new(PASSES as usize),
+            single: AtomicUsize::new(0),
             flying: DashMap::new(),
             most_for_one_target: AtomicUsize::new(0),
         });
@@ -299,6 +311,7 @@ pub(super) fn manifest() -> CacheRoute {
         obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
         etag: None,
+        payload: None,
         rollout: None,
     }
 }

@@ -28,6 +28,7 @@ pub(in crate::cache) fn cached(key: Vec<KeyPart>, shared: bool) -> CacheRoute {
         obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
         etag: None,
+        payload: None,
         rollout: None,
     }
 }

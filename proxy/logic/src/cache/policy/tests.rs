@@ -22,6 +22,7 @@ pub(super) fn route() -> CacheRoute {
         obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
         etag: None,
+        payload: None,
         rollout: None,
     }
 }
