@@ -107,7 +107,7 @@ impl Recorder {
         let salt = format!("{:016x}", rand::random::<u64>());
         let head = Head { weir_trace: VERSION, edge: self.edge.clone(), began: began.0, sample: wanted.sample, salt };
         let mut headers = wanted.headers;
-        headers.extend(headers_of_keys(routes));
+        headers.extend(headers_told_apart_by(routes));
         headers.sort_unstable();
         headers.dedup();
         let mut pages = Pages::default();
@@ -144,12 +144,18 @@ fn threshold(sample: f64) -> u64 {
     (sample * u64::MAX as f64) as u64
 }
 
-fn headers_of_keys(routes: &[Route]) -> impl Iterator<Item = String> {
+/// Headers that a key names, or that a core may choose by.
+fn headers_told_apart_by(routes: &[Route]) -> impl Iterator<Item = String> {
     let parts = routes.iter().flat_map(|route| key_parts(route).map_or(&[][..], |(parts, _)| parts));
-    parts.filter_map(|part| match part {
+    let of_keys = parts.filter_map(|part| match part {
         KeyPart::Header(name) => Some(name.clone()),
         _ => None,
-    })
+    });
+    let of_vary = routes.iter().flat_map(|route| match &route.action {
+        Action::Cache(cache) => &cache.vary[..],
+        _ => &[],
+    });
+    of_keys.chain(of_vary.cloned())
 }
 
 /// What requests are sampled by: their key, or, where there is none, who asks, or for what.
@@ -175,8 +181,8 @@ fn key_parts(route: &Route) -> Option<(&[KeyPart], Scope)> {
 impl Sketch {
     /// The request is answered, after so long.
     pub(crate) fn answered<B>(&mut self, answer: &Answer<B>, took: Duration) {
-        let Recording { veil, clock, .. } = &*self.recording;
-        self.line.answered(answer, veil, clock.now(), took);
+        let Recording { veil, headers, clock, .. } = &*self.recording;
+        self.line.answered(answer, veil, headers, clock.now(), took);
     }
 
     /// The core has answered a request that was passed through, after so long.

@@ -110,6 +110,12 @@ fn hash_tag(body: &Bytes) -> Option<HeaderValue> {
 }
 
 /// The same fields with values in one piece of memory, and room for so many more.
+/// Whether a tag is one that the node made: the core cannot confirm it.
+pub(crate) fn is_own_tag(tag: &HeaderValue) -> bool {
+    let inside = tag.as_bytes().strip_prefix(b"\"x").and_then(|rest| rest.strip_suffix(b"\""));
+    inside.is_some_and(|hash| hash.len() == 32 && hash.iter().all(u8::is_ascii_hexdigit))
+}
+
 fn copied(list: &[(&HeaderName, &HeaderValue)], more: usize) -> Vec<(HeaderName, HeaderValue)> {
     let all: Vec<&[u8]> = list.iter().map(|(_, value)| value.as_bytes()).collect();
     let mut rest = Bytes::from(all.concat());

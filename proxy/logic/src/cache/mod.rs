@@ -33,6 +33,7 @@ pub use asking::Asking;
 pub use census::Census;
 pub use explain::{Explanation, FillPreview, explain};
 pub use fill::{FillRequest, Validators};
+pub(crate) use headers::is_own_tag;
 pub use headers::{Kept, TagFrom, kept, merged};
 pub use hold::{Hold, come_back};
 pub use lease::Lease;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{AGE, CACHE_CONTROL, ETAG, EXPIRES};
+use http::header::{AGE, CACHE_CONTROL, ETAG, EXPIRES, VARY};
 use serde::{Deserialize, Serialize};
 use weir_config::KeyPart;
 
 use super::Veil;
 use super::veil::key_parts;
-use crate::cache::said;
+use crate::cache::{is_own_tag, said};
 use crate::key::{self, Scope};
 use crate::retry::delta_seconds;
 use crate::{Answer, Call, Cause, Millis, Outcome};
@@ -101,7 +101,10 @@ pub struct Line {
     /// The answer's age in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age: Option<u64>,
-    /// The answer's entity tag, veiled.
+    /// The headers by which the core chose the answer, of those that are recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vary: Vec<String>,
+    /// The core's entity tag of the answer, veiled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
 }
@@ -127,14 +130,16 @@ impl Line {
         }
     }
 
-    /// Adds what the request is answered `now`, after so long.
-    pub fn answered<B>(&mut self, answer: &Answer<B>, veil: &Veil, now: Millis, took: Duration) {
+    /// Adds what the request is answered `now`, after so long. `headers` are those that are recorded.
+    pub fn answered<B>(&mut self, answer: &Answer<B>, veil: &Veil, headers: &[String], now: Millis, took: Duration) {
         let waited = matches!(answer.outcome, Outcome::Miss | Outcome::Revalidated | Outcome::Bypass);
         self.status = Some(answer.status);
         self.cause = answer.cause.map(|cause| cause.label().to_owned());
         self.core = waited.then(|| millis(took));
         self.age = answer.header(&AGE).and_then(|value| delta_seconds(value.as_bytes())).map(|age| age.as_secs());
-        self.tag = answer.header(&ETAG).map(|tag| veil.over(&String::from_utf8_lossy(tag.as_bytes())));
+        self.vary = chosen_by(answer, headers);
+        let tag = answer.header(&ETAG).filter(|tag| !is_own_tag(tag));
+        self.tag = tag.map(|tag| veil.over(&String::from_utf8_lossy(tag.as_bytes())));
         let speaks = [CACHE_CONTROL, EXPIRES, said::CDN_CACHE_CONTROL];
         let spoken: HeaderMap = answer.headers.iter().filter(|(name, _)| speaks.contains(name)).cloned().collect();
         let made = Millis(now.0.saturating_sub(self.age.unwrap_or_default().saturating_mul(1000)));
@@ -153,6 +158,13 @@ impl Line {
         }
         self.core.map(|_| false)
     }
+}
+
+fn chosen_by<B>(answer: &Answer<B>, recorded: &[String]) -> Vec<String> {
+    let fields = answer.headers.iter().filter(|(name, _)| *name == VARY).filter_map(|(_, value)| value.to_str().ok());
+    let named: Vec<_> = fields.flat_map(|text| text.split(',').map(str::trim)).collect();
+    let chosen = recorded.iter().filter(|name| named.iter().any(|known| known.eq_ignore_ascii_case(name)));
+    chosen.cloned().collect()
 }
 
 fn recorded_headers(call: &Call<'_>, veil: &Veil, names: &[String]) -> BTreeMap<String, String> {

@@ -7,7 +7,7 @@
 //!   by the policy's own rules.
 //!
 //! What was veiled matches no literal: a new route that spells out what the old one took as a parameter takes no request of the
-//! trace. Identities are as they were recorded, whatever the new configuration says of their sources. Not modelled: purges, `Vary`, lifetimes that the core
+//! trace. Identities are as they were recorded, whatever the new configuration says of their sources. Not modelled: purges, lifetimes that the core
 //! names for single keys of lookups, and answers that leave for want of room.
 //!
 //! A trace is lines of JSON: a [`Head`], [`Line`]s in the order in which their requests ended, and an [`End`]. A trace without

@@ -1,12 +1,13 @@
 //! A request of a trace as a configuration meets it: its route, its key, and what its answer is granted.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use http::header::{AGE, CACHE_CONTROL};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
-use weir_config::{Action, KeyPart, Route};
+use weir_config::{Action, CacheRoute, KeyPart, Route};
 
 use super::Line;
 use super::reader::method;
@@ -58,7 +59,7 @@ impl Stage {
             RequestView { method, path: &line.path, query: query.as_deref(), host, headers: &headers, body: &body };
         let call = Call { request, route, parameters: &parameters, identity: &identity, now: Millis(0) };
         let key = match &route.action {
-            Action::Cache(cache) => CacheKey::of(&cache.key, Scope::of(cache.shared), &call).ok(),
+            Action::Cache(cache) => CacheKey::of(&told_apart_by(cache, line), Scope::of(cache.shared), &call).ok(),
             Action::Lookup(lookup) => CacheKey::of(&lookup.key, Scope::of(lookup.shared), &call).ok(),
             Action::Aggregate(_) | Action::Forward(_) => None,
         };
@@ -73,6 +74,14 @@ impl Stage {
         });
         pairs.collect::<Vec<_>>().join("&")
     }
+}
+
+/// The key's parts, and the headers by which the core chose the answer where the route lets it.
+fn told_apart_by<'a>(route: &'a CacheRoute, line: &Line) -> Cow<'a, [KeyPart]> {
+    let chosen = line.vary.iter().filter(|name| route.vary.contains(name));
+    let mut parts = Cow::Borrowed(&route.key[..]);
+    chosen.for_each(|name| parts.to_mut().push(KeyPart::Header(name.clone())));
+    parts
 }
 
 /// What a route grants an answer of which nothing is known.

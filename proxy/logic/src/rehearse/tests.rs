@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AGE, CACHE_CONTROL, ETAG, HeaderMap, HeaderValue};
+use http::header::{AGE, CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, VARY};
 use proptest::prelude::*;
 use weir_config::{MemoryEnvironment, Method, parse};
 
@@ -92,14 +92,16 @@ impl Asked {
             identity: &identity,
             now: Millis(BEGAN.0 + 5),
         };
-        let mut line = Line::of(&call, &veil, &["x-os".to_owned(), "x-more".to_owned()], BEGAN);
+        let headers = ["x-os".to_owned(), "x-more".to_owned()];
+        let mut line = Line::of(&call, &veil, &headers, BEGAN);
         let mut answer = Answer::empty(200, Outcome::Miss)
             .with(CACHE_CONTROL, HeaderValue::from_static("max-age=60, x=acme"))
             .with(AGE, HeaderValue::from_static("7"))
             .with(ETAG, HeaderValue::from_static("\"acme\""))
+            .with(VARY, HeaderValue::from_static("X-Os, acme"))
             .because(Cause::Unstorable(Unstorable::TooLarge));
         answer.body = Bytes::from_static(b"acme");
-        line.answered(&answer, &veil, BEGAN, Duration::from_millis(12));
+        line.answered(&answer, &veil, &headers, BEGAN, Duration::from_millis(12));
         line
     }
 }
@@ -115,6 +117,7 @@ fn a_line_keeps_what_the_configuration_spells_out_and_veils_the_rest() {
     let expected = format!("os={}&{build}={}&os={}&{late}", over("win"), over("7"), over(""));
     assert_eq!(line.query.as_deref(), Some(&*expected));
     assert_eq!((line.at, line.core, line.age, line.said.as_deref()), (5, Some(12), Some(7), Some("max-age=60")));
+    assert_eq!(line.vary, ["x-os"]);
     assert_eq!((line.cause.as_deref(), line.tag), (Some("too-large"), Some(over("\"acme\""))));
     assert_eq!((line.route.as_str(), line.class.as_str(), line.method.as_str()), ("files", "download", "GET"));
 }

@@ -114,6 +114,20 @@ fn what_the_core_would_confirm_costs_no_bytes() {
 }
 
 #[test]
+fn what_the_core_chose_by_a_header_is_kept_for_each_value_of_it() {
+    let mut lines = hour();
+    for (number, line) in lines.iter_mut().enumerate() {
+        let os = if number % 4 < 2 { "~win" } else { "~mac" };
+        line.headers.insert("x-os".into(), os.into());
+        line.vary = vec!["x-os".into()];
+    }
+    let of =
+        |more: &str| played(&updates(&format!("key = [\"path.channel\"]\nttl = {{ ok = \"60s\" }}\n{more}")), &lines);
+    close(of("").core_requests(), 120.0, 2.0);
+    close(of("vary = [\"x-os\"]").core_requests(), 240.0, 4.0);
+}
+
+#[test]
 fn requests_that_no_route_takes_are_counted_by_the_route_that_took_them() {
     let line = |path: &str| Line { method: "GET".into(), path: path.into(), route: "old".into(), ..Line::default() };
     let lines = [line("/v1/other"), line("/v1/updates/~1"), line("/v1/updates/~1/~2")];
