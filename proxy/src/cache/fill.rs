@@ -97,7 +97,7 @@ impl Order {
         }
         ticket.land(landing);
         if shell.rollouts.is_unsaved() {
-            let saving = tokio::task::spawn_blocking(move || shell.rollouts.save());
+            let saving = tokio::task::spawn_blocking(move || shell.rollouts.save_soon());
             if let Err(error) = saving.await {
                 tracing::error!(%error, "the saving of releases panicked");
             }

@@ -194,7 +194,7 @@ impl CacheAction {
             self.shell.rollouts.tend(self.shell.clock.now());
             if self.shell.rollouts.is_unsaved() {
                 let shell = Arc::clone(&self.shell);
-                drop(tokio::task::spawn_blocking(move || shell.rollouts.save()).await);
+                drop(tokio::task::spawn_blocking(move || shell.rollouts.save_soon()).await);
             }
         }
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use weir_config::{ByteSize, Pacing, RolloutLimits};
 use weir_logic::cache::Selection;
 use weir_logic::cache::rollout::{Arrival, Choice, Releases, Rollout, Step};
@@ -210,9 +210,23 @@ impl Rollouts {
 
     /// Brings the disk up to date. Blocks on it. What cannot be written is tried again the next time.
     pub(super) fn save(&self) {
-        let Some(disk) = self.disk.get() else { return };
-        let _one_at_a_time = disk.lock();
+        if let Some(disk) = self.disk.get() {
+            self.save_to(disk, &disk.lock());
+        }
+    }
+
+    /// The same, unless somebody is at it: then the rest waits for the next tick, and no thread for the disk.
+    pub(super) fn save_soon(&self) {
+        if let Some((disk, turn)) = self.disk.get().and_then(|disk| Some((disk, disk.try_lock()?))) {
+            self.save_to(disk, &turn);
+        }
+    }
+
+    fn save_to(&self, disk: &Disk, _turn: &MutexGuard<'_, ()>) {
         let unsaved = std::mem::take(&mut self.books.lock().unsaved);
+        if unsaved.is_empty() {
+            return;
+        }
         for key in unsaved {
             let slot = self.slots.get(&key).map(|slot| slot.clone());
             let saved = match &slot {
@@ -221,8 +235,11 @@ impl Rollouts {
             };
             if let Err(error) = saved {
                 tracing::warn!(%error, "a release cannot be kept on disk; a restart would not know of it");
-                self.books.lock().unsaved.insert(key);
+                self.books.lock().differs(&key);
             }
+        }
+        if let Err(error) = disk.sync() {
+            tracing::warn!(%error, "the directory of releases cannot be synced; a power loss could undo their last changes");
         }
     }
 
@@ -245,7 +262,7 @@ impl Rollouts {
         let place = (slot.releases.candidate().is_some(), books.changes);
         books.bytes += footprint(variant, &slot.releases);
         books.order.insert(place, variant.clone());
-        books.unsaved.insert(variant.clone());
+        books.differs(variant);
         if let Some(before) = self.slots.insert(variant.clone(), Slot { place, ..slot }) {
             books.leave(variant, &before);
         }
@@ -254,7 +271,7 @@ impl Rollouts {
     fn remove(&self, books: &mut Books, key: &CacheKey) {
         if let Some((key, slot)) = self.slots.remove(key) {
             books.leave(&key, &slot);
-            books.unsaved.insert(key);
+            books.differs(&key);
         }
     }
 
@@ -309,6 +326,14 @@ impl Slot {
 }
 
 impl Books {
+    /// The disk must be told of the key. While it fails for long there are more of them than are kept: a restart then finds files of
+    /// keys that were forgotten since.
+    fn differs(&mut self, key: &CacheKey) {
+        if self.unsaved.len() < 2 * self.limits.max_keys {
+            self.unsaved.insert(key.clone());
+        }
+    }
+
     fn leave(&mut self, key: &CacheKey, slot: &Slot) {
         self.bytes -= footprint(key, &slot.releases);
         self.order.remove(&slot.place);

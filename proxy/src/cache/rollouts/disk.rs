@@ -72,6 +72,11 @@ impl Disk {
         self.writing.lock()
     }
 
+    /// The same, if nobody else holds it.
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, ()>> {
+        self.writing.try_lock()
+    }
+
     /// Reads all files of up to `max_bytes`, one after the other. An answer counts as fetched at `departure`.
     pub(super) fn load(&self, max_bytes: ByteSize, departure: &dyn Fn() -> Departure) -> Restored {
         let mut restored = Restored::default();
@@ -107,8 +112,16 @@ impl Disk {
         writeln!(file, "{}", Digest::of(&content))?;
         file.write_all(&content)?;
         file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        File::open(&self.directory)?.sync_all()
+        fs::rename(&draft, &path)
+    }
+
+    /// Makes what has been written and removed outlast a power loss.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match File::open(&self.directory) {
+            // Nothing was ever written.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            opened => opened?.sync_all(),
+        }
     }
 
     pub(super) fn remove(&self, variant: &CacheKey) -> io::Result<()> {
