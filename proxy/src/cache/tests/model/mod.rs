@@ -21,7 +21,8 @@ use crate::purging::Keeper;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Request(Agent, Mood),
+    /// One of the case's agents asks, and the core is in one of the case's moods.
+    Request(usize, usize),
     Pass(u64),
     /// The core's content changes.
     Publish,
@@ -58,9 +59,9 @@ impl Pair {
         Self { world, naive: Naive::new(mode, obeys), mood, evicts }
     }
 
-    async fn step(&mut self, step: &Step) {
+    async fn step(&mut self, step: &Step, agents: &[Agent], moods: &[Mood]) {
         match step {
-            Step::Request(agent, mood) => self.request(agent, mood).await,
+            Step::Request(agent, mood) => self.request(&agents[agent % agents.len()], &moods[mood % moods.len()]).await,
             Step::Pass(time) => self.world.hand.advance(Duration::from_millis(*time)),
             Step::Publish => self.naive.version += 1,
             Step::Purge { tag, hard } => {
@@ -215,7 +216,7 @@ fn step() -> impl Strategy<Value = Step> {
         prop::sample::select(vec![5_000, 10_000, 15_000, 30_000, 59_750, 60_000, 90_000, 300_000, 360_000]),
     ];
     prop_oneof![
-        12 => (agent(), mood()).prop_map(|(agent, mood)| Step::Request(agent, mood)),
+        12 => (any::<usize>(), any::<usize>()).prop_map(|(agent, mood)| Step::Request(agent, mood)),
         6 => time.prop_map(Step::Pass),
         1 => Just(Step::Publish),
         1 => (prop::sample::select(vec![None, Some("red"), Some("blue")]), any::<bool>())
@@ -232,13 +233,16 @@ proptest! {
         mode in mode(),
         obeys in any::<bool>(),
         evicts in prop::bool::weighted(0.3),
+        // Few of each, so that they meet often.
+        agents in prop::collection::vec(agent(), 1..6),
+        moods in prop::collection::vec(mood(), 1..5),
         steps in prop::collection::vec(step(), 1..80),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut pair = Pair::new(mode, obeys, evicts);
             for step in &steps {
-                pair.step(step).await;
+                pair.step(step, &agents, &moods).await;
             }
         });
     }
