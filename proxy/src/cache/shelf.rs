@@ -52,8 +52,8 @@ pub(super) enum Found {
 pub(super) struct Displaced {
     /// Those that the newer one puts out of date: the one in its place, or all that were chosen by other headers.
     pub(super) outdated: Vec<Resident>,
-    /// The one that was not asked for longest, where there was one too many.
-    pub(super) crowded_out: Option<Resident>,
+    /// Those that were not asked for longest, where there were too many.
+    pub(super) crowded_out: Vec<Resident>,
 }
 
 impl Found {
@@ -112,7 +112,7 @@ impl Shelf {
             }
             _ => {
                 let outdated = std::mem::replace(self, Self::of(resident)).into_residents();
-                Displaced { outdated, crowded_out: None }
+                Displaced { outdated, crowded_out: Vec::new() }
             }
         }
     }
@@ -172,9 +172,12 @@ impl Variants {
         let selection = resident.entry.selection();
         if let Some(at) = self.list.iter().position(|held| held.resident.entry.selection() == selection) {
             displaced.outdated.push(self.list.swap_remove(at).resident);
-        } else if self.list.len() >= max_variants {
-            let oldest = self.list.iter().enumerate().min_by_key(|(_, held)| held.last_use.load(Ordering::Relaxed));
-            displaced.crowded_out = oldest.map(|(at, _)| at).map(|at| self.list.swap_remove(at).resident);
+        }
+        // More than one too many where a reload has lowered the bound.
+        while self.list.len() >= max_variants.max(1) {
+            let last_uses = self.list.iter().map(|held| held.last_use.load(Ordering::Relaxed));
+            let Some((at, _)) = last_uses.enumerate().min_by_key(|(_, last_use)| *last_use) else { break };
+            displaced.crowded_out.push(self.list.swap_remove(at).resident);
         }
         let last_use = AtomicU64::new(self.uses.fetch_add(1, Ordering::Relaxed));
         self.list.push(Variant { resident, last_use });

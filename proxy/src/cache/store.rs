@@ -92,7 +92,7 @@ impl Store {
                 };
                 let displaced = shelf.get_mut().put(Resident { entry: Arc::clone(entry), slot }, max_variants);
                 drop(shelf);
-                self.evictions.inc_by(displaced.crowded_out.iter().len() as u64);
+                self.evictions.inc_by(displaced.crowded_out.len() as u64);
                 for gone in displaced.outdated.into_iter().chain(displaced.crowded_out) {
                     if replaced != Some(gone.slot) {
                         order.sieve.remove(gone.slot);

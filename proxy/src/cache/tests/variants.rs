@@ -90,6 +90,18 @@ async fn over_the_bound_the_variant_leaves_that_was_not_asked_for_longest() {
 }
 
 #[tokio::test]
+async fn a_lower_bound_holds_from_the_next_answer_on() {
+    let world = World::new(negotiated(), |request, _| in_language(request));
+    for language in ["de", "en", "fr", "it"] {
+        drop(got(&world, language).await);
+    }
+    let world = world.reloaded(CacheRoute { max_variants: 2, ..negotiated() });
+    drop((got(&world, "de").await, got(&world, "es").await));
+    assert_eq!((world.metrics.cache_entries.get(), world.metrics.cache_evictions.get()), (2, 3));
+    assert_eq!((got(&world, "de").await.1, got(&world, "es").await.1), (Outcome::Hit, Outcome::Hit));
+}
+
+#[tokio::test]
 async fn a_crowd_costs_one_request_for_each_language() {
     let world = World::new(negotiated(), |request, _| in_language(request));
     let answers = (0..100).map(|agent| {
