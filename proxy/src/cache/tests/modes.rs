@@ -155,6 +155,19 @@ async fn an_agent_that_insists_gets_what_is_stored_while_the_core_fails() {
 }
 
 #[tokio::test]
+async fn what_may_be_stale_while_it_is_fetched_anew_does_not_stand_in_for_an_error() {
+    let route = CacheRoute { stale_if_error: Duration::ZERO, ..obeying() };
+    let world =
+        World::new(route, |_, number| if number == 1 { reply(200, &[], "one") } else { reply(503, &[], "down") });
+    let _filled = world.get().await;
+    world.pass(70);
+    assert_eq!(world.get().await.outcome, Outcome::Stale, "and fetched anew in vain");
+    world.settle().await;
+    assert_eq!(world.ask(&saying("no-cache")).await.status, 503);
+    assert_eq!(world.get().await.outcome, Outcome::Stale);
+}
+
+#[tokio::test]
 async fn only_if_cached_is_answered_504_without_asking() {
     let world = World::new(obeying(), |_, _| reply(200, &[], "one"));
     let answer = world.ask(&saying("only-if-cached")).await;
