@@ -275,12 +275,17 @@ impl Visit<'_> {
         refused(Refusal::NotStored, "only-if-cached").with(CACHE_STATUS, status.value())
     }
 
-    /// What is stored, if it may be served while the core fails.
+    /// What is stored, if it may be served while the core fails. For an agent that insisted on another it may still be fresh.
     fn stale(&self, cause: Cause, status: CacheStatus) -> Option<Answer> {
         let now = self.shell.clock.now();
         let (entry, freshness) = self.held(now).filter(|(_, freshness)| freshness.serves_errors())?;
         let hit = status.fwd.is_none();
-        let status = CacheStatus { hit, ttl: Some(freshness.ttl()), detail: Some("stale-if-error"), ..status };
+        let status = CacheStatus { hit, ttl: Some(freshness.ttl()), ..status };
+        if matches!(freshness, Freshness::Fresh { .. }) {
+            let status = CacheStatus { detail: Some("core-failing"), ..status };
+            return Some(self.give(entry, now, &status, Outcome::Hit));
+        }
+        let status = CacheStatus { detail: Some("stale-if-error"), ..status };
         Some(self.give(entry, now, &status, Outcome::Stale).because(cause))
     }
 

@@ -147,9 +147,12 @@ async fn an_agent_that_insists_gets_what_is_stored_while_the_core_fails() {
     });
     let _filled = world.get().await;
     world.pass(10);
-    for _ in 0..2 {
+    for status in
+        ["weir; fwd=request; fwd-status=503; ttl=50; detail=core-failing", "weir; hit; ttl=50; detail=core-failing"]
+    {
         let answer = world.ask(&saying("no-cache")).await;
         assert_eq!((answer.status, &answer.body[..], text(&answer, "age")), (200, &b"one"[..], "10"));
+        assert_eq!((answer.outcome, answer.cause, cache_status(&answer)), (Outcome::Hit, None, status), "it is fresh");
     }
     assert_eq!(world.core.count(), 2, "the key rests after the failure");
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_config::{ByteSize, CacheLimits, MemoryEnvironment, Method};
+use weir_config::{ByteSize, CacheLimits, CacheRoute, MemoryEnvironment, Method};
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
 use weir_logic::{Answer, Outcome};
 
@@ -49,9 +49,13 @@ impl Edge {
     }
 
     async fn get(&self, headers: &[(&'static str, &str)]) -> Answer {
+        self.get_on(manifest(), headers).await
+    }
+
+    async fn get_on(&self, route: CacheRoute, headers: &[(&'static str, &str)]) -> Answer {
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let ask = Ask { method: Method::Get, path: "/v1/updates/stable/manifest.json", headers, ..Ask::get() };
-        asked(&self.cache, &routed(manifest()), self.clock.now(), &ask).await
+        asked(&self.cache, &routed(route), self.clock.now(), &ask).await
     }
 
     fn asked(&self) -> u64 {
@@ -122,4 +126,42 @@ async fn a_thousand_agents_on_a_cold_key_cost_the_core_one_request() {
     let answers = futures::future::join_all((0..1_000).map(|_| edge.get(&[]))).await;
     assert!(answers.iter().all(|answer| answer.status == 200));
     assert_eq!(edge.asked(), 1);
+}
+
+#[tokio::test]
+async fn ranges_are_cut_from_one_fill_and_a_changed_manifest_is_sent_whole() {
+    let edge = Edge::start().await;
+    let first = edge.get(&[("range", "bytes=0-9")]).await;
+    let tag = text(&first, "etag").to_owned();
+    assert_eq!((first.status, first.body.len(), first.outcome), (206, 10, Outcome::Miss));
+    let whole = edge.get(&[]).await;
+    assert_eq!((whole.status, &whole.body[..10]), (200, &first.body[..]));
+    let length = whole.body.len();
+    let rest = edge.get(&[("range", "bytes=10-"), ("if-range", &tag)]).await;
+    assert_eq!((rest.status, &rest.body[..]), (206, &whole.body[10..]));
+    assert_eq!(text(&rest, "content-range"), format!("bytes 10-{}/{length}", length - 1));
+    assert_eq!(edge.get(&[("range", &format!("bytes={length}-"))]).await.status, 416);
+    assert_eq!(edge.asked(), 1);
+    edge.sim.bump_manifest();
+    edge.hand.advance(Duration::from_secs(100));
+    let changed = edge.get(&[("range", "bytes=10-"), ("if-range", &tag)]).await;
+    assert_eq!((changed.status, changed.outcome), (200, Outcome::Miss));
+}
+
+#[tokio::test]
+async fn an_obeyed_agent_has_the_manifest_confirmed_and_given_from_the_store_when_the_core_fails() {
+    let edge = Edge::start().await;
+    let obeying = || CacheRoute { obey_agents: true, ..manifest() };
+    let first = edge.get_on(obeying(), &[]).await;
+    let says = [("cache-control", "no-cache")];
+    let confirmed = edge.get_on(obeying(), &says).await;
+    assert_eq!((confirmed.outcome, &confirmed.body, edge.asked()), (Outcome::Revalidated, &first.body, 2));
+    edge.sim.bump_manifest();
+    assert_eq!(edge.get_on(obeying(), &[("cache-control", "max-age=60")]).await.outcome, Outcome::Hit);
+    let anew = edge.get_on(obeying(), &says).await;
+    assert_eq!((anew.outcome, edge.asked()), (Outcome::Miss, 3));
+    assert_ne!(anew.body, first.body);
+    edge.sim.script(Behaviour::status(500)).unwrap();
+    let kept = edge.get_on(obeying(), &says).await;
+    assert_eq!((kept.status, kept.outcome, &kept.body), (200, Outcome::Hit, &anew.body));
 }

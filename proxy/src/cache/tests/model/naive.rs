@@ -129,7 +129,11 @@ impl Naive {
         let end = if resting { End::Failed(503) } else { self.fill(agent, now, mood, storing) };
         match (end, in_place_of_an_error) {
             (End::Brought(answer, outcome), _) => answer.given(agent, now, outcome),
-            (End::Refused(_) | End::Failed(_), Some(held)) => held.given(agent, now, Outcome::Stale),
+            (End::Refused(_) | End::Failed(_), Some(held)) => {
+                // Fresh, where the agent has insisted on another answer.
+                let outcome = if self.usable(&held, now).past < 0 { Outcome::Hit } else { Outcome::Stale };
+                held.given(agent, now, outcome)
+            }
             (End::Refused(answer), None) => answer.given(agent, now, Outcome::Bypass),
             (End::Failed(status), None) => refused(status),
         }
