@@ -2,6 +2,7 @@
 
 mod alternation;
 mod answers;
+mod conformance;
 mod flights;
 mod isolation;
 mod model;
