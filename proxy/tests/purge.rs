@@ -30,6 +30,7 @@ peers = ["{core}"]
 
 [identity]
 tenant = "header.x-tenant-id"
+agent = "header.x-agent-id"
 
 [[route]]
 name = "updates"
@@ -44,6 +45,13 @@ name = "config"
 match = {{ method = "GET", path = "/v1/config" }}
 class = "config"
 action = "cache"
+
+[[route]]
+name = "tasks"
+match = {{ method = "GET", path = "/v1/agents/{{agent}}/tasks" }}
+class = "tasking"
+action = "lookup"
+lookup = {{ path = "/v1/tasks:lookup", key = ["identity.agent"], ttl = "10m" }}
 
 [[route]]
 name = "change"
@@ -73,8 +81,12 @@ impl Scene {
     }
 
     async fn get(&self, target: &str, tenant: &str) -> String {
+        self.get_as(target, tenant, "a-1").await
+    }
+
+    async fn get_as(&self, target: &str, tenant: &str, agent: &str) -> String {
         let address = self.node.listener("agents");
-        let answer = http::send(address, "GET", target, &[("x-tenant-id", tenant)], "").await;
+        let answer = http::send(address, "GET", target, &[("x-tenant-id", tenant), ("x-agent-id", agent)], "").await;
         answer.header("cache-status").to_owned()
     }
 
@@ -125,6 +137,32 @@ async fn an_operator_purges_by_request_prefix_route_tenant_and_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn kept_lookup_answers_are_purged_and_counted_like_cached_ones() {
+    let scene = Scene::new().await;
+    let tasks = "/v1/agents/any/tasks";
+    let asked = [("t-1", "a-1"), ("t-1", "a-2"), ("t-2", "a-1")];
+    let left = async || {
+        let mut left = Vec::new();
+        for (tenant, agent) in asked {
+            left.push(scene.get_as(tasks, tenant, agent).await.starts_with("weir; hit"));
+        }
+        left
+    };
+    left().await;
+    assert_eq!(left().await, [true; 3]);
+    assert!(scene.purged(&["tenant", "t-1"]).starts_with("2 answers are"));
+    assert_eq!(left().await, [false, false, true]);
+    assert!(scene.purged(&["route", "tasks"]).starts_with("3 answers are"));
+    assert_eq!(left().await, [false; 3]);
+    scene.get(STABLE, "t-1").await;
+    assert!(scene.purged(&["all"]).starts_with("4 answers are"));
+    assert_eq!(left().await, [false; 3]);
+    scene.purged(&["prefix", "/v1/agents/"]);
+    assert_eq!(left().await, [false; 3]);
+    assert_eq!(left().await, [true; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_the_core_takes_puts_the_tenants_and_the_shared_answers_of_its_path_out_of_use() {
     let scene = Scene::new().await;
     let asked = [(STABLE, "t-1"), (BETA, "t-1"), ("/v1/config", "t-1"), ("/v1/config", "t-2")];
@@ -156,7 +194,7 @@ async fn a_change_that_the_core_takes_puts_the_tenants_and_the_shared_answers_of
 async fn a_wrong_order_says_what_was_expected() {
     let scene = Scene::new().await;
     for (arguments, code, named) in [
-        (&["route", "nowhere"][..], 2, "there are: config, updates"),
+        (&["route", "nowhere"][..], 2, "there are: tasks, config, updates"),
         (&["prefix", "v1"], 2, "begins with `/`"),
         (&["request", "/nowhere"], 2, "no route takes this request"),
         (&["request", "/v1/config"], 2, "who asks"),
