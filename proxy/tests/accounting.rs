@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test has no better use for an error")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
+use weir_logic::Outcome;
 use weir_testkit::{Node, ground, http};
 
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
@@ -33,6 +35,17 @@ shared = true
 ttl = "1ms"
 stale_while_revalidate = "0s"
 stale_if_error = "1h"
+obey_agents = true
+vary = ["accept-language"]
+
+[[route]]
+name = "kept"
+match = {{ method = "GET", path = "/v1/tenants/{{tenant}}/config" }}
+class = "config"
+action = "cache"
+key = ["path.tenant"]
+ttl = "1h"
+obey_agents = true
 
 [[route]]
 name = "config"
@@ -74,6 +87,7 @@ durability = "os"
 struct Ask {
     method: &'static str,
     target: String,
+    headers: Vec<(&'static str, &'static str)>,
     body: Vec<u8>,
     /// Whether it leaves without waiting for the answer.
     leaves: bool,
@@ -82,13 +96,14 @@ struct Ask {
 impl Ask {
     fn random(random: &mut impl Rng) -> Self {
         let number = random.random_range(0..4);
-        let (method, target) = match random.random_range(0..9) {
+        let (method, target) = match random.random_range(0..11) {
             0 | 1 => (["GET", "HEAD"][number % 2], format!("/v1/updates/ring-{number}/manifest.json")),
             2 => ("GET", "/v1/config".to_owned()),
             3 => ("GET", format!("/v1/agents/a-{number}/tasks")),
             4 | 5 => ("POST", "/v1/events/process".to_owned()),
             6 => (["GET", "POST"][number % 2], format!("/v1/echo/{number}")),
             7 => ("DELETE", "/v1/config".to_owned()),
+            8 | 9 => (["GET", "HEAD"][number % 2], "/v1/tenants/t-1/config".to_owned()),
             _ => ("GET", "/nowhere".to_owned()),
         };
         let body = match (method, random.random_range(0..4)) {
@@ -98,7 +113,8 @@ impl Ask {
             ("POST", _) => b"{\"a\":1}".to_vec(),
             _ => Vec::new(),
         };
-        Self { method, target, body, leaves: random.random_ratio(1, 20) }
+        let headers = if random.random_bool(0.5) { vec![SAYS[random.random_range(0..SAYS.len())]] } else { Vec::new() };
+        Self { method, target, headers, body, leaves: random.random_ratio(1, 20) }
     }
 
     async fn leave(&self, address: SocketAddr) {
@@ -109,10 +125,27 @@ impl Ask {
     }
 }
 
+/// What agents say besides: parts, conditions, variants, and what their caches would have them say.
+const SAYS: [(&str, &str); 11] = [
+    ("range", "bytes=0-9"),
+    ("range", "bytes=100000000-"),
+    ("range", "bytes=5-2"),
+    ("if-none-match", "*"),
+    ("if-modified-since", "Tue, 14 Nov 2073 22:13:20 GMT"),
+    ("accept-language", "de"),
+    ("cache-control", "no-cache"),
+    ("cache-control", "no-store"),
+    ("cache-control", "only-if-cached"),
+    ("cache-control", "max-stale=60"),
+    ("pragma", "no-cache"),
+];
+
 /// What agents saw.
 #[derive(Debug, Default)]
 struct Seen {
     requests: u32,
+    /// Answers by status.
+    statuses: BTreeMap<u16, u32>,
     left: u32,
     bytes: u64,
 }
@@ -120,7 +153,7 @@ struct Seen {
 async fn agents(seed: u64, address: SocketAddr, core: &CoreSim) -> Seen {
     let mut random = StdRng::seed_from_u64(seed);
     let mut seen = Seen::default();
-    for turn in 0..400 {
+    for turn in 0..1600 {
         // The first agents meet a core that is well, so that there is something to be stale later.
         if turn % 40 == 39 {
             let faults =
@@ -137,9 +170,10 @@ async fn agents(seed: u64, address: SocketAddr, core: &CoreSim) -> Seen {
             ask.leave(address).await;
             continue;
         }
-        let headers = [("x-agent-id", "a-1"), ("x-tenant-id", "t-1")];
+        let headers = [&[("x-agent-id", "a-1"), ("x-tenant-id", "t-1")], &ask.headers[..]].concat();
         let answer = http::send(address, ask.method, &ask.target, &headers, ask.body.clone()).await;
         seen.bytes += answer.body.len() as u64;
+        *seen.statuses.entry(answer.status.as_u16()).or_default() += 1;
     }
     seen
 }
@@ -158,6 +192,12 @@ async fn requests_and_bytes_add_up_whatever_agents_and_the_core_do() {
     let sum = |name, labels: &[(&str, &str)]| weir_testkit::sum(&metrics, name, labels);
     let context = format!("seed {seed}, {seen:?}\n{metrics}");
     assert!((sum("weir_requests_total", &[]) - total).abs() < 0.5, "{context}");
+    let known: f64 =
+        Outcome::ALL.iter().map(|outcome| sum("weir_requests_total", &[("outcome", outcome.label())])).sum();
+    assert!((known - total).abs() < 0.5, "{known} of them under the outcomes that there are: {context}");
+    for status in [200, 202, 206, 304, 416, 504] {
+        assert!(seen.statuses.contains_key(&status), "nobody was answered {status}: {context}");
+    }
     // An answer to an agent that left may have been written or not; no answer here is longer than 4 KiB.
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     let bytes = seen.bytes as f64;
