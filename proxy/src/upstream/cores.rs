@@ -15,13 +15,14 @@ use weir_config::{Class, Config, CoreId, Protocol};
 use weir_logic::gate::BreakerState;
 
 use super::dial::{DialError, Dialer, host};
-use super::exchange::{Exchanged, Fault, exchange, head};
+use super::exchange::head;
 use super::flows::flows;
 use super::judge::{judge, status_label};
+use super::opened::{Exchanged, Opened, Transfer};
 use super::peers::{Peers, Target};
 use super::permit::ForwardPermit;
 use super::turnstile::Turnstile;
-use super::{Origin, OriginAnswer, OriginError, OriginRequest, Rank, health};
+use super::{Origin, OriginAnswer, OriginError, OriginRequest, OriginStream, Rank, health};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -48,7 +49,7 @@ pub(super) struct Core {
 /// What a reload replaces.
 pub(super) struct Settings {
     pub(super) core: weir_config::Core,
-    dialer: Arc<Dialer>,
+    pub(super) dialer: Arc<Dialer>,
 }
 
 /// A core as operators see it, in `/status`.
@@ -148,7 +149,11 @@ impl Upstream {
         label: &Arc<str>,
     ) -> Result<ForwardPermit, OriginError> {
         let core = self.core(core)?;
-        let permit = core.turnstile.enter(Rank::Class(class), label).await?;
+        self.permit(&core, Rank::Class(class), label).await
+    }
+
+    async fn permit(&self, core: &Core, rank: Rank, label: &Arc<str>) -> Result<ForwardPermit, OriginError> {
+        let permit = core.turnstile.enter(rank, label).await?;
         Ok(ForwardPermit::new(permit, core.name.clone(), Arc::clone(label), self.metrics.clone(), self.clock))
     }
 
@@ -179,7 +184,8 @@ impl Origin for Upstream {
         let permit = core.turnstile.enter(request.rank, &request.label).await?;
         let started = self.clock.elapsed();
         let deadline = core.settings().core.request_timeout;
-        let result = tokio::time::timeout(deadline, core.fetch(&request)).await.unwrap_or(Err(OriginError::Timeout));
+        let fetch = async { core.open(&request).await?.whole(request.max_answer_bytes).await };
+        let result = tokio::time::timeout(deadline, fetch).await.unwrap_or(Err(OriginError::Timeout));
         let latency = self.clock.elapsed().saturating_sub(started);
         permit.finish(judge(&result, self.clock));
         let label = match &result {
@@ -188,6 +194,20 @@ impl Origin for Upstream {
         };
         self.count(&core, &request.label, label, latency);
         result.map(|exchanged| exchanged.answer)
+    }
+
+    async fn open(&self, request: OriginRequest) -> Result<OriginStream, OriginError> {
+        let core = self.core(request.core)?;
+        let permit = self.permit(&core, request.rank, &request.label).await?;
+        let patience = core.settings().core.request_timeout;
+        let opened = tokio::time::timeout(patience, core.open(&request)).await.unwrap_or(Err(OriginError::Timeout));
+        match opened {
+            Ok(opened) => Ok(Transfer::new(opened, permit, patience, request.max_answer_bytes).into_stream()),
+            Err(error) => {
+                permit.failed(error);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -221,10 +241,10 @@ impl Core {
         self.settings.store(Arc::new(settings));
     }
 
-    /// Tries one machine after the other until one takes the connection.
-    async fn fetch(&self, request: &OriginRequest) -> Result<Exchanged, OriginError> {
+    /// Tries one machine after the other until one takes the connection, and reads the answer's head.
+    async fn open(&self, request: &OriginRequest) -> Result<Opened, OriginError> {
         for target in self.peers.targets(self.settings().core.connect_timeout).await {
-            match self.ask(&target, request).await {
+            match self.open_at(&target, request).await {
                 Err(OriginError::Connect) => {}
                 result => return result,
             }
@@ -232,40 +252,29 @@ impl Core {
         Err(OriginError::Connect)
     }
 
-    /// Asks one machine. A pooled connection that turns out to be dead is replaced by a new one, once, where the request may be
-    /// sent twice and the retry budget allows it.
+    /// Asks one machine for its whole answer.
     pub(super) async fn ask(&self, target: &Target, request: &OriginRequest) -> Result<Exchanged, OriginError> {
+        self.open_at(target, request).await?.whole(request.max_answer_bytes).await
+    }
+
+    /// Asks one machine. A pooled connection that turns out to be dead is replaced by a new one, once, where the request may be
+    /// sent twice and the retry budget allows it: when nothing was heard, most likely the core had closed it meanwhile.
+    async fn open_at(&self, target: &Target, request: &OriginRequest) -> Result<Opened, OriginError> {
         let settings = self.settings();
         let peer = settings.dialer.peer(&settings.core, target);
         let (session, reused) = connect(&settings, &peer, target).await?;
-        match self.ask_over(session, &settings, &peer, target, request).await {
-            Err(fault) if fault.silent && reused && request.repeatable && self.turnstile.try_retry() => {
+        let head = || head(request, &host(&settings.core, target));
+        match Opened::over(session, &settings, &peer, (head()?, &request.body), self.clock).await {
+            Err(_) if reused && request.repeatable && self.turnstile.try_retry() => {
                 let mut fresh = peer.clone();
                 fresh.group_key = 1 + self.fresh.fetch_add(1, Ordering::Relaxed);
                 let (session, _) = connect(&settings, &fresh, target).await?;
                 // An HTTP/1.1 connection joins the pool that others take from; an HTTP/2 one is known by the peer it was made for.
                 let pool = if matches!(session, HttpSession::H2(_)) { &fresh } else { &peer };
-                self.ask_over(session, &settings, pool, target, request).await.map_err(|fault| fault.error)
+                Opened::over(session, &settings, pool, (head()?, &request.body), self.clock).await
             }
-            result => result.map_err(|fault| fault.error),
+            result => result,
         }
-    }
-
-    async fn ask_over(
-        &self,
-        mut session: HttpSession,
-        settings: &Settings,
-        pool: &HttpPeer,
-        target: &Target,
-        request: &OriginRequest,
-    ) -> Result<Exchanged, Fault> {
-        let core = &settings.core;
-        let head = head(request, &host(core, target)).map_err(|error| Fault { error, silent: false })?;
-        let exchanged = exchange(&mut session, head, core.tls.is_some(), request, self.clock).await?;
-        if exchanged.reusable {
-            settings.dialer.connector.release_http_session(session, pool, Some(core.idle_timeout)).await;
-        }
-        Ok(exchanged)
     }
 
     fn status(&self) -> CoreStatus {

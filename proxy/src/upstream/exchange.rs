@@ -1,28 +1,21 @@
-//! One request and its whole answer over one connection.
+//! One request and its answer over one connection: the head, and then the body, piece by piece or as a whole.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, USER_AGENT};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 
-use super::{OriginAnswer, OriginError, OriginRequest};
+use super::{OriginError, OriginRequest};
 use crate::clock::Clock;
 
-/// Why an exchange failed, and whether any of the answer had arrived before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) error: OriginError,
-    /// Nothing had been heard from the core: on a pooled connection, most likely the core had closed it meanwhile.
-    pub(super) silent: bool,
-}
-
-/// An answer, how soon it began to come, and whether the connection can carry another request.
-pub(super) struct Exchanged {
-    pub(super) answer: OriginAnswer,
+/// An answer's head, how soon it came, and whether the connection can carry another request after the body.
+pub(super) struct Begun {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
     /// From the last byte of the request to the header section of the answer: what the core has to do with. How long bodies take
     /// says more of their length and of the network.
     pub(super) waited: Duration,
@@ -46,24 +39,27 @@ pub(super) fn head(request: &OriginRequest, host: &str) -> Result<RequestHeader,
     Ok(head)
 }
 
-/// Sends the request and reads the answer to its end. The caller sets the deadline.
-pub(super) async fn exchange(
+/// Sends the request and reads the answer's head. The caller sets the deadline.
+pub(super) async fn begin(
     session: &mut HttpSession,
     head: RequestHeader,
     tls: bool,
-    request: &OriginRequest,
+    body: &Bytes,
     clock: Clock,
-) -> Result<Exchanged, Fault> {
-    let silent = |error| Fault { error, silent: true };
-    let sent = send(session, head, tls, &request.body).await;
+) -> Result<Begun, OriginError> {
+    let sent = send(session, head, tls, body).await;
     let asked = clock.elapsed();
     // A core that refuses a body without reading it may answer before it closes: its answer says more than the broken pipe.
     let patience = if sent.is_ok() { None } else { Some(LAST_WORDS) };
-    let status = read_head(session, patience).await.map_err(silent)?;
+    let status = read_head(session, patience).await?;
     let waited = clock.elapsed().saturating_sub(asked);
     let headers = session.response_header().map(|answer| answer.headers.clone()).unwrap_or_default();
-    let body = read_body(session, request.max_answer_bytes).await.map_err(|error| Fault { error, silent: false })?;
-    Ok(Exchanged { answer: OriginAnswer { status, headers, body }, waited, reusable: sent.is_ok() })
+    Ok(Begun { status, headers, waited, reusable: sent.is_ok() })
+}
+
+/// The next piece of the answer's body; `None` at its end.
+pub(super) async fn read_piece(session: &mut HttpSession) -> Result<Option<Bytes>, OriginError> {
+    session.read_response_body().await.map_err(|_| OriginError::Broken)
 }
 
 /// The time for which an answer is awaited after the request could not be written to its end.
@@ -107,14 +103,15 @@ async fn read_head(session: &mut HttpSession, patience: Option<Duration>) -> Res
 
 const MAX_INTERIM_ANSWERS: usize = 8;
 
-async fn read_body(session: &mut HttpSession, max_bytes: usize) -> Result<Bytes, OriginError> {
+/// The whole body, of at most `max_bytes`.
+pub(super) async fn read_body(session: &mut HttpSession, max_bytes: usize) -> Result<Bytes, OriginError> {
     let announced = session
         .response_header()
         .and_then(|answer| answer.headers.get(CONTENT_LENGTH))
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(chunk) = session.read_response_body().await.map_err(|_| OriginError::Broken)? {
+    while let Some(chunk) = read_piece(session).await? {
         if first.len() + rest.len() + chunk.len() > max_bytes {
             return Err(OriginError::TooLarge(max_bytes));
         }

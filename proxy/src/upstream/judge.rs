@@ -8,12 +8,12 @@ use weir_logic::gate::Attempt;
 use weir_logic::retry::asked_wait;
 
 use super::OriginError;
-use super::exchange::Exchanged;
+use super::opened::Exchanged;
 use crate::clock::Clock;
 
 pub(super) fn judge(result: &Result<Exchanged, OriginError>, clock: Clock) -> Attempt {
     match result {
-        Ok(Exchanged { answer, waited, .. }) => {
+        Ok(Exchanged { answer, waited }) => {
             let retry_after = answer.headers.get(RETRY_AFTER).map(http::HeaderValue::as_bytes);
             judge_status(answer.status, retry_after, Some(*waited), clock)
         }

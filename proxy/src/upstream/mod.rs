@@ -6,8 +6,8 @@
 //! - `cores` is its face: one [`Origin`] over all cores of the configuration, reloads, status;
 //! - `flows` tells its callers apart, `turnstile` holds the queue before a core's gate, whose policy is [`weir_logic::gate`];
 //! - `peers` knows a core's machines, their addresses and their health, `health` asks them;
-//! - `dial` turns the operator's words into connectors and peers, `exchange` carries one request over one connection, `judge` says
-//!   what its end means for the gate.
+//! - `dial` turns the operator's words into connectors and peers, `exchange` carries one request over one connection, `opened` reads
+//!   its answer's body, `judge` says what its end means for the gate.
 //!
 //! Not here: what an answer means (`cache`, `lookup`, the batches' sender), and the streaming of forwarded requests, which
 //! pingora's proxy does with a [`ForwardPermit`] and a peer from here.
@@ -18,6 +18,7 @@ mod exchange;
 mod flows;
 mod health;
 mod judge;
+mod opened;
 mod peers;
 mod permit;
 #[cfg(test)]
@@ -28,6 +29,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use weir_config::{Class, CoreId};
@@ -43,6 +46,13 @@ pub trait Origin: Send + Sync {
     /// Sends one request through the core's gate and reads the whole answer. Any status is an answer; what it means is the
     /// caller's to say.
     async fn send(&self, request: OriginRequest) -> Result<OriginAnswer, OriginError>;
+
+    /// The same, but for the body, which comes piece by piece as it is asked for. The gate's room is held to the last of them, so
+    /// whoever reads must not be slow. An origin that does not stream gives the whole as one piece.
+    async fn open(&self, request: OriginRequest) -> Result<OriginStream, OriginError> {
+        let OriginAnswer { status, headers, body } = self.send(request).await?;
+        Ok(OriginStream { status, headers, body: stream::iter([Ok(body)]).boxed() })
+    }
 }
 
 /// One request to a core: a fill, a bulk lookup, a batch, a report.
@@ -99,6 +109,16 @@ pub struct OriginAnswer {
     pub headers: HeaderMap,
     /// The body, complete.
     pub body: Bytes,
+}
+
+/// A core's answer, whose body is on its way.
+pub struct OriginStream {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body's pieces. After an error there is none. Dropped before the end, the core is not listened to any more.
+    pub body: BoxStream<'static, Result<Bytes, OriginError>>,
 }
 
 /// Why a core gave no usable answer.

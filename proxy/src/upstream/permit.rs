@@ -1,4 +1,5 @@
-//! The right to pass one request through, for pingora's proxy phases: what they tell it is what the gate learns.
+//! The right to one request whose answer streams, passed through by pingora's proxy phases or read piece by piece: what they tell
+//! it is what the gate learns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::turnstile::Permit;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
-/// The right to forward one request. Tell it what came of the request; dropped without a word, the agent has left.
+/// The right to one request. Tell it what came of the request; dropped without a word, whoever wanted the answer has left.
 #[must_use]
 pub struct ForwardPermit {
     permit: Permit,
@@ -61,6 +62,12 @@ impl ForwardPermit {
         let attempt = judge_status(status, retry_after, waited, self.clock);
         let latency = self.latency();
         self.end(attempt, status_label(status), latency);
+    }
+
+    /// The last of a core's answer has come, whose head took `waited`: what the rest takes says more of its length.
+    pub(super) fn read(self, status: StatusCode, retry_after: Option<&[u8]>, waited: Duration) {
+        let attempt = judge_status(status, retry_after, Some(waited), self.clock);
+        self.end(attempt, status_label(status), waited);
     }
 
     /// The core answered well, after `latency`.

@@ -1,6 +1,7 @@
 //! The upstream side against the simulated core.
 
 mod gate;
+mod streams;
 mod tls;
 
 use std::path::Path;
