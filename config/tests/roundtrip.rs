@@ -8,11 +8,11 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use weir_config::{
-    Action, AggregateRoute, BatchEncoding, BatchPlan, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class,
-    ClientAuth, Compression, Config, Core, CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute, FreshnessMode,
-    HealthCheck, IdentitySource, KeyPart, Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method, Mode, Pacing,
-    Payload, Peer, Presence, Protocol, Ratio, Retry, Route, SpoolLimits, StatusPattern, StatusTtl, Stream, TlsVersion,
-    Unchanged, changes, parse, to_toml,
+    Action, AggregateRoute, AnswerStore, BatchEncoding, BatchPlan, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm,
+    Class, ClientAuth, Compression, Config, Core, CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute,
+    FreshnessMode, HealthCheck, IdentitySource, KeyPart, Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method,
+    Mode, Pacing, Payload, Peer, Presence, Protocol, Ratio, Retry, Route, SpoolLimits, StatusPattern, StatusTtl,
+    Stream, TlsVersion, Unchanged, changes, parse, to_toml,
 };
 
 fn read(text: &str) -> Config {
@@ -113,19 +113,22 @@ fn payload() -> Payload {
     Payload { url: BodyPointer("/a/*/url".to_owned()), sha256: BodyPointer("/a/*/b/0".to_owned()), max: 7 }
 }
 
+fn key() -> Vec<KeyPart> {
+    vec![
+        KeyPart::Body("/a~1b/c".to_owned()),
+        KeyPart::Query("platform x".to_owned()),
+        KeyPart::Path("tenant".to_owned()),
+        KeyPart::Path("rest".to_owned()),
+    ]
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         (any::<bool>(), ratio(), ttl(), option::of(calm())).prop_map(|(shared, jitter, ttl, calm)| {
-            let key = vec![
-                KeyPart::Body("/a~1b/c".to_owned()),
-                KeyPart::Query("platform x".to_owned()),
-                KeyPart::Path("tenant".to_owned()),
-                KeyPart::Path("rest".to_owned()),
-            ];
             Action::Cache(CacheRoute {
-                vary: vec!["accept-language".to_owned()],
+                vary: calm.iter().map(|_| "accept-language".to_owned()).collect(),
                 max_variants: 8,
-                key,
+                key: key(),
                 shared,
                 freshness: if shared { FreshnessMode::Clamp } else { FreshnessMode::Honor },
                 ttl,
@@ -135,6 +138,8 @@ fn action() -> impl Strategy<Value = Action> {
                 stale_while_revalidate: Duration::from_millis(1500),
                 stale_if_error: ttl.redirect,
                 obey_agents: shared,
+                store: if calm.is_some() { AnswerStore::Memory } else { AnswerStore::Disk },
+                max_bytes_per_second: if calm.is_some() { ByteSize::default() } else { ByteSize::mib(3) },
                 max_body_bytes: ByteSize::new(1001),
                 etag: calm.as_ref().map(|_| body_etag(shared)),
                 payload: calm.as_ref().map(|_| payload()),

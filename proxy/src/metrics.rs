@@ -64,6 +64,16 @@ pub struct Metrics {
     pub cache_purged: IntCounter,
     /// Fills by route and how they ended.
     pub cache_fills: IntCounterVec,
+    /// Answers on disk.
+    pub packages: IntGauge,
+    /// Bytes of answers on disk.
+    pub package_bytes: IntGauge,
+    /// Answers on disk that left to make room.
+    pub package_evictions: IntCounter,
+    /// Answers on disk that were damaged or missing.
+    pub package_damaged: IntCounter,
+    /// Agents that are given an answer from disk.
+    pub package_readers: IntGauge,
 
     /// Keys that lookups asked for, by route and how each was answered.
     pub lookup_keys: IntCounterVec,
@@ -235,6 +245,11 @@ impl Metrics {
             cache_purges: make.counters("cache_purges_total", "Purges.", &["kind"]),
             cache_purged: make.counter("cache_purged_total", "Stored answers swept out after a purge."),
             cache_fills: make.counters("cache_fills_total", "Fills by result.", &["route", "result"]),
+            packages: make.gauge("packages", "Answers on disk."),
+            package_bytes: make.gauge("package_bytes", "Bytes of answers on disk, with what is kept beside them."),
+            package_evictions: make.counter("package_evictions_total", "Answers on disk that left to make room."),
+            package_damaged: make.counter("package_damaged_total", "Answers on disk found damaged or missing."),
+            package_readers: make.gauge("package_readers", "Agents that are given an answer from disk."),
 
             lookup_keys: make.counters("lookup_keys_total", "Keys looked up.", &["route", "result"]),
             lookup_bulk_requests: make.counters("lookup_bulk_requests_total", "Bulk requests.", &["route", "result"]),

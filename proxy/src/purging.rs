@@ -104,6 +104,11 @@ impl Departure {
     pub fn stamp(&self, marks: Arc<Marks>) -> Stamp {
         Stamp { marks, checked: AtomicU64::new(self.since.0), outdated: AtomicU64::new(NEVER) }
     }
+
+    /// The stamp of an answer that is stale since `at`, as after a soft purge.
+    pub fn outdated_stamp(&self, marks: Arc<Marks>, at: Millis) -> Stamp {
+        Stamp { outdated: AtomicU64::new(at.0), ..self.stamp(marks) }
+    }
 }
 
 impl Drop for Departure {

@@ -116,7 +116,7 @@ impl Reloader {
 
         self.check_certificates(config)?;
         self.reconfigure(&running.config, config)?;
-        self.parts.cache.reconfigure(&config.limits.cache);
+        self.parts.cache.reconfigure(&config.limits.cache, &config.limits.packages);
         self.parts.cache.reconfigure_rollouts(&config.limits.rollouts);
         self.parts.lookup.reconfigure(&config.limits.cache);
         let generation = self.parts.snapshot.load().generation + 1;

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::content::Document;
+use crate::endpoints::Package;
 
 /// An answer on its way.
 pub(crate) type Answer = Response<AnswerBody>;
@@ -45,6 +46,8 @@ pub(crate) enum AnswerBody {
     Cut { half: Bytes, promised: u64 },
     /// Pieces with pauses between.
     Drip(Drip),
+    /// A package.
+    Package(Package),
 }
 
 /// A body of `remaining` bytes in pieces.
@@ -78,7 +81,11 @@ impl Drip {
 
 impl AnswerBody {
     fn cut(self) -> Self {
-        let Self::Whole(bytes) = self else { return self };
+        let bytes = match self {
+            Self::Whole(bytes) => bytes,
+            Self::Package(package) => return Self::Package(package.cut()),
+            other => return other,
+        };
         let promised = (bytes.len() as u64).max(2);
         Self::Cut { half: bytes.slice(..bytes.len() / 2), promised }
     }
@@ -98,6 +105,9 @@ impl Body for AnswerBody {
             Self::Cut { half, .. } if half.is_empty() => Poll::Ready(Some(Err(Gone))),
             Self::Cut { half, .. } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(half))))),
             Self::Drip(drip) => drip.poll_piece(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Package(package) => {
+                package.poll_piece(context).map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(|()| Gone)))
+            }
         }
     }
 
@@ -110,6 +120,7 @@ impl Body for AnswerBody {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Cut { promised, .. } => SizeHint::with_exact(*promised),
             Self::Drip(drip) => SizeHint::with_exact(drip.remaining),
+            Self::Package(package) => SizeHint::with_exact(package.remaining()),
         }
     }
 }

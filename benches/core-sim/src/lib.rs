@@ -36,6 +36,7 @@ pub use crate::content::KeyFault;
 pub use crate::counters::{
     BatchCounts, EndpointCounts, LookupCounts, LossCounts, Snapshot, StreamCounts, TrackedCounts, UploadCounts,
 };
+pub use crate::endpoints::package_bytes;
 pub use crate::options::{CoreOptions, CoreTls, ReadFormat};
 pub use crate::script::{Behaviour, EndpointKind};
 

@@ -109,6 +109,8 @@ pub enum EndpointKind {
     Echo,
     /// `GET /v1/stream`
     Stream,
+    /// `GET /v1/packages/{name}`
+    Package,
     /// `GET /v1/ws`
     WebSocket,
     /// `GET /healthz`
@@ -131,6 +133,7 @@ impl EndpointKind {
             ["v1", "events", _] => Self::Events,
             ["v1", "echo", ..] => Self::Echo,
             ["v1", "stream"] => Self::Stream,
+            ["v1", "packages", _] => Self::Package,
             ["v1", "ws"] => Self::WebSocket,
             ["healthz"] => Self::Health,
             _ => Self::Other,

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use weir::admin::{Pages, Question, Reply};
 use weir::answer::Answer;
-use weir::cache::CacheAction;
+use weir::cache::{CacheAction, Packages};
 use weir::clock::Clock;
 use weir::metrics::Metrics;
 use weir::purging::{Keeper, PurgeOrders, Purging};
@@ -45,7 +45,10 @@ impl Scene {
         let (metrics, clock, core) = (Metrics::new(), Clock::start(), Arc::new(Core::new(body)?));
         let (origin, purging) = (Arc::clone(&core) as Arc<dyn Origin>, Arc::<Purging>::default());
         let limits = config.limits.cache;
-        let cache = CacheAction::new(origin, Arc::clone(&purging), Arc::default(), metrics.clone(), clock, &limits);
+        // The scene's route keeps nothing on disk.
+        let packages = Packages::new(Path::new("/nowhere"), &config.limits.packages, &metrics);
+        let cache =
+            CacheAction::new(packages, origin, Arc::clone(&purging), Arc::default(), metrics.clone(), clock, &limits);
         let cache = Arc::new(cache);
         let keepers = vec![Arc::clone(&cache) as Arc<dyn Keeper>];
         let snapshot = Arc::new(ArcSwap::from_pointee(ConfigSnapshot::new(config, 1)));

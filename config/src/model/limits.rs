@@ -1,5 +1,7 @@
 //! Bounds that hold for the node as a whole.
 
+use std::time::Duration;
+
 use crate::{ByteSize, Ratio};
 
 /// `[limits]`: what one request may cost and what all of them together may.
@@ -38,6 +40,8 @@ pub struct Limits {
     pub cache: CacheLimits,
     /// The bounds of what routes with `rollout` keep besides.
     pub rollouts: RolloutLimits,
+    /// The bounds of what the cache keeps on disk.
+    pub packages: PackageLimits,
 }
 
 impl Limits {
@@ -99,4 +103,19 @@ pub struct RolloutLimits {
     pub max_keys: usize,
     /// Bytes of their answers, at most.
     pub max_bytes: ByteSize,
+}
+
+/// `[limits.packages]`: the bounds of what cached routes with `store = "disk"` keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackageLimits {
+    /// Bytes on disk, of whole bodies and of those on their way, at most; the least recently used leave first.
+    pub max_bytes: ByteSize,
+    /// Bytes of one body, at most; a larger one is a failure of the core.
+    pub max_object_bytes: ByteSize,
+    /// Bodies, at most. Each that is in use since the start takes a file descriptor.
+    pub max_objects: usize,
+    /// Bytes of memory for reading them, shared by those who read.
+    pub max_read_bytes: ByteSize,
+    /// The time that one fill may take.
+    pub max_fill_time: Duration,
 }

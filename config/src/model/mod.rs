@@ -14,11 +14,11 @@ mod stream;
 pub use self::core::{Core, CoreId, CoreTls, HealthCheck, Peer, Protocol};
 pub use delivery::{DeliveryPlan, StatusPattern};
 pub use edge::{Admin, Edge, LogFormat, Presence, Shutdown};
-pub use limits::{CacheLimits, ClassLimits, Limits, RolloutLimits};
+pub use limits::{CacheLimits, ClassLimits, Limits, PackageLimits, RolloutLimits};
 pub use listener::{ClientAuth, Identity, IdentitySource, Listener, ListenerTls, ProxyProtocol, TlsVersion};
 pub use route::{
-    Action, AggregateRoute, BodyEtag, BodyPointer, CacheRoute, Calm, Class, ForwardRoute, FreshnessMode, KeyPart,
-    LookupRoute, Method, Pacing, PathPattern, Payload, Route, Segment, StatusTtl, Unchanged,
+    Action, AggregateRoute, AnswerStore, BodyEtag, BodyPointer, CacheRoute, Calm, Class, ForwardRoute, FreshnessMode,
+    KeyPart, LookupRoute, Method, Pacing, PathPattern, Payload, Route, Segment, StatusTtl, Unchanged,
 };
 pub use stream::{BatchEncoding, BatchPlan, Compression, Durability, Mode, Retry, SpoolLimits, Stream};
 

@@ -134,6 +134,10 @@ pub struct CacheRoute {
     pub payload: Option<Payload>,
     /// How changes of an answer reach the agents. `None`: all of them at once.
     pub rollout: Option<Pacing>,
+    /// Where answers are kept.
+    pub store: AnswerStore,
+    /// Bytes a second that one answer on disk is given to all agents together; zero: no bound.
+    pub max_bytes_per_second: ByteSize,
 }
 
 /// `payload = { url = "body./packages/*/url", sha256 = "body./packages/*/sha256" }`: what a manifest names. `*` is every member of a
@@ -208,6 +212,16 @@ pub struct Unchanged {
     pub body: String,
     /// The body's media type.
     pub content_type: String,
+}
+
+/// Where answers of a cached route are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AnswerStore {
+    /// In memory, within `[limits.cache]`.
+    #[default]
+    Memory,
+    /// Bodies of 200 in files, within `[limits.packages]`; never as a whole in memory.
+    Disk,
 }
 
 /// Who decides how long an answer of a cached route is fresh.

@@ -1,8 +1,10 @@
 //! `[limits]`, `[limits.classes]` and `[limits.cache]`.
 
+use std::time::Duration;
+
 use crate::key::Key;
 use crate::section::{Reader, section, table_settings};
-use crate::{ByteSize, CacheLimits, ClassLimits, Limits, Ratio, RolloutLimits};
+use crate::{ByteSize, CacheLimits, ClassLimits, Limits, PackageLimits, Ratio, RolloutLimits};
 
 section! { Limits, "[limits]", "What one request may cost and what all of them together may.", limits_agree, {
     max_header_bytes: ByteSize = Key::default("32 KiB",
@@ -41,6 +43,7 @@ section! { Limits, "[limits]", "What one request may cost and what all of them t
     classes: ClassLimits = Key::table("The part of max_requests that each class may fill.");
     cache: CacheLimits = Key::table("The cache's bounds.");
     rollouts: RolloutLimits = Key::table("The bounds of what is kept to pace releases.");
+    packages: PackageLimits = Key::table("The bounds of what the cache keeps on disk.");
 }}
 
 section! { ClassLimits, "[limits.classes]",
@@ -81,7 +84,23 @@ section! { RolloutLimits, "[limits.rollouts]",
         "Bytes of their answers, the settled one and the one on its way, at most.").between("64 KiB", "1 TiB");
 }}
 
-table_settings!(Limits, ClassLimits, CacheLimits, RolloutLimits);
+section! { PackageLimits, "[limits.packages]",
+    "The bounds of what cached routes with store = \"disk\" keep in data_dir/packages, over all routes.", packages_fit, {
+    max_bytes: ByteSize = Key::default("16 GiB",
+        "Bytes on disk, of whole bodies and of those on their way, at most; the least recently used leave first. A body \
+         that is still being read keeps its room on the disk until the last reader has left.").between("1 MiB", "1024 TiB");
+    max_object_bytes: ByteSize = Key::default("4 GiB",
+        "Bytes of one body, at most; a larger one is a failure of the core.").between("1 KiB", "1 TiB");
+    max_objects: usize = Key::default("1000",
+        "Bodies kept, at most. Each that was used since the start takes a file descriptor.").between("1", "1000000");
+    max_read_bytes: ByteSize = Key::default("16 MiB",
+        "Bytes of memory for reading them, shared by those who read: with many readers each is given smaller pieces, \
+         down to 4 KiB.").between("64 KiB", "64 GiB");
+    max_fill_time: Duration = Key::default("15m",
+        "The time that one fill may take. Silence ends it earlier, after the core's request_timeout.").between("1s", "1d");
+}}
+
+table_settings!(Limits, ClassLimits, CacheLimits, PackageLimits, RolloutLimits);
 
 fn limits_agree(limits: &mut Limits, reader: &mut Reader<'_, '_>) {
     if limits.max_inflated_bytes < limits.max_body_bytes {
@@ -147,5 +166,14 @@ fn objects_fit(cache: &mut CacheLimits, reader: &mut Reader<'_, '_>) {
             .error("max_object_bytes", "`max_object_bytes` is more than `max_bytes`")
             .label(format!("more than {}", cache.max_bytes))
             .note("an answer larger than the cache can never be stored");
+    }
+}
+
+fn packages_fit(packages: &mut PackageLimits, reader: &mut Reader<'_, '_>) {
+    if packages.max_object_bytes > packages.max_bytes {
+        reader
+            .error("max_object_bytes", "`max_object_bytes` is more than `max_bytes`")
+            .label(format!("more than {}", packages.max_bytes))
+            .note("a body larger than the room for all of them can never be stored");
     }
 }

@@ -11,8 +11,9 @@ use crate::section::{
 use crate::setting::choice_settings;
 use crate::tree::{Node, Value};
 use crate::{
-    Action, AggregateRoute, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class, CoreId, ForwardRoute,
-    FreshnessMode, KeyPart, LookupRoute, Method, Pacing, PathPattern, Payload, Ratio, Route, StatusTtl, Unchanged,
+    Action, AggregateRoute, AnswerStore, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class, CoreId,
+    ForwardRoute, FreshnessMode, KeyPart, LookupRoute, Method, Pacing, PathPattern, Payload, Ratio, Route, StatusTtl,
+    Unchanged,
 };
 
 const DESCRIPTION: Description = Description {
@@ -113,6 +114,12 @@ section! { CacheRoute, "[[route]] with action \"cache\"",
     rollout: Option<Pacing> = Key::optional("{ over = \"4h\" }",
         "The pace at which a changed answer reaches the agents, each at its turn; until then an agent is given the answer \
          before it. Left out, all agents get a change at once.");
+    store: AnswerStore = Key::default("memory",
+        "Where answers are kept. `disk` is for large ones: they stream from a file that one fill writes for all agents, \
+         while it is still being written, and outlive a restart.");
+    max_bytes_per_second: ByteSize = Key::default("0 B",
+        "With store = \"disk\", bytes a second that this node gives of one answer to all agents together; 0: no bound.")
+        .between("0 B", "1 TiB");
 }}
 
 const SHARED: Key = Key::default("false", "Whether one tenant's answer may go to another.");
@@ -307,6 +314,10 @@ choice_settings! {
         "aggregate" => Aggregate: "take records in, merge them, send them in batches";
         "forward" => Forward: "pass through, streaming";
     }
+    pub AnswerStore {
+        "memory" => Memory: "in memory, within limits.cache";
+        "disk" => Disk: "bodies of 200 in files, within limits.packages";
+    }
     pub FreshnessMode {
         "override" => Override: "you do, with ttl; the core can only forbid to store";
         "clamp" => Clamp: "the core does, between min_ttl and max_ttl";
@@ -443,6 +454,22 @@ fn bounds_agree(route: &mut CacheRoute, reader: &mut Reader<'_, '_>) {
     if route.min_ttl > route.max_ttl {
         let most = crate::duration_to_text(route.max_ttl);
         reader.error("min_ttl", "`min_ttl` is more than `max_ttl`").label(format!("`max_ttl` is {most}"));
+    }
+    let on_disk = route.store == AnswerStore::Disk;
+    for (key, given, why) in [
+        ("etag", route.etag.is_some(), "a tag inside the body is looked for in answers that are in memory"),
+        ("vary", !route.vary.is_empty(), "a key has one body on disk; name the headers in `key`"),
+        ("payload", route.payload.is_some(), "a manifest is read in memory"),
+        ("rollout", route.rollout.is_some(), "what is paced is the manifest that names a package, not the package"),
+    ] {
+        if on_disk && given {
+            reader.error(key, format!("`{key}` does not go with `store = \"disk\"`")).note(why);
+        }
+    }
+    if route.store == AnswerStore::Memory && route.max_bytes_per_second > ByteSize::default() {
+        reader
+            .error("max_bytes_per_second", "`max_bytes_per_second` has no meaning for answers in memory")
+            .help("set `store = \"disk\"`");
     }
 }
 

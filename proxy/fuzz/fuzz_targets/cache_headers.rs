@@ -141,6 +141,9 @@ fn route() -> CacheRoute {
         obey_agents: false,
         max_body_bytes: ByteSize::kib(64),
         etag: None,
-        payload: None, rollout: None,
+        payload: None,
+        rollout: None,
+        store: weir_config::AnswerStore::Memory,
+        max_bytes_per_second: ByteSize::default(),
     }
 }

@@ -48,7 +48,9 @@ fn share(whole: usize, part: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use weir_config::{ByteSize, CacheLimits, ClassLimits, Ratio, RolloutLimits};
+    use std::time::Duration;
+
+    use weir_config::{ByteSize, CacheLimits, ClassLimits, PackageLimits, Ratio, RolloutLimits};
 
     use super::*;
 
@@ -87,6 +89,13 @@ mod tests {
                 what_if_keys: 0,
             },
             rollouts: RolloutLimits { max_keys: 1, max_bytes: ByteSize::mib(1) },
+            packages: PackageLimits {
+                max_bytes: ByteSize::mib(1),
+                max_object_bytes: ByteSize::kib(1),
+                max_objects: 1,
+                max_read_bytes: ByteSize::kib(64),
+                max_fill_time: Duration::from_secs(60),
+            },
         }
     }
 

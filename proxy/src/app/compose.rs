@@ -13,7 +13,7 @@ use crate::accept::{AcceptError, Acceptor, Certificates, Drain, Listener};
 use crate::admin::Pages;
 use crate::aggregate::{Aggregate, AggregateError, ReplayOrders, StartError};
 use crate::budget::Budget;
-use crate::cache::{CacheAction, RolloutPage};
+use crate::cache::{CacheAction, Packages, RolloutPage};
 use crate::clock::Clock;
 use crate::exit::{Code, Failure};
 use crate::gateway::{Gateway, Parts};
@@ -67,7 +67,7 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let purging = Arc::new(Purging::default());
     let what_if = Arc::new(WhatIf::default());
     what_if.reconfigure(&[], &config.routes, limits.what_if_keys, clock.now());
-    let (cache, lookup) = keepers(ground, &origin, &purging, &what_if);
+    let (cache, lookup) = keepers(ground, &origin, &purging, &what_if)?;
     let budget = Budget::new(metrics.clone());
     let aggregate = Aggregate::start(config, edge, origin, budget.clone(), metrics.clone(), clock);
     let aggregate = Arc::new(aggregate.map_err(|error| aggregate_failure(&error))?);
@@ -108,12 +108,13 @@ fn keepers(
     origin: &Arc<dyn Origin>,
     purging: &Arc<Purging>,
     what_if: &Arc<WhatIf>,
-) -> (Arc<CacheAction>, Arc<LookupAction>) {
+) -> Result<(Arc<CacheAction>, Arc<LookupAction>), Failure> {
     let Ground { config, edge, metrics, clock } = *ground;
     let limits = &config.limits.cache;
     let shared = || (Arc::clone(origin), Arc::clone(purging), Arc::clone(what_if));
+    let packages = packages(ground, purging)?;
     let (to_core, purges, watch) = shared();
-    let cache = Arc::new(CacheAction::new(to_core, purges, watch, metrics.clone(), clock, limits));
+    let cache = Arc::new(CacheAction::new(packages, to_core, purges, watch, metrics.clone(), clock, limits));
     let (to_core, purges, watch) = shared();
     let lookup = Arc::new(LookupAction::new(to_core, purges, watch, metrics.clone(), clock, edge, limits));
     cache.open_rollouts(&config.limits.rollouts, &config.edge.data_dir.join("rollouts"));
@@ -121,7 +122,20 @@ fn keepers(
     cache.adopt(&config.routes);
     lookup.adopt(&config.routes);
     drop(task::spawn("lookup refresh", Arc::clone(&lookup).tend()));
-    (cache, lookup)
+    Ok((cache, lookup))
+}
+
+/// The cache's tier on disk, with what the last run has left.
+fn packages(ground: &Ground<'_>, purging: &Arc<Purging>) -> Result<Arc<Packages>, Failure> {
+    let Ground { config, metrics, clock, .. } = *ground;
+    let dir = config.edge.data_dir.join("packages");
+    let packages = Packages::new(&dir, &config.limits.packages, metrics);
+    let failure = |error| Failure::new(Code::CannotCreate, format!("{}: {error}", dir.display()));
+    let kept = packages.restore(&config.routes, purging, clock.now()).map_err(failure)?;
+    if kept > 0 {
+        tracing::info!(answers = kept, "answers on disk are kept");
+    }
+    Ok(packages)
 }
 
 pub(super) fn upstream(ground: &Ground<'_>) -> Result<Arc<Upstream>, Failure> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, StatusCode};
-use weir_config::{Action, CacheRoute, KeyPart, Method, Payload};
+use weir_config::{Action, AnswerStore, CacheRoute, KeyPart, Method, Payload};
 use weir_logic::cache::payload::{Named, named, target_on};
 use weir_logic::cache::{Asking, CachePolicy, Meaning, Selection, is_intact};
 use weir_logic::key::Scope;
@@ -82,6 +82,7 @@ pub(super) struct Manifest<'a> {
 struct Secured {
     key: CacheKey,
     digest: Digest,
+    store: AnswerStore,
     /// The answer, where it is not in the store yet.
     apart: Option<Arc<Entry>>,
 }
@@ -104,10 +105,10 @@ impl Manifest<'_> {
         }
         let claims = secured.iter().map(|secured| (secured.key.clone(), secured.digest)).collect();
         let claims = shell.payloads.claim(claims);
-        let is_in_use = |Secured { key, digest, apart }: &Secured| match apart {
-            Some(entry) => shell.store.insert(key, entry, 1),
+        let is_in_use = |Secured { key, digest, store, apart }: &Secured| match apart {
+            Some(entry) => shell.keep(key, entry, 1),
             // While the others came it may have been replaced. From the claim on it cannot be.
-            None => shell.held(key, &Selection::default()).entry().is_some_and(|entry| is_it(entry, *digest)),
+            None => shell.held(key, &Selection::default(), *store).entry().is_some_and(|entry| is_it(entry, *digest)),
         };
         if secured.iter().all(is_in_use) { Ok(claims) } else { Err(Disagreement::NotThere) }
     }
@@ -146,14 +147,15 @@ impl Manifest<'_> {
         let selection = Selection::default();
         let visit = Visit { shell, call: &call, route: cached, key, selection, lane, found, asking: Asking::default() };
         let apart = self.fetched(&visit, named.digest).await?;
-        Ok(Secured { key: visit.key, digest: named.digest, apart })
+        Ok(Secured { key: visit.key, digest: named.digest, store: cached.store, apart })
     }
 
     /// Sees to it that the payload is in the store, or gives it where it must be kept apart.
     async fn fetched(&self, visit: &Visit<'_>, digest: Digest) -> Result<Option<Arc<Entry>>, Disagreement> {
         let shell = visit.shell;
         for round in 1..=2 {
-            if shell.held(&visit.key, &visit.selection).entry().is_some_and(|entry| is_it(entry, digest)) {
+            let held = shell.held_sound(&visit.key, &visit.selection, visit.route.store).await;
+            if held.entry().is_some_and(|entry| is_it(entry, digest)) {
                 return Ok(None);
             }
             let (claimed, by_others) = shell.payloads.stands_against(&visit.key, digest, self.before);
@@ -174,7 +176,7 @@ impl Manifest<'_> {
                 Joined::Follow(seat) => (seat, false),
                 Joined::Crowded | Joined::Settled(()) => return Err(Disagreement::NotThere),
             };
-            match seat.landing().await {
+            match seat.end().await {
                 Some(Landing::Stored(entry)) if is_it(&entry, digest) => return Ok(claimed.then_some(entry)),
                 // Somebody else's fill, which did not know what to bring.
                 _ if !mine && round == 1 => {}
@@ -186,7 +188,7 @@ impl Manifest<'_> {
 }
 
 fn is_it(entry: &Entry, digest: Digest) -> bool {
-    entry.status() == 200 && entry.digest() == digest
+    entry.status() == 200 && entry.has_digest(digest)
 }
 
 /// Whether all agents of a tenant that ask for the same target get the same answer at the same time.
@@ -245,11 +247,16 @@ impl Order {
         manifest.agree(shell).await.map(|claims| Some(Arc::new(claims)))
     }
 
+    /// What a manifest says that the answer is, if one names it.
+    pub(super) fn expected(&self, shell: &Shell) -> Option<Digest> {
+        let expected = self.expecting.map(|expecting| expecting.digest);
+        expected.or_else(|| shell.payloads.expected(&self.key))
+    }
+
     /// Whether a manifest says that the answer is another: one in use, or the one that has it fetched.
     pub(super) fn is_another(&self, shell: &Shell, entry: &Entry) -> bool {
-        let expected = self.expecting.map(|expecting| expecting.digest);
-        let Some(expected) = expected.or_else(|| shell.payloads.expected(&self.key)) else { return false };
-        let another = entry.status() != 200 || entry.digest() != expected;
+        let Some(expected) = self.expected(shell) else { return false };
+        let another = entry.status() != 200 || !entry.has_digest(expected);
         if another {
             shell.metrics.payload_faults.with_label_values(&[self.route.name.as_str(), "another"]).inc();
             tracing::warn!(route = self.route.name, path = entry.stamp().marks().path(), %expected, "a payload is another");

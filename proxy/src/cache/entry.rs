@@ -1,5 +1,6 @@
 //! A kept answer, ready to be given again.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use weir_logic::cache::{
 use weir_logic::heap::{allocation, shared, table_place};
 use weir_logic::{CacheKey, Digest, Millis, Outcome, RequestView};
 
+use super::packages::Package;
 use super::payloads::Claims;
 use super::shelf::Shelf;
 use super::sieve::Sieve;
@@ -28,8 +30,8 @@ use crate::purging::Stamp;
 pub(super) struct Entry {
     arrival: Arrival,
     kept: Kept,
-    body: Bytes,
-    /// Of the body; made when it is first asked for. Manifests, payloads and what is paced have one: its 48 bytes are not in the footprint.
+    content: Content,
+    /// Of a body in memory; made when it is first asked for. Manifests, payloads and what is paced have one: its 48 bytes are not in the footprint.
     digest: OnceLock<Box<Digest>>,
     /// What it says of its payloads, where it is a manifest.
     claims: Option<Arc<Claims>>,
@@ -40,26 +42,42 @@ pub(super) struct Entry {
     visited: AtomicBool,
 }
 
+/// Where the body is.
+#[derive(Clone, Debug)]
+enum Content {
+    Memory(Bytes),
+    Disk(Arc<Package>),
+}
+
 impl Entry {
     /// The answer that has arrived. Body and headers are copied, so that no network buffer is held on to.
     pub(super) fn new(arrival: Arrival, headers: &HeaderMap, body: &Bytes, stamp: Stamp, selection: Selection) -> Self {
-        Self::with_body(arrival, headers, Bytes::copy_from_slice(body), stamp, selection)
+        Self::with(arrival, headers, Content::Memory(Bytes::copy_from_slice(body)), stamp, selection)
+    }
+
+    /// The answer of status 200 to everyone with its key whose body is on disk, or on its way there.
+    pub(super) fn on_disk(arrival: Arrival, headers: &HeaderMap, package: Arc<Package>, stamp: Stamp) -> Self {
+        Self::with(arrival, headers, Content::Disk(package), stamp, Selection::default())
     }
 
     /// This answer, confirmed by the core for a request that says `selection`. `headers` is what [`Entry::merged`] gave, and `arrival`
     /// that of the confirmation.
     pub(super) fn confirmed(&self, arrival: Arrival, headers: &HeaderMap, stamp: Stamp, selection: Selection) -> Self {
         let (digest, claims) = (self.digest.clone(), self.claims.clone());
-        Self { digest, claims, ..Self::with_body(arrival, headers, self.body.clone(), stamp, selection) }
+        Self { digest, claims, ..Self::with(arrival, headers, self.content.clone(), stamp, selection) }
     }
 
-    fn with_body(arrival: Arrival, headers: &HeaderMap, body: Bytes, stamp: Stamp, selection: Selection) -> Self {
-        let tag = if arrival.status == 200 { TagFrom::Bytes(&body) } else { TagFrom::Nowhere };
+    fn with(arrival: Arrival, headers: &HeaderMap, content: Content, stamp: Stamp, selection: Selection) -> Self {
+        let tag = match &content {
+            Content::Memory(body) if arrival.status == 200 => TagFrom::Bytes(body),
+            Content::Memory(_) => TagFrom::Nowhere,
+            Content::Disk(_) => TagFrom::Later,
+        };
         let kept = kept(headers, tag);
         Self {
             arrival,
             kept,
-            body,
+            content,
             digest: OnceLock::new(),
             claims: None,
             stamp,
@@ -77,6 +95,28 @@ impl Entry {
         self.claims.as_ref()
     }
 
+    /// Its body, where that is on disk.
+    pub(super) fn package(&self) -> Option<&Arc<Package>> {
+        match &self.content {
+            Content::Memory(_) => None,
+            Content::Disk(package) => Some(package),
+        }
+    }
+
+    /// It is in a store.
+    pub(super) fn placed(&self) {
+        if let Some(package) = self.package() {
+            package.placed();
+        }
+    }
+
+    /// It is not in that store any more.
+    pub(super) fn displaced(&self) {
+        if let Some(package) = self.package() {
+            package.displaced();
+        }
+    }
+
     /// The headers after the core's confirmation.
     pub(super) fn merged(&self, confirmation: &HeaderMap) -> HeaderMap {
         merged(&self.kept, confirmation)
@@ -90,17 +130,30 @@ impl Entry {
         self.arrival.age(now)
     }
 
+    /// The length of the body; zero while it is not known.
     pub(super) fn body_len(&self) -> usize {
-        self.body.len()
+        self.length().unwrap_or(0)
     }
 
-    /// The SHA-256 of the body. The first call takes a pass over it.
+    /// The SHA-256 of a body in memory. The first call takes a pass over it.
     pub(super) fn digest(&self) -> Digest {
-        **self.digest.get_or_init(|| Box::new(Digest::of(&self.body)))
+        **self.digest.get_or_init(|| Box::new(Digest::of(self.body())))
     }
 
+    /// Whether the body is whole and has that SHA-256.
+    pub(super) fn has_digest(&self, digest: Digest) -> bool {
+        match &self.content {
+            Content::Memory(_) => self.digest() == digest,
+            Content::Disk(package) => package.digest() == Some(&digest),
+        }
+    }
+
+    /// The body, where that is in memory.
     pub(super) fn body(&self) -> &[u8] {
-        &self.body
+        match &self.content {
+            Content::Memory(body) => body,
+            Content::Disk(_) => &[],
+        }
     }
 
     pub(super) fn arrival(&self) -> &Arrival {
@@ -137,13 +190,13 @@ impl Entry {
         policy.lease(self.arrival.status, &self.arrival.terms)
     }
 
-    /// The memory that this entry takes under a key of `key_len` bytes, places in tables and the census included. Never less than the truth, in an
+    /// The memory that this entry takes under a key of `key_len` bytes, places in tables and the census included, and with the body on disk the room there. Never less than the truth, in an
     /// allocator that is not in pieces: `cargo run --release --bin cache` weighs it.
     pub(super) fn footprint(&self, key_len: usize) -> usize {
         let marks = self.stamp.marks();
         let own = [
             allocation(COUNTS + size_of::<Self>()),
-            shared(self.body.len()),
+            shared(self.body_len()),
             self.kept.bytes(),
             allocation(COUNTS + size_of::<Marks>()) + marks.bytes(),
             shared(key_len),
@@ -179,13 +232,8 @@ impl Entry {
         outcome: Outcome,
     ) -> Answer {
         let Given { status: code, headers, body, range } = self.given(request);
-        let mut answer = Answer {
-            status: code,
-            headers: Vec::with_capacity(headers.len() + 3),
-            body: Body::Whole(body),
-            outcome,
-            cause: None,
-        };
+        let mut answer =
+            Answer { status: code, headers: Vec::with_capacity(headers.len() + 3), body, outcome, cause: None };
         answer.headers.extend_from_slice(headers);
         answer.headers.extend(range.map(|range| (CONTENT_RANGE, range)));
         let total_age = self.age(now);
@@ -199,29 +247,47 @@ impl Entry {
 
     fn given(&self, request: &RequestView<'_>) -> Given<'_> {
         let all = &self.kept.headers[..];
-        let whole = || Given { status: self.status(), headers: all, body: self.body.clone(), range: None };
+        let whole = || Given { status: self.status(), headers: all, body: self.part(None), range: None };
         if !(200..300).contains(&self.status()) {
             return whole();
         }
         if conditional::is_current(request, self.kept.etag(), self.kept.last_modified()) {
             let headers = &all[..self.kept.in_not_modified];
-            return Given { status: 304, headers, body: Bytes::new(), range: None };
+            return Given { status: 304, headers, body: Body::Whole(Bytes::new()), range: None };
         }
         if self.status() != 200 || request.headers.first("range").is_none() {
             return whole();
         }
         let made = Millis(self.arrival.stored.0.saturating_sub(whole_millis(self.arrival.terms.age)));
         let recognised = Recognised { etag: self.kept.etag(), last_modified: self.kept.last_modified(), made };
-        let length = self.body.len();
+        // A part of what is on its way, and whose length nobody knows yet, cannot be named.
+        let Some(length) = self.length() else { return whole() };
         match part(request, length, recognised) {
             Part::Whole => whole(),
             Part::Bytes(bytes) => {
                 let range = Some(content_range(Some(&bytes), length));
-                Given { status: 206, headers: all, body: self.body.slice(bytes), range }
+                Given { status: 206, headers: all, body: self.part(Some(bytes)), range }
             }
             Part::Unsatisfiable => {
                 let range = Some(content_range(None, length));
-                Given { status: 416, headers: &[], body: Bytes::new(), range }
+                Given { status: 416, headers: &[], body: Body::Whole(Bytes::new()), range }
+            }
+        }
+    }
+
+    fn length(&self) -> Option<usize> {
+        match &self.content {
+            Content::Memory(body) => Some(body.len()),
+            Content::Disk(package) => package.length().map(|length| usize::try_from(length).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// The part of the body; all of it without a range.
+    fn part(&self, range: Option<Range<usize>>) -> Body {
+        match &self.content {
+            Content::Memory(body) => Body::Whole(range.map_or_else(|| body.clone(), |range| body.slice(range))),
+            Content::Disk(package) => {
+                Body::Stream(package.read(range.map(|range| range.start as u64..range.end as u64)))
             }
         }
     }
@@ -231,7 +297,7 @@ impl Entry {
 struct Given<'a> {
     status: u16,
     headers: &'a [(HeaderName, HeaderValue)],
-    body: Bytes,
+    body: Body,
     range: Option<HeaderValue>,
 }
 

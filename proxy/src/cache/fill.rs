@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{ETAG, RETRY_AFTER};
-use weir_config::{Action, CacheRoute, Route};
+use tokio::time::timeout;
+use weir_config::{Action, AnswerStore, CacheRoute, Route};
 use weir_logic::cache::purge::{Mark, Marks};
 use weir_logic::cache::tags::{TAG_HEADERS, tags};
 use weir_logic::cache::{
@@ -85,10 +86,14 @@ impl Order {
         let Action::Cache(route) = &self.route.action else { return };
         let departure = shell.purging.depart();
         let started = shell.clock.elapsed();
-        let landing = match tokio::time::timeout(MAX_FILL, self.fetch(&shell, route, &departure)).await {
-            Ok(landing) => landing,
-            Err(_) => self.failed(&shell, Refusal::CoreTimeout, None, None),
+        let fetched = match route.store {
+            AnswerStore::Memory => timeout(MAX_FILL, self.fetch(&shell, route, &departure)).await,
+            AnswerStore::Disk => {
+                let fetch = self.fetch_to_disk(&shell, route, &departure, &ticket);
+                timeout(shell.packages.max_fill_time(), fetch).await
+            }
         };
+        let landing = fetched.unwrap_or_else(|_| self.failed(&shell, Refusal::CoreTimeout, None, None));
         shell.metrics.cache_fills.with_label_values(&[self.route.name.as_str(), landing.label()]).inc();
         if let Some(lease) = landing.lease(CachePolicy::of(route)) {
             let took = shell.clock.elapsed().saturating_sub(started);
@@ -129,7 +134,7 @@ impl Order {
     }
 
     /// What the core can be asked to confirm. What was purged before the departure cannot come back.
-    fn candidates(&self, shell: &Shell) -> Candidates {
+    pub(super) fn candidates(&self, shell: &Shell) -> Candidates {
         // A manifest that was stored before its route said where it names payloads is asked for as a whole.
         let names_payloads = matches!(&self.route.action, Action::Cache(CacheRoute { payload: Some(_), .. }));
         let usable = |entry: &Arc<Entry>| {
@@ -144,7 +149,14 @@ impl Order {
     }
 
     async fn send(&self, shell: &Shell, request: FillRequest) -> Result<Heard, OriginError> {
-        let request = OriginRequest {
+        let max_bytes = shell.limits.load().max_object_bytes.as_usize().max(MAX_PASSED_ON_BYTES);
+        let asked = shell.clock.now();
+        Ok(Heard { answer: shell.origin.send(self.to_core(request, max_bytes)).await?, asked, claims: None })
+    }
+
+    /// The fill's request, whose answer may have a body of that length.
+    pub(super) fn to_core(&self, request: FillRequest, max_answer_bytes: usize) -> OriginRequest {
+        OriginRequest {
             core: self.route.core,
             label: Arc::from(self.route.name.as_str()),
             rank: Rank::Class(self.route.class),
@@ -152,11 +164,9 @@ impl Order {
             target: request.target,
             headers: request.headers,
             body: request.body,
-            max_answer_bytes: shell.limits.load().max_object_bytes.as_usize().max(MAX_PASSED_ON_BYTES),
+            max_answer_bytes,
             repeatable: true,
-        };
-        let asked = shell.clock.now();
-        Ok(Heard { answer: shell.origin.send(request).await?, asked, claims: None })
+        }
     }
 
     pub(super) fn understood(
@@ -203,7 +213,7 @@ impl Order {
         }
     }
 
-    fn confirmed(
+    pub(super) fn confirmed(
         &self,
         shell: &Shell,
         policy: CachePolicy<'_>,
@@ -226,7 +236,7 @@ impl Order {
     }
 
     /// What an answer with these headers can be purged by.
-    fn marks(&self, headers: &HeaderMap) -> Marks {
+    pub(super) fn marks(&self, headers: &HeaderMap) -> Marks {
         let tags = tags(headers).into_iter().map(Mark::tag);
         self.marks.with(self.marks.iter().chain(tags))
     }
@@ -240,10 +250,10 @@ impl Order {
             return landing(entry);
         }
         self.release(shell, &entry);
-        if shell.store.insert(&self.key, &entry, self.max_variants) {
+        if shell.keep(&self.key, &entry, self.max_variants) {
             // A manifest may have come into use since the last look, which has found what was stored before.
             if self.is_another(shell, &entry) {
-                shell.store.remove_if(&self.key, |held| Arc::ptr_eq(held, &entry));
+                shell.store_of(&entry).remove_if(&self.key, |held| Arc::ptr_eq(held, &entry));
                 return self.failed(shell, Refusal::CoreBroken, Some(entry.status()), None);
             }
             return landing(entry);
@@ -267,12 +277,12 @@ impl Order {
     /// A good answer that is not stored puts what was stored out of date.
     fn pass_on(&self, shell: &Shell, entry: Arc<Entry>, why: Unstorable) -> Landing {
         shell.holds.clear(&self.lane);
-        shell.store.outdate(&self.key, entry.selection());
+        shell.outdate(&self.key, entry.selection());
         shell.rollouts.forget(&entry.selection().key(&self.key));
         Landing::PassedOn(entry, why)
     }
 
-    fn unanswered(&self, shell: &Shell, error: OriginError) -> Landing {
+    pub(super) fn unanswered(&self, shell: &Shell, error: OriginError) -> Landing {
         let refusal = match error {
             OriginError::Resting(rest) => return self.turned_away(shell, Some(rest)),
             OriginError::Full => return self.turned_away(shell, None),
@@ -316,7 +326,7 @@ impl Order {
 
 impl Heard {
     /// The arrival of the answer that these headers, the core's or the merged ones, belong to.
-    fn arrival(&self, status: u16, headers: &HeaderMap, now: Millis) -> Arrival {
+    pub(super) fn arrival(&self, status: u16, headers: &HeaderMap, now: Millis) -> Arrival {
         Arrival { status, terms: Terms::of(headers, self.asked, now), stored: now, draw: rand::random() }
     }
 }
@@ -359,4 +369,4 @@ const MAX_FILL: Duration = Duration::from_secs(300);
 
 /// Answers up to this size are passed on, if not stored, even where `max_object_bytes` is smaller; a fill holds as much memory.
 /// What is larger belongs on a `forward` route.
-const MAX_PASSED_ON_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const MAX_PASSED_ON_BYTES: usize = 16 * 1024 * 1024;

@@ -90,6 +90,12 @@ impl Flights {
         }
     }
 
+    fn leave(&self, key: &CacheKey, flight: &Arc<Flight>) {
+        if self.map.remove_if(key, |_, flying| Arc::ptr_eq(flying, flight)).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.map.is_empty() && self.count.load(Ordering::Relaxed) == 0
@@ -112,14 +118,26 @@ impl Seat {
         self.landing.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone())
     }
 
+    /// Waits until the fill is over, whatever it has announced before; `None` when it died without a word.
+    pub(super) async fn end(&mut self) -> Option<Landing> {
+        while self.landing.changed().await.is_ok() {}
+        self.landing.borrow().clone()
+    }
+
     /// Says that the fill takes longer than an agent should wait that can be given something else.
     pub(super) fn call_overdue(&self) {
         self.flight.overdue.store(true, Ordering::Relaxed);
     }
 
-    /// Whether someone has found the fill overdue.
+    /// Whether someone has found the fill overdue, and nothing has come of it since.
     pub(super) fn is_overdue(&self) -> bool {
-        self.flight.overdue.load(Ordering::Relaxed)
+        self.flight.overdue.load(Ordering::Relaxed) && self.landing.borrow().is_none()
+    }
+
+    /// Makes the next request start another fill, though this one has not ended: its answer may not be given any more. Those on
+    /// board stay.
+    pub(super) fn part(self, flights: &Flights, key: &CacheKey) {
+        flights.leave(key, &self.flight);
     }
 }
 
@@ -130,6 +148,12 @@ impl Drop for Seat {
 }
 
 impl Ticket {
+    /// Tells everyone on board, and whoever still joins, how the fill will end if nothing breaks: its answer can be given already.
+    /// The fill goes on.
+    pub(super) fn announce(&self, landing: Landing) {
+        self.landing.send_replace(Some(landing));
+    }
+
     /// Tells everyone on board how the fill ended. What it stored must be stored by now.
     pub(super) fn land(self, landing: Landing) {
         self.leave();
@@ -137,10 +161,7 @@ impl Ticket {
     }
 
     fn leave(&self) {
-        let left = self.flights.map.remove_if(&self.key, |_, flight| Arc::ptr_eq(flight, &self.flight));
-        if left.is_some() {
-            self.flights.count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.flights.leave(&self.key, &self.flight);
     }
 }
 

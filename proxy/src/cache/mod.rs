@@ -16,7 +16,9 @@ mod agreement;
 mod candidates;
 mod entry;
 mod fill;
+mod filling;
 mod flight;
+mod packages;
 mod payloads;
 mod rollouts;
 mod shelf;
@@ -30,17 +32,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use weir_config::{Action, CacheLimits, CacheRoute, Method, RolloutLimits, Route};
+use weir_config::{Action, AnswerStore, CacheLimits, CacheRoute, Method, PackageLimits, RolloutLimits, Route};
 use weir_logic::cache::purge::Mark;
 use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness, Selection, Terms, dialect};
 use weir_logic::key::{self, Scope};
 use weir_logic::{CacheKey, Call, Outcome, Refusal, RouteTable};
 
+use self::entry::Entry;
 use self::flight::Flights;
 use self::payloads::Payloads;
 use self::rollouts::Rollouts;
 use self::shelf::Found;
-use self::store::Store;
+use self::store::{Gauges, Store};
 use self::visit::Visit;
 use crate::answer::{Answer, Body, whole};
 use crate::clock::Clock;
@@ -50,10 +53,11 @@ use crate::purging::{Keeper, Purging};
 use crate::upstream::Origin;
 use crate::whatif::WhatIf;
 
+pub use self::packages::Packages;
 pub use self::rollouts::RolloutPage;
 
 /// The action `cache` for all its routes. State is kept by route name, so a reload needs nothing but the new routes.
-/// Memory: the store's bounds, one body for each fill under way, 16,384 holds.
+/// Memory: the store's bounds, one body for each fill under way, 16,384 holds, and that of [`Packages`].
 pub struct CacheAction {
     shell: Arc<Shell>,
 }
@@ -61,6 +65,7 @@ pub struct CacheAction {
 /// What requests and fills share.
 struct Shell {
     store: Store,
+    packages: Arc<Packages>,
     flights: Arc<Flights>,
     holds: Holds,
     rollouts: Rollouts,
@@ -77,21 +82,60 @@ struct Shell {
 
 impl Shell {
     /// What is kept for a request and may still be used, fresh or not.
-    fn held(&self, key: &CacheKey, selection: &Selection) -> Found {
-        let found = self.store.find(key, selection);
+    fn held(&self, key: &CacheKey, selection: &Selection, store: AnswerStore) -> Found {
+        let on_disk = match store {
+            AnswerStore::Memory => Found::Nothing,
+            AnswerStore::Disk => self.packages.store.find(key, selection),
+        };
+        let found = if let Found::This(_) = on_disk { on_disk } else { self.store.find(key, selection) };
         let Some(entry) = found.entry() else { return found };
         if self.purging.allows(key, entry.stamp()) {
             return found;
         }
-        self.store.remove_if(key, |held| Arc::ptr_eq(held, entry));
+        self.store_of(entry).remove_if(key, |held| Arc::ptr_eq(held, entry));
         self.rollouts.prune(key, entry.selection(), |entry| self.purging.allows(key, entry.stamp()));
         Found::Nothing
+    }
+
+    /// The same, but that a body on disk that is not what was written counts as missing.
+    async fn held_sound(&self, key: &CacheKey, selection: &Selection, store: AnswerStore) -> Found {
+        let found = self.held(key, selection, store);
+        let Some(entry) = found.entry() else { return found };
+        match entry.package() {
+            Some(package) if !package.is_sound().await => {
+                self.packages.store.remove_if(key, |held| Arc::ptr_eq(held, entry));
+                Found::Nothing
+            }
+            _ => found,
+        }
+    }
+
+    /// Keeps `entry` under `key`; `false` when it is over the bounds.
+    fn keep(&self, key: &CacheKey, entry: &Arc<Entry>, max_variants: usize) -> bool {
+        let kept = self.store_of(entry).insert(key, entry, max_variants);
+        if kept {
+            // A key is in one store: a package may give way to the word that it is gone, and the other way round.
+            let other = if entry.package().is_some() { &self.store } else { &self.packages.store };
+            other.outdate(key, entry.selection());
+        }
+        kept
+    }
+
+    /// Forgets what an answer that is not kept itself puts out of date.
+    fn outdate(&self, key: &CacheKey, by: &Selection) {
+        self.store.outdate(key, by);
+        self.packages.store.outdate(key, by);
+    }
+
+    fn store_of(&self, entry: &Entry) -> &Store {
+        if entry.package().is_some() { &self.packages.store } else { &self.store }
     }
 }
 
 impl CacheAction {
-    /// An empty cache in front of `origin`.
+    /// An empty cache in front of `origin`, whose answers on disk are in `packages`.
     pub fn new(
+        packages: Arc<Packages>,
         origin: Arc<dyn Origin>,
         purging: Arc<Purging>,
         what_if: Arc<WhatIf>,
@@ -99,9 +143,10 @@ impl CacheAction {
         clock: Clock,
         limits: &CacheLimits,
     ) -> Self {
-        let store = Store::new(limits, &metrics);
+        let store = Store::new(limits.into(), Gauges::of_memory(&metrics));
         let shell = Shell {
             store,
+            packages,
             flights: Arc::new(Flights::default()),
             holds: Holds::new(),
             rollouts: Rollouts::new(metrics.clone()),
@@ -118,9 +163,10 @@ impl CacheAction {
     }
 
     /// Brings new bounds into force; what is over them leaves at once.
-    pub fn reconfigure(&self, limits: &CacheLimits) {
+    pub fn reconfigure(&self, limits: &CacheLimits, packages: &PackageLimits) {
         self.shell.limits.store(Arc::new(*limits));
-        self.shell.store.reconfigure(limits);
+        self.shell.store.reconfigure(limits.into());
+        self.shell.packages.reconfigure(packages);
     }
 
     /// Answers a request on a cached route. The future may be dropped at any time: fills go on for whoever else waits.
@@ -152,7 +198,10 @@ impl CacheAction {
             Err(error) => return refused(error.into(), error.detail()),
         };
         let policy = CachePolicy::of(route);
-        let found = self.shell.held(&key, &selection);
+        let found = self.shell.held_sound(&key, &selection, route.store).await;
+        if let Some(package) = found.entry().and_then(|entry| entry.package()) {
+            package.limit(route.max_bytes_per_second.bytes());
+        }
         let lane = found.lane(&key, &selection);
         let held = found.entry();
         let lease = held.map(|entry| entry.lease(policy));
@@ -202,14 +251,15 @@ impl CacheAction {
 
 impl Keeper for CacheAction {
     fn count(&self, mark: Option<Mark>) -> usize {
-        self.shell.store.count(mark)
+        self.shell.store.count(mark) + self.shell.packages.store.count(mark)
     }
 
     fn sweep(&self) -> usize {
         let purging = &self.shell.purging;
         self.shell.rollouts.sweep(|key, entry| purging.allows(key, entry.stamp()));
         self.shell.rollouts.save();
-        self.shell.store.sweep(|key, entry| purging.allows(key, entry.stamp()))
+        let allowed = |key: &CacheKey, entry: &Entry| purging.allows(key, entry.stamp());
+        self.shell.store.sweep(allowed) + self.shell.packages.store.sweep(allowed)
     }
 }
 

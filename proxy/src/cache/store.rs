@@ -21,35 +21,51 @@ use crate::metrics::Metrics;
 pub(super) struct Store {
     map: DashMap<CacheKey, Shelf>,
     order: Mutex<Order>,
-    entries: IntGauge,
-    bytes: IntGauge,
-    evictions: IntCounter,
+    gauges: Gauges,
+}
+
+/// What a store may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// As [`Entry::footprint`] counts them.
+    pub(super) bytes: usize,
+    /// Of one body.
+    pub(super) object_bytes: usize,
+    pub(super) keys: usize,
+}
+
+/// What operators see of a store.
+pub(super) struct Gauges {
+    pub(super) entries: IntGauge,
+    pub(super) bytes: IntGauge,
+    pub(super) evictions: IntCounter,
 }
 
 /// Who leaves next, and what all of them weigh. Changed together with the map, under one lock.
 struct Order {
     sieve: Sieve<(CacheKey, Arc<Entry>)>,
     bytes: usize,
+    /// Bytes of what is on its way.
+    reserved: usize,
     keys: usize,
     /// How many answers carry each mark.
     census: Census,
-    limits: CacheLimits,
+    bounds: Bounds,
 }
 
 impl Store {
-    pub(super) fn new(limits: &CacheLimits, metrics: &Metrics) -> Self {
+    pub(super) fn new(bounds: Bounds, gauges: Gauges) -> Self {
         Self {
             map: DashMap::new(),
             order: Mutex::new(Order {
                 sieve: Sieve::new(),
                 bytes: 0,
+                reserved: 0,
                 keys: 0,
                 census: Census::default(),
-                limits: *limits,
+                bounds,
             }),
-            entries: metrics.cache_entries.clone(),
-            bytes: metrics.cache_bytes.clone(),
-            evictions: metrics.cache_evictions.clone(),
+            gauges,
         }
     }
 
@@ -69,12 +85,14 @@ impl Store {
     pub(super) fn insert(&self, key: &CacheKey, entry: &Arc<Entry>, max_variants: usize) -> bool {
         let mut order = self.order.lock();
         let footprint = entry.footprint(key.len());
-        let body_fits = entry.body_len() <= order.limits.max_object_bytes.as_usize();
-        if !body_fits || footprint > order.limits.max_bytes.as_usize() || order.limits.max_keys == 0 {
+        let body_fits = entry.body_len() <= order.bounds.object_bytes;
+        if !body_fits || footprint > order.bounds.bytes || order.bounds.keys == 0 {
             return false;
         }
         // The key as it is kept: a request's has room to spare.
         let key = &self.map.get(key).map_or_else(|| key.compact(), |shelf| shelf.key().clone());
+        // Before the old one leaves: both may have the same body.
+        order.enter(footprint, entry);
         let item = (key.clone(), Arc::clone(entry));
         match self.map.entry(key.clone()) {
             Place::Vacant(place) => {
@@ -92,7 +110,7 @@ impl Store {
                 };
                 let displaced = shelf.get_mut().put(Resident { entry: Arc::clone(entry), slot }, max_variants);
                 drop(shelf);
-                self.evictions.inc_by(displaced.crowded_out.len() as u64);
+                self.gauges.evictions.inc_by(displaced.crowded_out.len() as u64);
                 for gone in displaced.outdated.into_iter().chain(displaced.crowded_out) {
                     if replaced != Some(gone.slot) {
                         order.sieve.remove(gone.slot);
@@ -101,7 +119,6 @@ impl Store {
                 }
             }
         }
-        order.enter(footprint, entry);
         self.make_room(&mut order);
         true
     }
@@ -155,10 +172,27 @@ impl Store {
     }
 
     /// Brings new bounds into force.
-    pub(super) fn reconfigure(&self, limits: &CacheLimits) {
+    pub(super) fn reconfigure(&self, bounds: Bounds) {
         let mut order = self.order.lock();
-        order.limits = *limits;
+        order.bounds = bounds;
         self.make_room(&mut order);
+    }
+
+    /// Holds room for so many bytes that are on their way; `false` when what is on its way would take more than all of it.
+    pub(super) fn reserve(&self, bytes: usize) -> bool {
+        let mut order = self.order.lock();
+        if order.reserved.saturating_add(bytes) > order.bounds.bytes {
+            return false;
+        }
+        order.reserved += bytes;
+        self.make_room(&mut order);
+        true
+    }
+
+    /// Gives such room back.
+    pub(super) fn release(&self, bytes: usize) {
+        let mut order = self.order.lock();
+        order.reserved = order.reserved.saturating_sub(bytes);
     }
 
     /// Everything that is kept.
@@ -169,18 +203,18 @@ impl Store {
     }
 
     fn make_room(&self, order: &mut Order) {
-        while order.bytes > order.limits.max_bytes.as_usize() || order.keys > order.limits.max_keys {
+        while order.bytes + order.reserved > order.bounds.bytes || order.keys > order.bounds.keys {
             let Some((key, entry)) = order.sieve.evict(|(_, entry)| entry.take_visit()) else { break };
             self.take(&key, |held| Arc::ptr_eq(held, &entry));
             order.leave(&key, &entry);
-            self.evictions.inc();
+            self.gauges.evictions.inc();
         }
         self.report(order);
     }
 
     fn report(&self, order: &Order) {
-        self.entries.set(i64::try_from(order.keys).unwrap_or(i64::MAX));
-        self.bytes.set(i64::try_from(order.bytes).unwrap_or(i64::MAX));
+        self.gauges.entries.set(i64::try_from(order.keys).unwrap_or(i64::MAX));
+        self.gauges.bytes.set(i64::try_from(order.bytes).unwrap_or(i64::MAX));
     }
 }
 
@@ -188,13 +222,36 @@ impl Order {
     fn enter(&mut self, footprint: usize, entry: &Entry) {
         self.keys += 1;
         self.bytes += footprint;
+        entry.placed();
         self.census.enter(entry.stamp().marks());
     }
 
     fn leave(&mut self, key: &CacheKey, entry: &Entry) {
         self.keys -= 1;
         self.bytes -= entry.footprint(key.len());
+        entry.displaced();
         self.census.leave(entry.stamp().marks());
+    }
+}
+
+impl From<&CacheLimits> for Bounds {
+    fn from(limits: &CacheLimits) -> Self {
+        Self {
+            bytes: limits.max_bytes.as_usize(),
+            object_bytes: limits.max_object_bytes.as_usize(),
+            keys: limits.max_keys,
+        }
+    }
+}
+
+impl Gauges {
+    /// Those of the store in memory.
+    pub(super) fn of_memory(metrics: &Metrics) -> Self {
+        Self {
+            entries: metrics.cache_entries.clone(),
+            bytes: metrics.cache_bytes.clone(),
+            evictions: metrics.cache_evictions.clone(),
+        }
     }
 }
 
@@ -203,7 +260,6 @@ mod tests {
     use bytes::Bytes;
     use dashmap::mapref::multiple::RefMulti;
     use http::HeaderMap;
-    use weir_config::ByteSize;
     use weir_logic::Millis;
     use weir_logic::cache::purge::Marks;
     use weir_logic::cache::{Arrival, Terms};
@@ -212,14 +268,12 @@ mod tests {
     use super::*;
     use crate::purging::Purging;
 
-    fn limits(max_bytes: u64, max_keys: usize) -> CacheLimits {
-        CacheLimits {
-            max_bytes: ByteSize::new(max_bytes),
-            max_object_bytes: ByteSize::kib(8),
-            max_waiters: 10,
-            max_keys,
-            what_if_keys: 0,
-        }
+    fn bounds(bytes: usize, keys: usize) -> Bounds {
+        Bounds { bytes, object_bytes: 8 * 1024, keys }
+    }
+
+    fn store(bytes: usize, keys: usize) -> Store {
+        Store::new(bounds(bytes, keys), Gauges::of_memory(&Metrics::new()))
     }
 
     fn entry(bytes: usize) -> Arc<Entry> {
@@ -231,7 +285,7 @@ mod tests {
     }
 
     fn counted(store: &Store) -> (i64, i64) {
-        (store.entries.get(), store.bytes.get())
+        (store.gauges.entries.get(), store.gauges.bytes.get())
     }
 
     fn weight(shelf: &RefMulti<'_, CacheKey, Shelf>) -> usize {
@@ -240,8 +294,7 @@ mod tests {
 
     #[test]
     fn bytes_and_keys_stay_within_bounds_and_the_counts_true() {
-        let metrics = Metrics::new();
-        let store = Store::new(&limits(64 * 1024, 20), &metrics);
+        let store = store(64 * 1024, 20);
         for round in 0..1_000_usize {
             let key = key_named(&format!("k{}", round % 60));
             if round % 7 == 0 {
@@ -254,12 +307,12 @@ mod tests {
             assert_eq!(store.count(Some(Mark::tag("all"))), store.map.len());
             assert!(held <= 64 * 1024 && store.map.len() <= 20, "{held} bytes, {} keys", store.map.len());
         }
-        assert!(store.evictions.get() > 0);
+        assert!(store.gauges.evictions.get() > 0);
     }
 
     #[test]
     fn what_is_asked_for_outlives_a_scan() {
-        let store = Store::new(&limits(1 << 20, 20), &Metrics::new());
+        let store = store(1 << 20, 20);
         let popular = key_named("popular");
         store.insert(&popular, &entry(10), 8);
         for round in 0..500 {
@@ -270,7 +323,7 @@ mod tests {
 
     #[test]
     fn what_is_over_the_bounds_alone_is_not_kept_and_displaces_nothing() {
-        let store = Store::new(&limits(16 * 1024, 20), &Metrics::new());
+        let store = store(16 * 1024, 20);
         let key = key_named("k");
         assert!(store.insert(&key, &entry(10), 8));
         assert!(!store.insert(&key, &entry(8 * 1024 + 1), 8));
@@ -279,11 +332,11 @@ mod tests {
 
     #[test]
     fn narrower_bounds_hold_at_once() {
-        let store = Store::new(&limits(1 << 20, 100), &Metrics::new());
+        let store = store(1 << 20, 100);
         for name in 0..50 {
             store.insert(&key_named(&name.to_string()), &entry(10), 8);
         }
-        store.reconfigure(&limits(1 << 20, 5));
+        store.reconfigure(bounds(1 << 20, 5));
         assert_eq!(store.map.len(), 5);
     }
 }

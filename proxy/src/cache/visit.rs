@@ -88,7 +88,7 @@ impl Visit<'_> {
         for round in 1..=MAX_FILLS_AWAITED {
             let lane = if round == 1 { self.lane.clone() } else { self.selection.key(&self.key) };
             let (role, mut seat) = match self.join(&lane, self.shell.limits.load().max_keys) {
-                Joined::Lead(ticket, seat) => match self.launch(lane, ticket, None) {
+                Joined::Lead(ticket, seat) => match self.launch(lane.clone(), ticket, None) {
                     Ok(()) => (Role::Leader, seat),
                     Err(error) => return refused(error.into(), error.detail()),
                 },
@@ -113,7 +113,9 @@ impl Visit<'_> {
             }
             match tokio::time::timeout(self.patience(), seat.landing()).await {
                 // What a purge has hit on its way is not for those who came after the purge: they ask once more.
-                Ok(Some(landing)) if round < MAX_FILLS_AWAITED && !self.is_for_me(&landing) => {}
+                Ok(Some(landing)) if round < MAX_FILLS_AWAITED && !self.is_for_me(&landing) => {
+                    seat.part(&self.shell.flights, &lane);
+                }
                 Ok(Some(landing)) => return self.landed(landing, role),
                 Ok(None) => {}
                 Err(_) => {
@@ -144,7 +146,7 @@ impl Visit<'_> {
             if let Some(hold) = self.shell.holds.find(lane).filter(|hold| hold.holds(now)) {
                 return Some(Settled::Held(hold));
             }
-            let found = self.shell.held(&self.key, &self.selection);
+            let found = self.shell.held(&self.key, &self.selection, self.route.store);
             let entry = found.entry()?;
             let freshness = entry.freshness(CachePolicy::of(self.route), now);
             let fresh = matches!(freshness, Freshness::Fresh { .. });

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -92,6 +93,21 @@ impl Connection {
         self.sender.ready().await?;
         let (parts, body) = self.sender.send_request(request).await?.into_parts();
         Ok(Answer { status: parts.status, headers: parts.headers, body: body.collect().await?.to_bytes() })
+    }
+
+    /// Sends a `GET` and gives its answer once the head is there; the body comes as it is read. The next request waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When the connection breaks or has been closed.
+    pub async fn open(&mut self, target: &str, headers: &[(&str, &str)]) -> Result<Response<Incoming>, hyper::Error> {
+        let mut request = Request::builder().uri(target).header("host", "localhost");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::default()).expect("the test's request is well-formed");
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
     }
 
     /// `GET` without a body.

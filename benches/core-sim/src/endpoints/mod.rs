@@ -4,6 +4,7 @@ mod cacheable;
 mod deliveries;
 mod echo;
 mod lookup;
+mod package;
 mod websocket;
 
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+
+pub(crate) use package::Package;
+pub use package::package_bytes;
 
 use crate::answer::{Answer, empty, refusal};
 use crate::script::EndpointKind;
@@ -45,6 +49,7 @@ pub(crate) async fn answer(state: &Arc<State>, kind: EndpointKind, request: Requ
         EndpointKind::Batch | EndpointKind::Presence => deliveries::batch(state, kind, parts, body).await,
         EndpointKind::Events => deliveries::upload(state, parts, body).await,
         EndpointKind::Stream => echo::stream(&parts),
+        EndpointKind::Package => package::package(&parts),
         EndpointKind::Health => empty(StatusCode::NO_CONTENT),
         EndpointKind::Echo | EndpointKind::WebSocket | EndpointKind::Other => {
             refusal(StatusCode::NOT_FOUND, "no such endpoint")
@@ -73,6 +78,7 @@ fn method_of(kind: EndpointKind) -> Option<Method> {
         | EndpointKind::Config
         | EndpointKind::Tasks
         | EndpointKind::Stream
+        | EndpointKind::Package
         | EndpointKind::Health => Some(Method::GET),
         EndpointKind::Lookup | EndpointKind::Batch | EndpointKind::Presence | EndpointKind::Events => {
             Some(Method::POST)

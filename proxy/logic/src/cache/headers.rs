@@ -29,6 +29,8 @@ pub enum TagFrom<'a> {
     Nowhere,
     /// A hash of these bytes: the body, of which parts can be asked for.
     Bytes(&'a Bytes),
+    /// There is none, as the body is still on its way; parts of it can be asked for all the same.
+    Later,
 }
 
 impl Kept {

@@ -7,6 +7,7 @@
 //! Keeping answers, waiting for fills and bounding memory happen in `proxy`.
 
 mod asking;
+mod bandwidth;
 mod census;
 pub mod conditional;
 pub mod dialect;
@@ -30,6 +31,7 @@ mod terms;
 mod vary;
 
 pub use asking::Asking;
+pub use bandwidth::Bandwidth;
 pub use census::Census;
 pub use explain::{Explanation, FillPreview, explain};
 pub use fill::{FillRequest, Validators};

@@ -183,6 +183,8 @@ impl Mix {
             etag: None,
             payload: None,
             rollout: None,
+            store: weir_config::AnswerStore::Memory,
+            max_bytes_per_second: ByteSize::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod isolation;
 mod model;
 mod modes;
 mod outage;
+mod packages;
 mod payloads;
 mod posts;
 mod purges;

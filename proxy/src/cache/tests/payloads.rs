@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use weir_config::{CacheRoute, KeyPart, Pacing, PathPattern, Payload, Ratio, Route};
+use weir_config::{AnswerStore, CacheRoute, KeyPart, Pacing, PathPattern, Payload, Ratio, Route};
 use weir_logic::{Answer, Cause, Digest, Outcome};
 
 use super::support::{Ask, Reply, World, asked, cache_status, calm, manifest, reply, routed};
@@ -32,8 +32,8 @@ fn manifests() -> CacheRoute {
     CacheRoute { payload: Some(payload), ..manifest() }
 }
 
-fn packages() -> Arc<Route> {
-    let route = routed(CacheRoute { key: vec![KeyPart::Query("v".into())], ..manifest() });
+fn packages(store: AnswerStore) -> Arc<Route> {
+    let route = routed(CacheRoute { key: vec![KeyPart::Query("v".into())], store, ..manifest() });
     Arc::new(Route { name: "p".into(), path: "/v1/package".parse::<PathPattern>().unwrap(), ..Route::clone(&route) })
 }
 
@@ -56,6 +56,11 @@ fn package(body: &str) -> Reply {
 
 impl Scene {
     fn new(route: CacheRoute) -> Self {
+        Self::with(AnswerStore::Memory, route)
+    }
+
+    /// A scene whose packages are kept there.
+    fn with(store: AnswerStore, route: CacheRoute) -> Self {
         let shop = Arc::new(Mutex::new(Shop::default()));
         let core = Arc::clone(&shop);
         let world = World::new(route, move |request: &OriginRequest, _| {
@@ -65,7 +70,7 @@ impl Scene {
             }
             shop.packages.get(&request.target).cloned().unwrap_or_else(|| reply(404, &[], "no such package"))
         });
-        let packages = packages();
+        let packages = packages(store);
         world.cache.adopt(&[Route::clone(&packages)]);
         Self { world, shop, packages }
     }
@@ -127,6 +132,24 @@ async fn a_manifest_is_used_once_its_payloads_are_stored() {
     scene.world.pass(100);
     assert_eq!(scene.manifest().await.outcome, Outcome::Miss, "the same again");
     assert_eq!(scene.world.core.count(), 4, "names nothing new");
+}
+
+#[tokio::test]
+async fn payloads_on_disk_are_compared_before_they_are_given() {
+    let scene = Scene::with(AnswerStore::Disk, manifests());
+    scene.sells(naming(&[(&target("x"), "one")]), &[(target("x"), package("one"))]);
+    assert_eq!(scene.installed().await, Some(vec!["one".to_owned()]));
+    scene.world.pass(100);
+    // The core is ahead with the package, and behind with the manifest.
+    scene.sells(naming(&[(&target("x"), "one")]), &[(target("x"), package("two"))]);
+    assert_eq!(scene.installed().await, Some(vec!["one".to_owned()]), "the package before stays in use");
+    scene.world.settle().await;
+    scene.world.pass(100);
+    scene.sells(naming(&[(&target("x"), "two")]), &[(target("x"), package("two"))]);
+    scene.installed().await;
+    scene.world.settle().await;
+    assert_eq!(scene.installed().await, Some(vec!["two".to_owned()]), "both are replaced together");
+    assert_eq!(scene.world.metrics.packages.get(), 1);
 }
 
 #[tokio::test]
@@ -295,17 +318,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     /// Whatever the core changes, in whatever order: a package that an agent is given right after a manifest is what that says. With
-    /// URLs that name versions, and with one that stays the same; with a rollout and without.
+    /// URLs that name versions, and with one that stays the same; with a rollout and without;
+    /// with packages in memory and on disk.
     #[test]
     fn no_agent_is_given_a_manifest_whose_payload_is_another(
         steps in prop::collection::vec((0..4_u8, weather(), weather(), 0..150_u64), 1..40),
         versioned in any::<bool>(),
         paced in any::<bool>(),
+        on_disk in any::<bool>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let pacing = Pacing { over: Duration::from_secs(300), share: Ratio::new(1.0).unwrap() };
-            let scene = Scene::new(CacheRoute { rollout: paced.then_some(pacing), ..manifests() });
+            let store = if on_disk { AnswerStore::Disk } else { AnswerStore::Memory };
+            let scene = Scene::with(store, CacheRoute { rollout: paced.then_some(pacing), ..manifests() });
             for (version, of_this, of_others, seconds) in steps {
                 let url = |version: u8| target(&if versioned { version.to_string() } else { "x".to_owned() });
                 let body = format!("package {version}");

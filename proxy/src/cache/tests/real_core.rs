@@ -44,7 +44,7 @@ impl Edge {
             max_keys: 1_000,
             what_if_keys: 0,
         };
-        let (cache, clock, hand) = cache_before(upstream, &metrics, &limits);
+        let (cache, clock, hand) = cache_before(upstream, &metrics, &limits, Path::new("/nowhere"));
         Self { sim, cache, clock, hand }
     }
 

@@ -1,5 +1,6 @@
 //! A cache in front of a scripted core, on a clock that the test moves.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,19 +10,20 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
+use tempfile::TempDir;
 use tokio::sync::{Semaphore, watch};
 use weir_config::{
-    Action, ByteSize, CacheLimits, CacheRoute, Calm, Class, CoreId, FreshnessMode, KeyPart, Method, PathPattern, Ratio,
-    Route, Segment, StatusTtl,
+    Action, ByteSize, CacheLimits, CacheRoute, Calm, Class, CoreId, FreshnessMode, KeyPart, Method, PackageLimits,
+    PathPattern, Ratio, Route, Segment, StatusTtl,
 };
 use weir_logic::cache::{Asking, CACHE_STATUS, Selection};
 use weir_logic::key::Scope;
 use weir_logic::{AgentId, Answer, CacheKey, Call, Identity, Millis, RequestView, TenantId};
 
 use crate::answer::Body;
-use crate::cache::CacheAction;
 use crate::cache::shelf::Found;
 use crate::cache::visit::Visit;
+use crate::cache::{CacheAction, Packages};
 use crate::clock::{Clock, Hand};
 use crate::metrics::Metrics;
 use crate::upstream::{Origin, OriginAnswer, OriginError, OriginRequest};
@@ -125,6 +127,8 @@ pub(super) struct World {
     pub(super) clock: Clock,
     pub(super) hand: Hand,
     pub(super) route: Arc<Route>,
+    /// For routes that keep answers on disk.
+    _disk: TempDir,
 }
 
 /// A request as tests write it.
@@ -170,8 +174,9 @@ impl World {
         });
         let metrics = Metrics::new();
         let origin: Arc<dyn Origin> = Arc::clone(&core) as _;
-        let (cache, clock, hand) = cache_before(origin, &metrics, &limits);
-        Self { cache, core, metrics, clock, hand, route: routed(route) }
+        let disk = tempfile::tempdir().expect("a directory for the test");
+        let (cache, clock, hand) = cache_before(origin, &metrics, &limits, disk.path());
+        Self { cache, core, metrics, clock, hand, route: routed(route), _disk: disk }
     }
 
     /// The same world after a reload.
@@ -229,7 +234,7 @@ pub(super) async fn asked(cache: &CacheAction, route: &Arc<Route>, now: Millis, 
     called(route, now, ask, async |call| gathered(cache.answer(call).await).await).await
 }
 
-async fn called<T>(route: &Arc<Route>, now: Millis, ask: &Ask, then: impl AsyncFnOnce(&Call<'_>) -> T) -> T {
+pub(super) async fn called<T>(route: &Arc<Route>, now: Millis, ask: &Ask, then: impl AsyncFnOnce(&Call<'_>) -> T) -> T {
     let headers: HeaderMap = ask
         .headers
         .iter()
@@ -254,7 +259,7 @@ async fn called<T>(route: &Arc<Route>, now: Millis, ask: &Ask, then: impl AsyncF
 }
 
 /// The answer with all of its body.
-async fn gathered(mut answer: crate::answer::Answer) -> Answer {
+pub(super) async fn gathered(mut answer: crate::answer::Answer) -> Answer {
     let body = std::mem::replace(&mut answer.body, Body::Whole(Bytes::new()));
     let body = body.gather().await.expect("the body broke off");
     answer.map_body(|_| body)
@@ -265,9 +270,23 @@ pub(super) fn cache_before(
     origin: Arc<dyn Origin>,
     metrics: &Metrics,
     limits: &CacheLimits,
+    disk: &Path,
 ) -> (Arc<CacheAction>, Clock, Hand) {
     let (clock, hand) = Clock::manual(Millis(1_700_000_000_000));
-    (Arc::new(CacheAction::new(origin, Arc::default(), Arc::default(), metrics.clone(), clock, limits)), clock, hand)
+    let packages = Packages::new(disk, &package_limits(), metrics);
+    let cache = CacheAction::new(packages, origin, Arc::default(), Arc::default(), metrics.clone(), clock, limits);
+    (Arc::new(cache), clock, hand)
+}
+
+/// 64 MiB on disk, 16 MiB for one body.
+pub(super) fn package_limits() -> PackageLimits {
+    PackageLimits {
+        max_bytes: ByteSize::mib(64),
+        max_object_bytes: ByteSize::mib(16),
+        max_objects: 100,
+        max_read_bytes: ByteSize::mib(1),
+        max_fill_time: Duration::from_secs(600),
+    }
 }
 
 impl Ask {
@@ -313,6 +332,8 @@ pub(super) fn manifest() -> CacheRoute {
         etag: None,
         payload: None,
         rollout: None,
+        store: weir_config::AnswerStore::Memory,
+        max_bytes_per_second: ByteSize::default(),
     }
 }
 

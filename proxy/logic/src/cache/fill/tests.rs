@@ -30,6 +30,8 @@ pub(in crate::cache) fn cached(key: Vec<KeyPart>, shared: bool) -> CacheRoute {
         etag: None,
         payload: None,
         rollout: None,
+        store: weir_config::AnswerStore::Memory,
+        max_bytes_per_second: ByteSize::default(),
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) fn route() -> CacheRoute {
         etag: None,
         payload: None,
         rollout: None,
+        store: weir_config::AnswerStore::Memory,
+        max_bytes_per_second: ByteSize::default(),
     }
 }
 
