@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test has no better use for an error")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::time::Instant;
 use weir_core_sim::{CoreOptions, CoreSim};
 use weir_testkit::ground::{ground, ground_with_admin};
@@ -85,27 +86,11 @@ const REQUESTS: u32 = 1_100;
 const GAP: Duration = Duration::from_millis(4);
 const LANES: usize = 8;
 
-/// A request that is later than this may meet another answer than its time would have had it.
-const ON_TIME: Duration = Duration::from_millis(250);
-
-/// What the node then has is what was told, within two points. A machine that is too busy to ask at the times of the plan asks
-/// something else; nothing can be told of that, and the drives are made again, a few times.
+/// What the node then has is what was told, within two points. Requests that are sent later than planned may meet other answers
+/// than the recorded ones would have: so much is allowed besides. What a rehearsal says of the very requests that the node then
+/// answers holds however late they are.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rehearsal_tells_the_hit_ratio_that_the_node_then_has() {
-    for _ in 0..3 {
-        let (told, met, behind) = tell_and_meet().await;
-        eprintln!("told {told:.4}, met {met:.4}, {behind:?} behind");
-        if behind <= ON_TIME {
-            assert!((told - met).abs() <= 0.02, "told {told:.4}, met {met:.4}");
-            assert!((0.3..0.9).contains(&met), "a ratio that tells something: {met}");
-            return;
-        }
-    }
-    eprintln!("this machine is too busy to ask in time; nothing was compared");
-}
-
-/// The hit ratio that the rehearsal of another TTL tells, the one that the node then has, and how far behind its plan the test was.
-async fn tell_and_meet() -> (f64, f64, Duration) {
     let directory = tempfile::tempdir().unwrap();
     let core = CoreSim::start(CoreOptions::default()).await.unwrap();
     let (old, new) = (directory.path().join("old.toml"), directory.path().join("new.toml"));
@@ -113,29 +98,52 @@ async fn tell_and_meet() -> (f64, f64, Duration) {
     for (path, ttl) in [(&old, "600ms"), (&new, "2400ms")] {
         std::fs::write(path, ground_with_admin(core.address(), node.admin()) + &routes(ttl)).unwrap();
     }
-    let trace = directory.path().join("trace.jsonl");
-    let recording = tokio::process::Command::new(WEIR)
-        .args(["trace", "--sample", "1", "--seconds", "4.6", "-c"])
-        .arg(&old)
-        .stdout(std::fs::File::create(&trace).unwrap())
-        .spawn();
-    let mut recording = recording.unwrap();
-    node.logged("recording a trace").await;
-    let mut behind = drive(&node).await;
-    assert!(recording.wait().await.unwrap().success());
+    let before = directory.path().join("before.jsonl");
+    let mut behind = recorded(&node, &old, &before).await;
     let reloaded = node.reload(&(ground(core.address()) + &routes("2400ms"))).await;
     assert_eq!(reloaded.status.as_u16(), 200, "{}", reloaded.text());
     // What the old TTL has left in the cache is younger than what the new one leaves there.
     drive(&node).await;
-    let before = counted(&node).await;
-    behind = behind.max(drive(&node).await);
-    let after = counted(&node).await;
-    let output = rehearse(&new, &old, &trace, &["--json"]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
+    let counts = counted(&node).await;
+    let after = directory.path().join("after.jsonl");
+    behind = behind.max(recorded(&node, &new, &after).await);
+    let (requests, hits) = counted(&node).await;
+    let met = (hits - counts.1) / (requests - counts.0);
+    let told = hit_ratios(&new, &old, &before).1;
+    let (written, retold) = hit_ratios(&new, &new, &after);
+    eprintln!("told {told:.4}, met {met:.4}; written down {written:.4}, retold {retold:.4}; {behind:?} behind");
+    assert!((0.3..0.95).contains(&met), "a ratio that tells something: {met}");
+    assert!((retold - written).abs() <= 0.02, "retold {retold:.4}, written down {written:.4}");
+    let late = behind.as_secs_f64() / (GAP * REQUESTS).as_secs_f64();
+    assert!((told - met).abs() <= 0.02 + late, "told {told:.4}, met {met:.4}, {late:.4} late");
+}
+
+/// Drives the node while it writes down what it is asked. Gives how far behind its plan that was.
+async fn recorded(node: &Node, config: &Path, trace: &Path) -> Duration {
+    let mut recording = tokio::process::Command::new(WEIR)
+        .args(["trace", "--sample", "1", "--seconds", "4.6", "-c"])
+        .arg(config)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(recording.stdout.take().unwrap());
+    let mut text = Vec::new();
+    // The head of the trace: from now on requests are written down.
+    lines.read_until(b'\n', &mut text).await.unwrap();
+    let (behind, read) = tokio::join!(drive(node), lines.read_to_end(&mut text));
+    read.unwrap();
+    assert!(recording.wait().await.unwrap().success());
+    std::fs::write(trace, text).unwrap();
+    behind
+}
+
+/// The hit ratio that was written down, and the one that the rehearsal says that the new configuration would have had.
+fn hit_ratios(new: &Path, old: &Path, trace: &Path) -> (f64, f64) {
+    let output = rehearse(new, old, trace, &["--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     let route = &told["routes"][0];
-    (route["new"]["hit_ratio"].as_f64().unwrap(), (after.1 - before.1) / (after.0 - before.0), behind)
+    (route["recorded_hit_ratio"].as_f64().unwrap(), route["new"]["hit_ratio"].as_f64().unwrap())
 }
 
 fn rehearse(new: &Path, old: &Path, trace: &Path, more: &[&str]) -> Output {
