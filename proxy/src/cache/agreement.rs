@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, StatusCode};
-use weir_config::{Action, AnswerStore, CacheRoute, KeyPart, Method, Payload};
+use weir_config::{Action, AnswerStore, CacheRoute, KeyPart, Method, Payload, Route};
 use weir_logic::cache::payload::{Named, named, target_on};
 use weir_logic::cache::{Asking, CachePolicy, Meaning, Selection, is_intact};
 use weir_logic::key::Scope;
-use weir_logic::{CacheKey, Call, Digest, Found, Identity, Refusal, RequestView, TenantId};
+use weir_logic::strict::target::Target;
+use weir_logic::{
+    CacheKey, Call, Digest, Found, Identity, Millis, Parameters, Refusal, RequestView, RouteTable, TenantId,
+};
 
 use super::Shell;
 use super::entry::Entry;
@@ -76,6 +79,20 @@ pub(super) struct Manifest<'a> {
     pub(super) asker: &'a Asker,
     /// What the manifest in its place claims.
     pub(super) before: Option<&'a Claims>,
+    /// The release before it, where that claims nothing: a start has found it on disk.
+    pub(super) previous: Option<Arc<Entry>>,
+    /// What its releases are known by.
+    pub(super) variant: CacheKey,
+}
+
+/// Where a payload is on this node.
+struct Place<'a> {
+    route: &'a Arc<Route>,
+    cached: &'a CacheRoute,
+    target: Target<'a>,
+    parameters: Parameters<'a>,
+    headers: HeaderMap,
+    identity: Identity,
 }
 
 /// A payload that is what it should be.
@@ -103,14 +120,37 @@ impl Manifest<'_> {
         if secured.iter().any(contradicts) {
             return Err(Disagreement::Contradiction);
         }
-        let claims = secured.iter().map(|secured| (secured.key.clone(), secured.digest)).collect();
-        let claims = shell.payloads.claim(claims);
+        let mut claims: Vec<_> = secured.iter().map(|secured| (secured.key.clone(), secured.digest)).collect();
+        claims.sort_unstable();
+        claims.dedup();
+        self.add_unclaimed(shell, &mut claims);
+        let claims = shell.payloads.claim(claims, self.before).ok_or(Disagreement::Contradiction)?;
         let is_in_use = |Secured { key, digest, store, apart }: &Secured| match apart {
             Some(entry) => shell.keep(key, entry, 1),
             // While the others came it may have been replaced. From the claim on it cannot be.
             None => shell.held(key, &Selection::default(), *store).entry().is_some_and(|entry| is_it(entry, *digest)),
         };
         if secured.iter().all(is_in_use) { Ok(claims) } else { Err(Disagreement::NotThere) }
+    }
+
+    /// Claims what the release before it names and nobody claims. Where the two name different digests for one URL the payload of that
+    /// release is gone: then nobody is given it any more.
+    fn add_unclaimed(&self, shell: &Shell, claims: &mut Vec<(CacheKey, Digest)>) {
+        let Some(previous) = &self.previous else { return };
+        let table = shell.table.load();
+        for Named { url, digest } in named(previous.body(), self.rule).unwrap_or_default() {
+            let key = self.asker.place(&table, &url).and_then(|place| place.key(&place.call(Millis::default())));
+            let Ok(key) = key else { continue };
+            match claims.iter().find(|(known, _)| *known == key) {
+                Some((_, claimed)) if *claimed == digest => {}
+                Some(_) => {
+                    tracing::warn!(url, "a release that a start has found is given up: its payload has been replaced");
+                    shell.rollouts.forget(&self.variant);
+                    return;
+                }
+                None => claims.push((key, digest)),
+            }
+        }
     }
 
     async fn secure(&self, shell: &Arc<Shell>, named: &Named) -> Result<Secured, Disagreement> {
@@ -122,26 +162,10 @@ impl Manifest<'_> {
     }
 
     async fn secured(&self, shell: &Arc<Shell>, named: &Named) -> Result<Secured, Disagreement> {
-        let target = target_on(&named.url, &self.asker.host).ok_or(Disagreement::Elsewhere)?;
         let table = shell.table.load_full();
-        let Found::Route { route, parameters } = table.find(Method::Get, target.host, target.path) else {
-            return Err(Disagreement::Elsewhere);
-        };
-        let Action::Cache(cached) = &route.action else { return Err(Disagreement::Elsewhere) };
-        if !is_fit(cached) {
-            return Err(Disagreement::Unfit);
-        }
-        let (headers, identity) = (HeaderMap::new(), Identity { agent: None, tenant: self.asker.tenant.clone() });
-        let request = RequestView {
-            method: Method::Get,
-            path: target.path,
-            query: target.query,
-            host: target.host,
-            headers: &headers,
-            body: b"",
-        };
-        let call = Call { request, route, parameters: &parameters, identity: &identity, now: shell.clock.now() };
-        let key = CacheKey::of(&cached.key, Scope::of(cached.shared), &call).map_err(|_| Disagreement::Unfit)?;
+        let place = self.asker.place(&table, &named.url)?;
+        let (cached, call) = (place.cached, place.call(shell.clock.now()));
+        let key = place.key(&call)?;
         let lane = key.clone();
         let found = Held::Nothing;
         let selection = Selection::default();
@@ -189,6 +213,41 @@ impl Manifest<'_> {
 
 fn is_it(entry: &Entry, digest: Digest) -> bool {
     entry.status() == 200 && entry.has_digest(digest)
+}
+
+impl Asker {
+    /// Where the payload with this URL is, if on this node at all.
+    fn place<'a>(&'a self, table: &'a RouteTable, url: &'a str) -> Result<Place<'a>, Disagreement> {
+        let target = target_on(url, &self.host).ok_or(Disagreement::Elsewhere)?;
+        let Found::Route { route, parameters } = table.find(Method::Get, target.host, target.path) else {
+            return Err(Disagreement::Elsewhere);
+        };
+        let Action::Cache(cached) = &route.action else { return Err(Disagreement::Elsewhere) };
+        if !is_fit(cached) {
+            return Err(Disagreement::Unfit);
+        }
+        let identity = Identity { agent: None, tenant: self.tenant.clone() };
+        Ok(Place { route, cached, target, parameters, headers: HeaderMap::new(), identity })
+    }
+}
+
+impl Place<'_> {
+    /// The request for it, as an agent that says nothing else sends it.
+    fn call(&self, now: Millis) -> Call<'_> {
+        let request = RequestView {
+            method: Method::Get,
+            path: self.target.path,
+            query: self.target.query,
+            host: self.target.host,
+            headers: &self.headers,
+            body: b"",
+        };
+        Call { request, route: self.route, parameters: &self.parameters, identity: &self.identity, now }
+    }
+
+    fn key(&self, call: &Call<'_>) -> Result<CacheKey, Disagreement> {
+        CacheKey::of(&self.cached.key, Scope::of(self.cached.shared), call).map_err(|_| Disagreement::Unfit)
+    }
 }
 
 /// Whether all agents of a tenant that ask for the same target get the same answer at the same time.
@@ -243,14 +302,20 @@ impl Order {
         }
         let _waiting = shell.payloads.wait_for(&self.lane);
         let before = before.map(|claims| &**claims);
-        let manifest = Manifest { body, rule, route, asker: &self.asker, before };
+        let variant = self.selection.chosen_by(headers).key(&self.key);
+        let unclaimed = |previous: &Arc<Entry>| previous.claims().is_none() && previous.digest() != Digest::of(body);
+        let previous = route.rollout.and_then(|_| shell.rollouts.previous(&variant)).filter(unclaimed);
+        let manifest = Manifest { body, rule, route, asker: &self.asker, before, previous, variant };
         manifest.agree(shell).await.map(|claims| Some(Arc::new(claims)))
     }
 
-    /// What a manifest says that the answer is, if one names it.
+    /// What a manifest says that the answer is, if one names it. What is not kept apart must be what those in use say.
     pub(super) fn expected(&self, shell: &Shell) -> Option<Digest> {
-        let expected = self.expecting.map(|expecting| expecting.digest);
-        expected.or_else(|| shell.payloads.expected(&self.key))
+        match self.expecting {
+            Some(Expecting { digest, apart: true }) => Some(digest),
+            Some(Expecting { digest, .. }) => shell.payloads.claimed(&self.key).or(Some(digest)),
+            None => shell.payloads.expected(&self.key),
+        }
     }
 
     /// Whether a manifest says that the answer is another: one in use, or the one that has it fetched.

@@ -150,7 +150,7 @@ impl CacheAction {
             flights: Arc::new(Flights::default()),
             holds: Holds::new(),
             rollouts: Rollouts::new(metrics.clone()),
-            payloads: Arc::default(),
+            payloads: Arc::new(Payloads::new(clock)),
             table: ArcSwap::default(),
             origin,
             limits: ArcSwap::from_pointee(*limits),

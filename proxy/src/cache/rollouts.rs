@@ -157,6 +157,11 @@ impl Rollouts {
         }
     }
 
+    /// The release that all agents have, or had before the one on its way.
+    pub(super) fn previous(&self, variant: &CacheKey) -> Option<Arc<Entry>> {
+        self.slots.get(variant).map(|slot| Arc::clone(&slot.releases.previous().answer))
+    }
+
     /// Forgets what is known of one answer: what is stored is everybody's.
     pub(super) fn forget(&self, variant: &CacheKey) {
         if self.slots.contains_key(variant) {
