@@ -158,7 +158,8 @@ async fn a_stream_that_cannot_be_opened_refuses_the_whole_reload() {
     assert!(report.text().contains("events"), "{}", report.text());
     assert_eq!(answer(&mut connection).await, "one");
     let status = node.status().await;
-    assert_eq!((&status["generation"], &status["cores"][0]["limit"]), (&1.into(), &256.into()));
+    assert_eq!(status["generation"], 1);
+    assert!(status["cores"][0]["limit"].as_u64() > Some(7), "{status}");
 }
 
 #[tokio::test]
