@@ -4,6 +4,7 @@
 //! how it is, `books` hold what arrived to what agents were told, `verdict` is how a judgement is shown.
 
 pub mod cache;
+pub mod capacity;
 pub mod chaos;
 pub mod demo;
 pub mod ingest;

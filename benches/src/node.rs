@@ -158,7 +158,8 @@ impl Node {
         self.child.kill().await.ok();
     }
 
-    fn id(&self) -> Option<Pid> {
+    /// The process, while it runs.
+    pub(crate) fn id(&self) -> Option<Pid> {
         self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
     }
 

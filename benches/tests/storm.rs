@@ -65,6 +65,18 @@ fn a_refusal_costs_no_connection_unless_it_closes_it() {
 }
 
 #[test]
+fn uploads_that_drown_a_node_are_not_felt_by_polls_unless_all_classes_share_its_room() {
+    passes("control-lanes --small");
+    fails("control-lanes --small --without lanes", &["polls not answered", "the slowest order"]);
+}
+
+#[test]
+fn a_slow_core_is_asked_less_unless_the_bound_is_fixed() {
+    passes("slow-core --small");
+    fails("slow-core --small --without adaptive", &["requests to the core without an answer"]);
+}
+
+#[test]
 fn polls_are_few_requests_and_as_many_without_bulk_lookups() {
     passes("polls --small");
     fails("polls --small --without lookups", &["requests/s at the core"]);

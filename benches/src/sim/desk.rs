@@ -43,6 +43,8 @@ pub(super) enum Event {
     Send { node: u16 },
     /// The core dies, or is back.
     Outage { is_up: bool },
+    /// The core works so many times slower than usual.
+    Slow { times: u16 },
 }
 
 /// The routes that are answered by lookups.

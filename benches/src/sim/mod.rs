@@ -54,6 +54,8 @@ pub struct Settings {
     pub capacity: Capacity,
     /// Seconds in which the core is down.
     pub outage: Range<u32>,
+    /// How many times slower than usual the core works, in these seconds.
+    pub slow: Option<(u16, Range<u32>)>,
     /// Seconds that are simulated.
     pub duration: u32,
     /// The seed of every choice.
@@ -129,6 +131,10 @@ impl World {
         for (second, is_up) in [(settings.outage.start, false), (settings.outage.end, true)] {
             desk.calendar.put(Millis(u64::from(second) * 1_000), Event::Outage { is_up });
         }
+        if let Some((times, seconds)) = &settings.slow {
+            desk.calendar.put(Millis(u64::from(seconds.start) * 1_000), Event::Slow { times: *times });
+            desk.calendar.put(Millis(u64::from(seconds.end) * 1_000), Event::Slow { times: 1 });
+        }
         let (nodes, plan) = match &settings.edge {
             Edge::Direct => (Vec::new(), None),
             Edge::Nodes { count, config } => {
@@ -154,6 +160,7 @@ impl World {
                 self.desk.tell(activity, told);
             }
             Event::Outage { is_up } => self.desk.origin.set_up(is_up, self.desk.now),
+            Event::Slow { times } => self.desk.origin.slow_down(times.into()),
             Event::Core { node, .. }
             | Event::Call { node }
             | Event::Patience { node, .. }

@@ -129,7 +129,7 @@ impl Node {
                 let parcels = self.uploads.departures(desk);
                 self.send_batches(parcels, desk);
             }
-            Event::Turn(_) | Event::Direct { .. } | Event::Outage { .. } => {}
+            Event::Turn(_) | Event::Direct { .. } | Event::Outage { .. } | Event::Slow { .. } => {}
         }
         self.settle(plan, desk);
     }

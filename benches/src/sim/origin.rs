@@ -23,6 +23,8 @@ pub(super) struct Origin {
     /// When the work that it has taken will be done.
     busy_until_ms: f64,
     is_up: bool,
+    /// How many times slower than usual it works.
+    slowness: f64,
     /// Counts its deaths: what was under way then is lost.
     pub(super) life: u32,
 }
@@ -48,7 +50,7 @@ const REFUSED_MS: u64 = 1;
 
 impl Origin {
     pub(super) fn new(capacity: Capacity) -> Self {
-        Self { capacity, busy_until_ms: 0.0, is_up: true, life: 0 }
+        Self { capacity, busy_until_ms: 0.0, is_up: true, slowness: 1.0, life: 0 }
     }
 
     /// The core dies with all that it has taken, or is there again with nothing to do.
@@ -58,6 +60,11 @@ impl Origin {
         self.life += u32::from(!is_up);
     }
 
+    /// The core works so many times slower than usual from now on.
+    pub(super) fn slow_down(&mut self, times: f64) {
+        self.slowness = times;
+    }
+
     /// Takes a request that is as much work as `cost` single ones, from somebody who waits for `patience_ms`: how it ends, and when.
     pub(super) fn take(&mut self, cost: f64, patience_ms: u64, now: Millis) -> (Millis, Ending) {
         if !self.is_up {
@@ -65,7 +72,7 @@ impl Origin {
         }
         let start = self.busy_until_ms.max(now.0 as f64);
         let queue = start - now.0 as f64;
-        let each_ms = 1_000.0 / self.capacity.requests_per_second;
+        let each_ms = self.slowness * 1_000.0 / self.capacity.requests_per_second;
         if queue >= self.capacity.longest_queue_ms {
             self.busy_until_ms = start + REFUSAL_COST * each_ms;
             return (Millis(now.0 + REFUSED_MS), Ending::Overloaded);
@@ -77,7 +84,7 @@ impl Origin {
             clippy::cast_sign_loss,
             reason = "`as` saturates; times are positive"
         )]
-        let took = (self.busy_until_ms - now.0 as f64 + self.capacity.idle_ms).ceil() as u64;
+        let took = (self.busy_until_ms - now.0 as f64 + self.slowness * self.capacity.idle_ms).ceil() as u64;
         if took > patience_ms {
             return (Millis(now.0 + patience_ms), Ending::TimedOut);
         }

@@ -15,6 +15,10 @@ pub struct Second {
     pub unanswered: u32,
     /// Requests that the core saw. While it is down it sees none.
     pub at_core: u32,
+    /// Milliseconds that the requests took together which nodes sent to the core and which ended in this second.
+    pub core_took_ms: u32,
+    /// Requests of nodes to the core that ended.
+    pub core_ended: u32,
     /// Requests to the core that came to nothing: 503, too late, or nobody there.
     pub core_failed: u32,
 }

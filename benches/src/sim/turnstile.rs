@@ -150,15 +150,17 @@ impl Turnstile {
     pub(super) fn answered(&mut self, name: u32, ending: Ending, desk: &mut Desk, over: &mut Vec<Over>) {
         let Some(Order { what, state: State::Sent { ticket, at, life }, .. }) = self.take(name) else { return };
         let good = ending == Ending::Answered && life == desk.origin.life;
+        let took = desk.now.since(at);
+        let second = desk.series.at(desk.now.0);
+        second.core_took_ms += u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
+        second.core_ended += 1;
+        second.core_failed += u32::from(!good);
         let attempt = match ending {
-            _ if good => Attempt::Succeeded(desk.now.since(at)),
+            _ if good => Attempt::Succeeded(took),
             Ending::Overloaded => Attempt::Overloaded,
             Ending::TimedOut => Attempt::TimedOut,
             Ending::Answered | Ending::Unreachable => Attempt::Failed,
         };
-        if !good {
-            desk.series.at(desk.now.0).core_failed += 1;
-        }
         self.gate.on_result(ticket, attempt, desk.now, desk.rng.random());
         over.push((what, if good { Ok(()) } else { Err(Fault::Failed) }));
         self.call(desk, over);

@@ -88,6 +88,7 @@ impl NodeConfig {
             ("max_requests_per_second", if pace { self.max_requests_per_second } else { NO_PACE }.to_string()),
             ("ramp", time(if pace { self.ramp } else { Duration::ZERO })),
             ("breaker_failures", if switches.is_on(Protection::Breaker) { 5 } else { NEVER }.to_string()),
+            ("adaptive", switches.is_on(Protection::Adaptive).to_string()),
             ("breaker_cooldown", time(self.breaker_cooldown)),
             ("core_more", self.core_more.clone()),
             ("max_requests", self.max_requests.to_string()),

@@ -1,6 +1,7 @@
 //! Storms: what a fleet, a core or an operator can do to a node, each with its thresholds.
 //!
-//! - `scenario` is the list of them; `recovery` is the incident in virtual time, `outage` on real sockets; `shed`, `polls`, `poison`,
+//! - `scenario` is the list of them; `recovery` is the incident in virtual time, `outage` on real sockets, `slow` a core in
+//!   virtual time that can do less than it is asked; `shed`, `lanes`, `polls`, `poison`,
 //!   `black_hole` and `come_back` run the product as a child process, on the `stage` that they share;
 //! - `protection` names what can be switched off, `config` makes a node's file with it on or off: a scenario that passes without the
 //!   protection that it is about shows nothing, so each must then fail;
@@ -10,6 +11,7 @@ mod arguments;
 mod black_hole;
 mod come_back;
 mod config;
+mod lanes;
 mod outage;
 mod plot;
 mod poison;
@@ -19,6 +21,7 @@ mod recovery;
 mod report;
 mod scenario;
 mod shed;
+mod slow;
 mod stage;
 
 use std::ffi::OsString;
@@ -36,6 +39,7 @@ use scenario::{SCENARIOS, Scenario};
 use crate::text::print;
 use crate::{node, verdict};
 
+pub(crate) use recovery::agents_after_an_outage;
 pub use report::{Curve, Panel, Report};
 
 /// How a scenario is to be run.

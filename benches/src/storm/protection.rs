@@ -11,6 +11,8 @@ pub(super) enum Protection {
     Pace,
     /// The breaker that stops asking a core that fails.
     Breaker,
+    /// A bound on requests in flight that follows what the core can take.
+    Adaptive,
     /// Many keys in one bulk request.
     Lookups,
     /// The search for the one bad row in a batch that the core refuses.
@@ -27,10 +29,11 @@ pub(super) enum Protection {
 
 impl Protection {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Stale,
         Self::Pace,
         Self::Breaker,
+        Self::Adaptive,
         Self::Lookups,
         Self::Bisect,
         Self::Bulkhead,

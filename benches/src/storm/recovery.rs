@@ -30,7 +30,7 @@ const END: u32 = 3_300;
 const RATE: f64 = 16_700.0 / 2_000_000.0;
 const AGENTS_PER_TENANT: u32 = 17;
 /// How much more than its quiet day's load the core can stand: of nodes in front of it, and of agents.
-const HEADROOM: f64 = 1.15;
+const HEADROOM: f64 = 1.1;
 const CORE_HEADROOM: f64 = 1.5;
 
 pub(super) fn play(order: &Order) -> Result<Report, Failure> {
@@ -52,6 +52,14 @@ pub(super) fn play(order: &Order) -> Result<Report, Failure> {
     })
 }
 
+/// The agents' highest ten seconds after the core's return over their mean before the outage, with nodes between.
+pub(crate) fn agents_after_an_outage(agents: u32) -> Result<f64, Failure> {
+    let incident = Incident { agents, nodes: 2, seed: 1 };
+    let series = incident.behind_nodes(Switches::default())?.series;
+    let [steady, down, back, end] = [STEADY, DOWN, BACK, END].map(|second| second as usize);
+    Ok(series.peak(ASKED, back, end, 10) / series.mean(ASKED, steady, down))
+}
+
 impl Incident {
     fn rate(&self) -> f64 {
         f64::from(self.agents) * RATE
@@ -70,6 +78,7 @@ impl Incident {
                 longest_queue_ms: 30_000.0,
             },
             outage: DOWN..BACK,
+            slow: None,
             duration: END,
             seed: self.seed,
         }
@@ -90,7 +99,8 @@ impl Incident {
             clippy::cast_sign_loss,
             reason = "`as` saturates; a rate is positive"
         )]
-        let config = NodeConfig { max_requests_per_second: (each * HEADROOM).round().max(1.0) as u32, ..self.config() };
+        let config =
+            NodeConfig { max_requests_per_second: (each * HEADROOM).floor().max(each.ceil()) as u32, ..self.config() };
         Ok(run(&Settings { edge: self.nodes(&config, switches), ..settings })?)
     }
 

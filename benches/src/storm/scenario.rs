@@ -1,8 +1,10 @@
 //! The scenarios.
 
-use super::protection::Protection::{self, Bisect, Bulkhead, Identity, KeepAlive, Lookups, Pace, Stale};
+use super::protection::Protection::{
+    self, Adaptive, Bisect, Bulkhead, Identity, KeepAlive, Lanes, Lookups, Pace, Stale,
+};
 use super::report::Report;
-use super::{Failure, Order, black_hole, come_back, outage, poison, polls, recovery, shed};
+use super::{Failure, Order, black_hole, come_back, lanes, outage, poison, polls, recovery, shed, slow};
 
 /// One scenario.
 pub(super) struct Scenario {
@@ -15,7 +17,7 @@ pub(super) struct Scenario {
     pub(super) play: fn(&Order) -> Result<Report, Failure>,
 }
 
-pub(super) const SCENARIOS: [Scenario; 7] = [
+pub(super) const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "recovery-stampede",
         proves: "D1",
@@ -42,6 +44,20 @@ pub(super) const SCENARIOS: [Scenario; 7] = [
         about: "all uploads are refused; the agents' TLS connections stay",
         protections: &[KeepAlive],
         play: shed::play,
+    },
+    Scenario {
+        name: "control-lanes",
+        proves: "D2, D9",
+        about: "uploads drown a node; polls, orders and probes do not notice",
+        protections: &[Lanes],
+        play: lanes::play,
+    },
+    Scenario {
+        name: "slow-core",
+        proves: "D5",
+        about: "the core becomes five times slower and can do less than it is asked",
+        protections: &[Adaptive],
+        play: slow::play,
     },
     Scenario {
         name: "polls",
@@ -78,7 +94,7 @@ pub(super) fn list() -> String {
     let of = |scenario: &Scenario| {
         let names: Vec<String> = scenario.protections.iter().map(|protection| protection.name()).collect();
         format!(
-            "{:<18} {:<4} {}\n{:>24}--without {}\n",
+            "{:<18} {:<6} {}\n{:>26}--without {}\n",
             scenario.name,
             scenario.proves,
             scenario.about,
