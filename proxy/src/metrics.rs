@@ -162,6 +162,10 @@ pub struct Metrics {
     pub core_gate_limit: IntGaugeVec,
     /// Requests that the gate turned away, by core and reason.
     pub core_gate_refused: IntCounterVec,
+    /// Retries asked of a core's budget; by core and whether there was one left.
+    pub core_retries: IntCounterVec,
+    /// Times that a machine was left out for its failures; by core.
+    pub core_ejections: IntCounterVec,
     /// Times that the limit on requests in flight was cut; by core and cause.
     pub core_gate_cuts: IntCounterVec,
     /// The breaker: 0 closed, 1 half open, 2 open; by core.
@@ -336,6 +340,16 @@ impl Metrics {
                 "core_gate_refused_total",
                 "Turned away at the gate.",
                 &["core", "reason"],
+            ),
+            core_retries: make.counters(
+                "core_retries_total",
+                "Retries scheduled, or refused by the budget.",
+                &["core", "result"],
+            ),
+            core_ejections: make.counters(
+                "core_ejections_total",
+                "Machines left out for their failures while others answered.",
+                &["core"],
             ),
             core_gate_cuts: make.counters(
                 "core_gate_cuts_total",

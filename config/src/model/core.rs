@@ -32,6 +32,8 @@ pub struct Core {
     pub min_in_flight: usize,
     /// Whether the limit on requests in flight follows the core's latency and errors between the two bounds.
     pub adaptive: bool,
+    /// The part of the requests in flight that one route or stream may have, where there are several.
+    pub max_route_share: crate::Ratio,
     /// Requests started a second, at most; the gate lets the rest wait, be answered stale or be told when to come back.
     pub max_requests_per_second: u32,
     /// The longest time that a request waits for a place at the gate.
@@ -44,6 +46,8 @@ pub struct Core {
     pub ramp: Duration,
     /// Retries over first attempts, at most, counted when a retry is scheduled. From 0 to 1.
     pub retry_budget: crate::Ratio,
+    /// Failures in a row after which a peer is left out for a time, while others answer.
+    pub eject_after: u32,
     /// Active health checks of the peers; `None` when switched off.
     pub health_check: Option<HealthCheck>,
 }

@@ -39,6 +39,9 @@ section! { Core, "[[core]]",
     adaptive: bool = Key::default("true",
         "Whether the limit on requests in flight follows the core between min_in_flight and max_in_flight: cut when \
          answers become slow, on 429, 503 and timeouts, raised while requests wait for it. `false`: max_in_flight.");
+    max_route_share: Ratio = Key::default("0.5",
+        "The part of the requests in flight that one route or stream may have, so that one whose requests the core \
+         swallows leaves room to the others. The only one that goes to a core has all of it.");
     max_requests_per_second: u32 = Key::default("500",
         "Requests started a second, at most. What does not fit waits up to max_wait, is answered stale, or is told \
          when to come back.").between("1", "10000000");
@@ -54,6 +57,10 @@ section! { Core, "[[core]]",
         .between("0s", "1h");
     retry_budget: Ratio = Key::default("0.1",
         "Retries over first attempts, at most, counted when a retry is scheduled.");
+    eject_after: u32 = Key::default("5",
+        "Failures in a row (no connection, no answer, 5xx) after which a peer is left out while others of the core \
+         answer: for 5 seconds, doubled from one time to the next up to 160, jittered. Never are all of them left out.")
+        .between("1", "100000");
     health_check: Option<HealthCheck> = Key::optional("{ path = \"/healthz\" }",
         "Active checks of each peer. Left out, or `false`, there are none: a peer is judged by the answers to \
          requests alone.");

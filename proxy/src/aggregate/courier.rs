@@ -13,7 +13,7 @@ use weir_spool::{Disk, Lent, Outbox, Parcel, Waiting};
 
 use super::plan::Settings;
 use crate::clock::Clock;
-use crate::upstream::{Origin, OriginAnswer, OriginError, OriginRequest, Rank};
+use crate::upstream::{Origin, OriginAnswer, OriginError, OriginRequest, Patience, Rank};
 
 /// What it takes to deliver the batches of one stream.
 pub(super) struct Courier {
@@ -92,6 +92,7 @@ impl Courier {
             headers,
             body: payload,
             max_answer_bytes: MAX_ANSWER_BYTES,
+            patience: Patience::Whole,
             // The core drops a batch whose id it has accepted before.
             repeatable: true,
         };

@@ -22,7 +22,7 @@ use super::flight::Ticket;
 use super::payloads::Claims;
 use super::rollouts::Asked;
 use crate::purging::Departure;
-use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Rank};
+use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Patience, Rank};
 
 /// How a fill ended, for everyone who waited. Cloning shares the answer.
 #[derive(Clone, Debug)]
@@ -151,7 +151,8 @@ impl Order {
     async fn send(&self, shell: &Shell, request: FillRequest) -> Result<Heard, OriginError> {
         let max_bytes = shell.limits.load().max_object_bytes.as_usize().max(MAX_PASSED_ON_BYTES);
         let asked = shell.clock.now();
-        Ok(Heard { answer: shell.origin.send(self.to_core(request, max_bytes)).await?, asked, claims: None })
+        let request = OriginRequest { patience: self.patience(shell), ..self.to_core(request, max_bytes) };
+        Ok(Heard { answer: shell.origin.send(request).await?, asked, claims: None })
     }
 
     /// The fill's request, whose answer may have a body of that length.
@@ -165,8 +166,16 @@ impl Order {
             headers: request.headers,
             body: request.body,
             max_answer_bytes,
+            patience: Patience::Whole,
             repeatable: true,
         }
+    }
+
+    /// What can be served instead of a fresh answer makes waiting for one pointless.
+    fn patience(&self, shell: &Shell) -> Patience {
+        let Action::Cache(route) = &self.route.action else { return Patience::Whole };
+        let serves = |held: &Arc<Entry>| held.freshness(CachePolicy::of(route), shell.clock.now()).serves_errors();
+        if self.held.as_ref().is_some_and(serves) { Patience::Short } else { Patience::Whole }
     }
 
     pub(super) fn understood(

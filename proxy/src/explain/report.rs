@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use weir_batch::{Encoding, Framing, Upload};
 use weir_config::{
-    Action, AggregateRoute, CacheRoute, Calm, Config, ForwardRoute, FreshnessMode, LookupRoute, Mode, Ratio, Route,
-    duration_to_text,
+    Action, AggregateRoute, CacheRoute, Calm, Class, Config, ForwardRoute, FreshnessMode, LookupRoute, Mode, Ratio,
+    Route, duration_to_text,
 };
 use weir_logic::key::{self, KeyError, NamedValue, Scope};
 use weir_logic::{Call, Identity, Refusal, cache};
@@ -42,9 +42,30 @@ impl Report {
         self.line("route", format!("{} ({} {}{host})", route.name, methods.join(" "), route.path.text));
         self.line("class", format!("{:?}", route.class).to_lowercase());
         self.line("core", &config.core(route.core).name);
+        self.gate(config, route);
         let agent = identity.agent.as_ref().map_or("unknown", |agent| agent.as_str());
         let tenant = identity.tenant.as_ref().map_or("unknown", |tenant| tenant.as_str());
         self.line("identity", format!("agent {agent}, tenant {tenant}"));
+    }
+
+    /// What stands between the route and its core.
+    fn gate(&mut self, config: &Config, route: &Route) {
+        let core = config.core(route.core);
+        let in_flight = if core.adaptive {
+            format!("{} to {} in flight", core.min_in_flight.min(core.max_in_flight), core.max_in_flight)
+        } else {
+            format!("{} in flight", core.max_in_flight)
+        };
+        let share = core.max_route_share.value() * 100.0;
+        let pace = if route.class <= Class::Tasking { "not held to" } else { "held to" };
+        let wait = duration_to_text(core.max_wait);
+        self.line(
+            "gate",
+            format!(
+                "{in_flight}, {share:.0} % of them for this route; {pace} {} requests a second; waits {wait} at most",
+                core.max_requests_per_second
+            ),
+        );
     }
 
     pub(super) fn action(&mut self, config: &Config, call: &Call<'_>) {

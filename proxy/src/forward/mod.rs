@@ -145,9 +145,12 @@ pub async fn peer(upstream: &Upstream, forwarding: Option<&mut Forwarding>) -> p
     let forwarding = forwarding.ok_or_else(|| Error::explain(ErrorType::InternalError, "nothing is forwarded"))?;
     forwarding.tried += 1;
     let peer = upstream.peer(forwarding.core).await;
-    let (mut peer, host) =
+    let (mut peer, host, machine) =
         peer.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no machine's address is known"))?;
     forwarding.host = host;
+    if let Some(permit) = &mut forwarding.permit {
+        permit.given_to(machine);
+    }
     if !forwarding.websocket {
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     } else if let Some(silence) = forwarding.silence {
@@ -180,7 +183,10 @@ pub fn request_piece(
 }
 
 /// A machine took no connection: nothing was sent, so the next one is tried, where the core's retry budget allows it.
-pub fn after_failed_connect(forwarding: Option<&Forwarding>, mut error: Box<Error>) -> Box<Error> {
+pub fn after_failed_connect(mut forwarding: Option<&mut Forwarding>, mut error: Box<Error>) -> Box<Error> {
+    if let Some(permit) = forwarding.as_deref_mut().and_then(|forwarding| forwarding.permit.as_mut()) {
+        permit.not_taken();
+    }
     error.set_retry(forwarding.is_some_and(|forwarding| forwarding.tried < forwarding.peers && forwarding.try_retry()));
     error
 }

@@ -169,7 +169,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
         error: Box<pingora::Error>,
     ) -> Box<pingora::Error> {
-        forward::after_failed_connect(ctx.forwarding.as_deref(), error)
+        forward::after_failed_connect(ctx.forwarding.as_deref_mut(), error)
     }
 
     fn error_while_proxy(

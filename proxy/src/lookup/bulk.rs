@@ -19,7 +19,7 @@ use weir_logic::retry::asked_wait;
 use super::store::Holding;
 use super::{About, Asking, Found, KeyFailure, RouteWindows, Settled, Shared, Waiter, Window};
 use crate::purging::Departure;
-use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Rank};
+use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Patience, Rank};
 
 /// A window that has left. However it ends, none of its keys stays under way.
 pub(super) struct Bulk {
@@ -166,6 +166,7 @@ impl Shared {
             headers: vec![(CONTENT_TYPE, JSON), (ACCEPT, JSON)],
             body,
             max_answer_bytes: self.max_answer_bytes.load(Ordering::Relaxed),
+            patience: Patience::Whole,
             // A lookup changes nothing at the core.
             repeatable: true,
         }

@@ -1,5 +1,6 @@
 //! One origin over all cores: enter the gate, pick a machine, exchange, tell the gate what came of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,12 +18,12 @@ use weir_logic::gate::BreakerState;
 use super::dial::{DialError, Dialer, host};
 use super::exchange::head;
 use super::flows::flows;
-use super::judge::{judge, status_label};
+use super::judge::{is_well, judge, status_label};
 use super::opened::{Exchanged, Opened, Transfer};
-use super::peers::{Peers, Target};
+use super::peers::{PeerState, Peers, Series, Target};
 use super::permit::ForwardPermit;
-use super::turnstile::Turnstile;
-use super::{Origin, OriginAnswer, OriginError, OriginRequest, OriginStream, Rank, health};
+use super::turnstile::{CLASSES, Turnstile};
+use super::{Origin, OriginAnswer, OriginError, OriginRequest, OriginStream, Patience, Rank, health};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -46,6 +47,18 @@ pub(super) struct Core {
     fresh: AtomicU64,
 }
 
+/// The machine that a forwarded request was given to.
+pub struct Machine {
+    core: Arc<Core>,
+    state: Arc<PeerState>,
+}
+
+impl Machine {
+    pub(super) fn note_request(&self, good: bool) {
+        self.core.note_request(&self.state, good);
+    }
+}
+
 /// What a reload replaces.
 pub(super) struct Settings {
     pub(super) core: weir_config::Core,
@@ -65,6 +78,10 @@ pub struct CoreStatus {
     pub limit: usize,
     /// Requests waiting at the gate.
     pub waiting: usize,
+    /// The same by class; classes of which nobody waits are left out.
+    pub waiting_by_class: BTreeMap<&'static str, usize>,
+    /// Times that the limit was cut, by cause.
+    pub cuts: BTreeMap<&'static str, u64>,
     /// Requests a second that the gate admits now.
     pub admitted_per_second: f64,
     /// Its machines.
@@ -78,6 +95,8 @@ pub struct PeerStatus {
     pub peer: String,
     /// What the health checks say; true where there are none.
     pub healthy: bool,
+    /// Whether it is left out for a time, because requests to it have failed.
+    pub left_out: bool,
 }
 
 impl Upstream {
@@ -141,6 +160,13 @@ impl Upstream {
         self.cores.load().iter().map(|core| core.status()).collect()
     }
 
+    /// The time until a request of `class` that comes now is let through to a core, by how many wait, the pace and its ramp, and
+    /// how soon the core answers: the least that is worth telling somebody to stay away. For a breaker that is not closed, see
+    /// [`CoreStatus::breaker`].
+    pub fn time_through(&self, core: CoreId, class: Class) -> Option<Duration> {
+        self.core(core).ok().map(|core| core.turnstile.time_through(class))
+    }
+
     /// Passes the gate for a request that is forwarded, waiting in line for at most the core's `max_wait`.
     pub async fn forward_permit(
         &self,
@@ -149,22 +175,29 @@ impl Upstream {
         label: &Arc<str>,
     ) -> Result<ForwardPermit, OriginError> {
         let core = self.core(core)?;
-        self.permit(&core, Rank::Class(class), label).await
+        self.permit(&core, Rank::Class(class), label, Patience::Whole).await
     }
 
-    async fn permit(&self, core: &Core, rank: Rank, label: &Arc<str>) -> Result<ForwardPermit, OriginError> {
-        let permit = core.turnstile.enter(rank, label).await?;
+    async fn permit(
+        &self,
+        core: &Core,
+        rank: Rank,
+        label: &Arc<str>,
+        patience: Patience,
+    ) -> Result<ForwardPermit, OriginError> {
+        let permit = core.turnstile.enter(rank, label, patience).await?;
         Ok(ForwardPermit::new(permit, core.name.clone(), Arc::clone(label), self.metrics.clone(), self.clock))
     }
 
     /// A machine for a request that is forwarded, with timeouts, protocol and TLS set, and the `Host` that it wants to
     /// see: the healthy ones in turn. `None` when no address is known for any of them. Waits for the name's resolution
     /// where it is not known yet.
-    pub async fn peer(&self, core: CoreId) -> Option<(HttpPeer, String)> {
+    pub async fn peer(&self, core: CoreId) -> Option<(HttpPeer, String, Machine)> {
         let core = self.core(core).ok()?;
         let settings = core.settings();
         let target = core.peers.targets(settings.core.connect_timeout).await.into_iter().next()?;
-        Some((settings.dialer.forward_peer(&settings.core, &target), host(&settings.core, &target)))
+        let (peer, host) = (settings.dialer.forward_peer(&settings.core, &target), host(&settings.core, &target));
+        Some((peer, host, Machine { core, state: target.state }))
     }
 
     fn core(&self, id: CoreId) -> Result<Arc<Core>, OriginError> {
@@ -181,11 +214,9 @@ impl Upstream {
 impl Origin for Upstream {
     async fn send(&self, request: OriginRequest) -> Result<OriginAnswer, OriginError> {
         let core = self.core(request.core)?;
-        let permit = core.turnstile.enter(request.rank, &request.label).await?;
+        let permit = core.turnstile.enter(request.rank, &request.label, request.patience).await?;
         let started = self.clock.elapsed();
-        let deadline = core.settings().core.request_timeout;
-        let fetch = async { core.open(&request).await?.whole(request.max_answer_bytes).await };
-        let result = tokio::time::timeout(deadline, fetch).await.unwrap_or(Err(OriginError::Timeout));
+        let result = core.fetch(&request).await;
         let latency = self.clock.elapsed().saturating_sub(started);
         permit.finish(judge(&result, self.clock));
         let label = match &result {
@@ -198,10 +229,9 @@ impl Origin for Upstream {
 
     async fn open(&self, request: OriginRequest) -> Result<OriginStream, OriginError> {
         let core = self.core(request.core)?;
-        let permit = self.permit(&core, request.rank, &request.label).await?;
+        let permit = self.permit(&core, request.rank, &request.label, request.patience).await?;
         let patience = core.settings().core.request_timeout;
-        let opened = tokio::time::timeout(patience, core.open(&request)).await.unwrap_or(Err(OriginError::Timeout));
-        match opened {
+        match core.open(&request).await {
             Ok(opened) => Ok(Transfer::new(opened, permit, patience, request.max_answer_bytes).into_stream()),
             Err(error) => {
                 permit.failed(error);
@@ -213,11 +243,14 @@ impl Origin for Upstream {
 
 impl Core {
     fn new(core: &weir_config::Core, flows: &[&str], metrics: &Metrics, clock: Clock) -> Result<Arc<Self>, DialError> {
-        let healthy = metrics.core_peers_healthy.with_label_values(&[core.name.as_str()]);
+        let series = Series {
+            healthy: metrics.core_peers_healthy.with_label_values(&[core.name.as_str()]),
+            ejections: metrics.core_ejections.with_label_values(&[core.name.as_str()]),
+        };
         Ok(Arc::new(Self {
             name: core.name.clone(),
             settings: ArcSwap::from_pointee(Settings { core: core.clone(), dialer: Arc::new(Dialer::new(core)?) }),
-            peers: Peers::new(&core.peers, healthy, clock),
+            peers: Peers::new(&core.peers, series, clock),
             turnstile: Turnstile::new(core, flows, metrics, clock),
             clock,
             fresh: AtomicU64::new(0),
@@ -241,15 +274,44 @@ impl Core {
         self.settings.store(Arc::new(settings));
     }
 
-    /// Tries one machine after the other until one takes the connection, and reads the answer's head.
+    /// Asks for a whole answer.
+    async fn fetch(&self, request: &OriginRequest) -> Result<Exchanged, OriginError> {
+        let deadline = self.clock.elapsed() + self.settings.load().core.request_timeout;
+        let opened = self.open(request).await?;
+        let left = deadline.saturating_sub(self.clock.elapsed());
+        let whole = tokio::time::timeout(left, opened.whole(request.max_answer_bytes));
+        whole.await.unwrap_or(Err(OriginError::Timeout))
+    }
+
+    /// Tries one machine after the other until one takes the connection, or the time or the retry budget is used up, and reads
+    /// the answer's head.
     async fn open(&self, request: &OriginRequest) -> Result<Opened, OriginError> {
-        for target in self.peers.targets(self.settings().core.connect_timeout).await {
-            match self.open_at(&target, request).await {
+        let settings = self.settings();
+        let deadline = self.clock.elapsed() + settings.core.request_timeout;
+        for (tried, target) in self.peers.targets(settings.core.connect_timeout).await.iter().enumerate() {
+            if tried > 0 && !self.turnstile.try_retry() {
+                break;
+            }
+            let left = deadline.saturating_sub(self.clock.elapsed());
+            let result = tokio::time::timeout(left, self.open_at(target, request)).await;
+            let result = result.unwrap_or(Err(OriginError::Timeout));
+            self.note_request(&target.state, is_well(result.as_ref().map(|opened| opened.status)));
+            match result {
                 Err(OriginError::Connect) => {}
                 result => return result,
             }
         }
         Err(OriginError::Connect)
+    }
+
+    /// Notes what became of a request that a machine was given.
+    pub(super) fn note_request(&self, state: &PeerState, good: bool) {
+        self.peers.note_request(state, good, self.settings.load().core.eject_after);
+    }
+
+    /// A machine is well again.
+    pub(super) fn hasten_probe(&self) {
+        self.turnstile.hasten_probe();
     }
 
     /// Asks one machine for its whole answer.
@@ -290,10 +352,22 @@ impl Core {
             in_flight: gate.in_flight,
             limit: gate.limit,
             waiting: gate.waiting,
+            waiting_by_class: CLASSES
+                .iter()
+                .zip(gate.waiting_of)
+                .filter(|(_, waiting)| *waiting > 0)
+                .map(|(class, waiting)| (class.as_str(), waiting))
+                .collect(),
+            cuts: [("latency", gate.cuts.latency), ("overload", gate.cuts.overload), ("timeout", gate.cuts.timeout)]
+                .into(),
             admitted_per_second: gate.admitted_rate,
             peers: peers
                 .iter()
-                .map(|state| PeerStatus { peer: state.peer_name(), healthy: state.is_healthy() })
+                .map(|state| PeerStatus {
+                    peer: state.peer_name(),
+                    healthy: state.is_healthy(),
+                    left_out: state.is_out(self.clock.now()),
+                })
                 .collect(),
         }
     }

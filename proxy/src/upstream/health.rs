@@ -10,7 +10,7 @@ use weir_config::{Class, CoreId, HealthCheck};
 
 use super::cores::Core;
 use super::peers::{PeerState, Target};
-use super::{OriginRequest, Rank};
+use super::{OriginRequest, Patience, Rank};
 use crate::clock::Clock;
 
 /// Checks one core's machines for ever; returns at once when the operator has switched checks off.
@@ -35,7 +35,9 @@ async fn check_peer(core: &Core, state: &Arc<PeerState>, check: &HealthCheck, cl
     let deadline = timeout + settings.core.request_timeout.min(check.interval);
     let asked = tokio::time::timeout(deadline, core.ask(&target, &question(check))).await;
     let good = matches!(asked, Ok(Ok(exchanged)) if exchanged.answer.status.is_success());
-    core.peers.note(state, good, check);
+    if core.peers.note(state, good, check) && good {
+        core.hasten_probe();
+    }
 }
 
 fn question(check: &HealthCheck) -> OriginRequest {
@@ -48,6 +50,7 @@ fn question(check: &HealthCheck) -> OriginRequest {
         headers: Vec::new(),
         body: Bytes::new(),
         max_answer_bytes: MAX_HEALTH_ANSWER_BYTES,
+        patience: Patience::Whole,
         repeatable: true,
     }
 }

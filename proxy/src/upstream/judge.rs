@@ -57,3 +57,8 @@ pub(super) fn status_label(status: StatusCode) -> &'static str {
         _ => "5xx",
     }
 }
+
+/// Whether this end of a request says nothing against the machine that it was sent to.
+pub(super) fn is_well(result: Result<StatusCode, &OriginError>) -> bool {
+    result.map_or_else(|error| matches!(error, OriginError::TooLarge(_)), |status| !status.is_server_error())
+}

@@ -33,12 +33,13 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
-use weir_config::{Class, CoreId};
+use weir_config::CoreId;
 use weir_logic::Refusal;
 
-pub use cores::{CoreStatus, PeerStatus, Upstream};
+pub use cores::{CoreStatus, Machine, PeerStatus, Upstream};
 pub use dial::DialError;
 pub use permit::ForwardPermit;
+pub use weir_logic::gate::Rank;
 
 /// A core as actions see it.
 #[async_trait]
@@ -74,30 +75,20 @@ pub struct OriginRequest {
     pub body: Bytes,
     /// Bytes of the answer's body, at most.
     pub max_answer_bytes: usize,
+    /// How long it may stand in line.
+    pub patience: Patience,
     /// Whether the request may be sent again after it may have reached the core: its repetition does no harm.
     pub repeatable: bool,
 }
 
-/// Who goes before whom at a core's gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rank {
-    /// The rank of a class of agents' requests.
-    Class(Class),
-    /// Behind all classes, with the room that [`Class::Telemetry`] has: what an outage has left.
-    Backlog,
-}
-
-impl Rank {
-    /// A batch of fresh records.
-    pub const BATCH: Self = Self::Class(Class::Telemetry);
-
-    /// The class whose room it shares.
-    pub(crate) const fn class(self) -> Class {
-        match self {
-            Self::Class(class) => class,
-            Self::Backlog => Class::Telemetry,
-        }
-    }
+/// How long a request may stand in line at a core's gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Patience {
+    /// Up to the core's `max_wait`: there is no other answer.
+    #[default]
+    Whole,
+    /// An eighth of it: there is another answer to fall back on.
+    Short,
 }
 
 /// A core's whole answer.

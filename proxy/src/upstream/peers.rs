@@ -8,7 +8,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures::future::join_all;
 use parking_lot::Mutex;
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
+use weir_logic::Millis;
+use weir_logic::gate::Ejection;
 
 use crate::clock::Clock;
 
@@ -16,8 +18,14 @@ use crate::clock::Clock;
 pub(super) struct Peers {
     list: ArcSwap<Vec<Arc<PeerState>>>,
     next: AtomicUsize,
-    healthy: IntGauge,
+    series: Series,
     clock: Clock,
+}
+
+/// What is counted of a core's machines.
+pub(super) struct Series {
+    pub(super) healthy: IntGauge,
+    pub(super) ejections: IntCounter,
 }
 
 /// One machine.
@@ -26,6 +34,8 @@ pub(super) struct PeerState {
     healthy: AtomicBool,
     /// Checks in a row that contradict `healthy`.
     against: AtomicUsize,
+    /// What requests have told.
+    ejection: Mutex<Ejection>,
     addresses: Mutex<Addresses>,
     /// One resolution at a time.
     resolving: tokio::sync::Mutex<()>,
@@ -54,11 +64,11 @@ const MAX_TARGETS: usize = 3;
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 
 impl Peers {
-    pub(super) fn new(peers: &[weir_config::Peer], healthy: IntGauge, clock: Clock) -> Self {
+    pub(super) fn new(peers: &[weir_config::Peer], series: Series, clock: Clock) -> Self {
         let peers = Self {
             list: ArcSwap::from_pointee(peers.iter().map(PeerState::new).collect()),
             next: AtomicUsize::new(0),
-            healthy,
+            series,
             clock,
         };
         peers.count_healthy();
@@ -78,11 +88,12 @@ impl Peers {
         self.list.load_full()
     }
 
-    /// Where to try, in order: healthy machines in turn, then, when there is room, the same machines' other addresses. When no
-    /// machine is healthy all of them are tried: the checks may be wrong, and the breaker knows better.
+    /// Where to try, in order: healthy machines that are not left out in turn, then, when there is room, the same machines' other
+    /// addresses. When there is none all of them are tried: the checks may be wrong, and the breaker knows better.
     pub(super) async fn targets(&self, timeout: Duration) -> Vec<Target> {
         let all = self.list.load_full();
-        let mut peers: Vec<_> = all.iter().filter(|state| state.is_healthy()).collect();
+        let now = self.clock.now();
+        let mut peers: Vec<_> = all.iter().filter(|state| state.is_healthy() && !state.is_out(now)).collect();
         if peers.is_empty() {
             peers = all.iter().collect();
         }
@@ -107,18 +118,36 @@ impl Peers {
         targets
     }
 
-    /// Notes the result of a check; so many in a row that say the opposite turn a machine's health.
-    pub(super) fn note(&self, state: &PeerState, good: bool, check: &weir_config::HealthCheck) {
+    /// Notes the result of a check; so many in a row that say the opposite turn a machine's health. `true` when they have.
+    pub(super) fn note(&self, state: &PeerState, good: bool, check: &weir_config::HealthCheck) -> bool {
         let needed = if good { check.successes } else { check.failures };
-        if state.note(good, needed) {
+        let turned = state.note(good, needed);
+        if turned {
             tracing::warn!(peer = %state.peer_name(), healthy = good, "a peer's health has changed");
             self.count_healthy();
+        }
+        turned
+    }
+
+    /// Notes what became of a request that a machine was given. One that fails again and again while another one works is left
+    /// out for a time.
+    pub(super) fn note_request(&self, state: &PeerState, good: bool, failures_to_eject: u32) {
+        if good {
+            return state.ejection.lock().on_success();
+        }
+        let now = self.clock.now();
+        let others_work = self.list.load().iter().any(|other| {
+            !std::ptr::eq(&raw const **other, state) && other.is_healthy() && other.ejection.lock().is_well(now)
+        });
+        if state.ejection.lock().on_failure(failures_to_eject, others_work, now, rand::random()) {
+            tracing::warn!(peer = %state.peer_name(), "a peer fails while others work: it is left out for some seconds");
+            self.series.ejections.inc();
         }
     }
 
     fn count_healthy(&self) {
         let count = self.list.load().iter().filter(|state| state.is_healthy()).count();
-        self.healthy.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.series.healthy.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 
@@ -128,6 +157,7 @@ impl PeerState {
             peer: peer.clone(),
             healthy: AtomicBool::new(true),
             against: AtomicUsize::new(0),
+            ejection: Mutex::default(),
             addresses: Mutex::default(),
             resolving: tokio::sync::Mutex::new(()),
             taking: tokio::sync::Mutex::new(()),
@@ -137,6 +167,11 @@ impl PeerState {
 
     pub(super) fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests have shown that it fails.
+    pub(super) fn is_out(&self, now: Millis) -> bool {
+        self.ejection.lock().is_out(now)
     }
 
     /// The turn to take an HTTP/2 stream. pingora takes a connection out of its pool for the moment in which it opens a stream; who

@@ -7,9 +7,9 @@ use std::time::Duration;
 use http::StatusCode;
 use weir_logic::gate::Attempt;
 
-use super::OriginError;
-use super::judge::{judge_error, judge_status, status_label};
+use super::judge::{is_well, judge_error, judge_status, status_label};
 use super::turnstile::Permit;
+use super::{Machine, OriginError};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -24,6 +24,8 @@ pub struct ForwardPermit {
     started: Duration,
     /// How much of the request has gone, for the time that the core takes to answer it.
     sent: Sent,
+    /// The machine that has it.
+    machine: Option<Machine>,
 }
 
 /// How much of a forwarded request has gone to the core.
@@ -39,7 +41,19 @@ enum Sent {
 
 impl ForwardPermit {
     pub(super) fn new(permit: Permit, core: String, label: Arc<str>, metrics: Metrics, clock: Clock) -> Self {
-        Self { permit, core, label, metrics, clock, started: clock.elapsed(), sent: Sent::Nothing }
+        Self { permit, core, label, metrics, clock, started: clock.elapsed(), sent: Sent::Nothing, machine: None }
+    }
+
+    /// The request goes to this machine.
+    pub fn given_to(&mut self, machine: Machine) {
+        self.machine = Some(machine);
+    }
+
+    /// The machine took no connection.
+    pub fn not_taken(&mut self) {
+        if let Some(machine) = self.machine.take() {
+            machine.note_request(false);
+        }
     }
 
     /// There is a connection, and the header section goes over it; `body` says whether a body follows.
@@ -54,6 +68,9 @@ impl ForwardPermit {
 
     /// The core answered with this status, and this `Retry-After`.
     pub fn answered(self, status: StatusCode, retry_after: Option<&[u8]>) {
+        if let Some(machine) = &self.machine {
+            machine.note_request(is_well(Ok(status)));
+        }
         let waited = match self.sent {
             Sent::Whole(at) => Some(self.clock.elapsed().saturating_sub(at)),
             // What the agent has yet to say is not the core's delay.
@@ -77,6 +94,9 @@ impl ForwardPermit {
 
     /// There was no usable answer.
     pub fn failed(self, error: OriginError) {
+        if let Some(machine) = &self.machine {
+            machine.note_request(is_well(Err(&error)));
+        }
         let latency = self.latency();
         self.end(judge_error(error), error.label(), latency);
     }

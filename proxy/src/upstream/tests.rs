@@ -1,5 +1,6 @@
 //! The upstream side against the simulated core.
 
+mod bulkheads;
 mod gate;
 mod streams;
 mod tls;
@@ -7,7 +8,7 @@ mod tls;
 use std::path::Path;
 use std::time::Duration;
 
-use weir_config::{Config, MemoryEnvironment};
+use weir_config::{Class, Config, MemoryEnvironment};
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
 
 use super::*;
@@ -47,6 +48,7 @@ fn request(method: Method, target: &str, body: &'static [u8]) -> OriginRequest {
         headers: Vec::new(),
         body: Bytes::from_static(body),
         max_answer_bytes: 1 << 20,
+        patience: Patience::Whole,
         repeatable: true,
     }
 }

@@ -1,6 +1,5 @@
 //! The queue before a core's gate: who waits, in which order, and for how long. The gate's own rules are [`weir_logic::gate`]'s.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,18 +8,20 @@ use prometheus::{IntCounter, IntGauge};
 use tokio::sync::{Notify, oneshot};
 use weir_config::Class;
 use weir_logic::Millis;
-use weir_logic::gate::{Attempt, BreakerState, Cuts, Entry, FlowId, Gate, GateLimits, Ticket, Until};
+use weir_logic::gate::{Attempt, BreakerState, Call, Cuts, Entry, Gate, GateLimits, Line, Ticket};
 
-use super::{OriginError, Rank};
+use super::{OriginError, Patience, Rank};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::task;
 
-/// A gate that many requests stand at. Those that cannot go at once wait in line: higher ranks first, first come first served
-/// within a rank, none longer than the core's `max_wait`. The line is as long as the gate can let through within that time,
-/// and at least as long as what may be in flight; past it, the newest of the lowest rank is turned away.
+/// A gate that many requests stand at. Those that cannot go at once wait in line ([`Line`] says who goes before whom), none
+/// longer than the core's `max_wait`. The line is as long as the gate can let through within that time, and at least as long as
+/// what may be in flight. Who would wait in vain is turned away at once; and a line that stands for longer than `max_wait` is
+/// none that a burst explains: then newcomers join only if they get through within a quarter of it, so that all of them wait
+/// less and none of the rate is lost.
 pub(super) struct Turnstile {
-    line: Mutex<Line>,
+    line: Mutex<Queue>,
     freed: Notify,
     clock: Clock,
     gauges: Gauges,
@@ -42,13 +43,15 @@ pub(super) struct GateStatus {
     pub(super) in_flight: usize,
     pub(super) limit: usize,
     pub(super) waiting: usize,
+    /// By class, the highest first; the backlog counts as telemetry.
+    pub(super) waiting_of: [usize; CLASSES.len()],
+    pub(super) cuts: Cuts,
     pub(super) admitted_rate: f64,
 }
 
-struct Line {
+struct Queue {
     gate: Gate,
-    /// One line for each rank, the highest first.
-    waiting: [VecDeque<Waiter>; RANKS.len()],
+    waiting: Line<Waiter>,
     max_wait: Duration,
     max_waiting: usize,
     /// Whether a task is calling those who wait.
@@ -56,13 +59,10 @@ struct Line {
 }
 
 /// Somebody in line.
-struct Waiter {
-    flow: FlowId,
-    word: oneshot::Sender<Result<Permit, OriginError>>,
-}
+type Waiter = oneshot::Sender<Result<Permit, OriginError>>;
 
 /// A word to somebody in line, spoken after the line is unlocked.
-type Call = (Waiter, Result<Ticket, OriginError>);
+type Word = (Waiter, Result<Ticket, OriginError>);
 
 /// The task that calls those who wait has nobody to call, or must come back.
 enum Next {
@@ -73,7 +73,7 @@ enum Next {
 
 impl Turnstile {
     pub(super) fn new(core: &weir_config::Core, flows: &[&str], metrics: &Metrics, clock: Clock) -> Arc<Self> {
-        let line = Line {
+        let line = Queue {
             gate: Gate::new(&GateLimits::from(core), flows.iter().copied()),
             waiting: Default::default(),
             max_wait: core.max_wait,
@@ -101,20 +101,15 @@ impl Turnstile {
     }
 
     /// Passes the gate, in line if need be.
-    pub(super) async fn enter(self: &Arc<Self>, rank: Rank, label: &str) -> Result<Permit, OriginError> {
-        let result = self.enter_or_wait(rank, label).await;
-        match result {
-            Err(OriginError::Resting(_)) => self.gauges.resting.inc(),
-            Err(_) => self.gauges.full.inc(),
-            Ok(_) => {}
-        }
-        result
-    }
-
-    async fn enter_or_wait(self: &Arc<Self>, rank: Rank, label: &str) -> Result<Permit, OriginError> {
-        let (max_wait, turn) = match self.stand(rank, label) {
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        rank: Rank,
+        label: &str,
+        patience: Patience,
+    ) -> Result<Permit, OriginError> {
+        let (max_wait, turn) = match self.stand(rank, label, patience) {
             Stand::Go(ticket) => return Ok(self.permit(ticket)),
-            Stand::Away(error) => return Err(error),
+            Stand::Away(error) => return Err(self.turn_away(error, label)),
             Stand::InLine { max_wait, turn, calling } => {
                 if let Some(calling) = calling {
                     task::spawn("gate", calling.call_those_who_wait());
@@ -123,14 +118,42 @@ impl Turnstile {
             }
         };
         match tokio::time::timeout(max_wait, turn).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Err(OriginError::Full),
+            Ok(Ok(result)) => result.map_err(|error| self.turn_away(error, label)),
+            Ok(Err(_)) | Err(_) => Err(self.turn_away(OriginError::Full, label)),
         }
+    }
+
+    /// Counts who does not pass.
+    fn turn_away(&self, error: OriginError, label: &str) -> OriginError {
+        let line = self.line.lock();
+        let share_used_up = line.gate.is_share_used_up(line.gate.flow(label));
+        drop(line);
+        match error {
+            OriginError::Resting(_) => self.gauges.resting.inc(),
+            _ if share_used_up => self.gauges.share.inc(),
+            _ => self.gauges.full.inc(),
+        }
+        error
+    }
+
+    /// The time until a request of `class` that comes now is let through; see [`Gate::time_through`].
+    pub(super) fn time_through(&self, class: Class) -> Duration {
+        let line = self.line.lock();
+        line.gate.time_through(class, line.waiting.ahead(Rank::Class(class)), self.clock.now())
     }
 
     /// Takes one retry out of the core's budget.
     pub(super) fn try_retry(&self) -> bool {
-        self.line.lock().gate.try_retry()
+        let granted = self.line.lock().gate.try_retry();
+        let [yes, no] = &self.gauges.retries;
+        let counter = if granted { yes } else { no };
+        counter.inc();
+        granted
+    }
+
+    /// A machine of the core is well again: what the breaker waits for may have come.
+    pub(super) fn hasten_probe(&self) {
+        self.line.lock().gate.hasten_probe(self.clock.now());
     }
 
     pub(super) fn status(&self) -> GateStatus {
@@ -141,64 +164,68 @@ impl Turnstile {
             breaker: line.gate.breaker(now),
             in_flight: line.gate.in_flight(),
             limit: line.gate.limit(),
-            waiting: line.waiting.iter().map(VecDeque::len).sum(),
+            waiting: line.waiting.len(),
+            waiting_of: CLASSES.map(|class| line.waiting.waiting(class)),
+            cuts: line.gate.cuts(),
             admitted_rate: line.gate.admitted_rate(now),
         }
     }
 
-    fn stand(self: &Arc<Self>, rank: Rank, label: &str) -> Stand {
+    fn stand(self: &Arc<Self>, rank: Rank, label: &str, patience: Patience) -> Stand {
         let mut line = self.line.lock();
-        let flow = line.gate.flow(label);
         let now = self.clock.now();
-        if line.waiting[..=line_of(rank)].iter().all(VecDeque::is_empty) {
+        let flow = line.gate.flow(label);
+        let ahead = line.waiting.ahead(rank);
+        if ahead.all == 0 {
             match line.gate.try_enter(rank.class(), flow, now) {
                 Entry::Go(ticket) => {
                     self.gauges.show(&line.gate, now);
                     return Stand::Go(ticket);
                 }
                 Entry::Resting(rest) => return Stand::Away(OriginError::Resting(rest)),
-                Entry::Wait(Until::Time(until)) if until > now.after(line.max_wait) => {
-                    return Stand::Away(OriginError::Full);
-                }
                 Entry::Wait(_) => {}
             }
         }
-        let pushed_out = match line.make_room(rank) {
-            Ok(pushed_out) => pushed_out,
-            Err(error) => return Stand::Away(error),
-        };
+        let max_wait = line.max_wait(patience, now);
+        if line.gate.time_through(rank.class(), ahead, now) > max_wait {
+            return Stand::Away(OriginError::Full);
+        }
+        let max = line.max_waiting;
+        let Ok(pushed_out) = line.waiting.make_room(rank, flow, max) else { return Stand::Away(OriginError::Full) };
         let (waiter, turn) = oneshot::channel();
-        line.waiting[line_of(rank)].push_back(Waiter { flow, word: waiter });
+        line.waiting.push(rank, flow, waiter, now);
         let is_first = !std::mem::replace(&mut line.calling, true);
-        let max_wait = line.max_wait;
         drop(line);
         if let Some(waiter) = pushed_out {
             tell(waiter, Err(OriginError::Full));
+        }
+        // Those before it may wait for something that it need not wait for.
+        if !is_first && ahead.all > 0 {
+            self.freed.notify_one();
         }
         Stand::InLine { max_wait, turn, calling: is_first.then(|| Calling(Some(Arc::clone(self)))) }
     }
 
     /// Everyone whose turn it is now, and when to look again.
-    fn next_calls(&self) -> (Vec<Call>, Next) {
+    fn next_calls(&self) -> (Vec<Word>, Next) {
         let mut line = self.line.lock();
         let now = self.clock.now();
-        let mut calls = Vec::new();
+        let Queue { gate, waiting, calling, .. } = &mut *line;
+        let mut words = Vec::new();
         let next = loop {
-            let Some((rank, flow)) = line.first() else {
-                line.calling = false;
-                break Next::Nobody;
-            };
-            match line.gate.try_enter(rank.class(), flow, now) {
-                Entry::Go(ticket) => calls.extend(line.pop(rank).map(|waiter| (waiter, Ok(ticket)))),
-                Entry::Resting(rest) => {
-                    calls.extend(line.pop(rank).map(|waiter| (waiter, Err(OriginError::Resting(rest)))));
+            match waiting.call(gate, Waiter::is_closed, now) {
+                Call::Go(waiter, ticket) => words.push((waiter, Ok(ticket))),
+                Call::Away(waiter, rest) => words.push((waiter, Err(OriginError::Resting(rest)))),
+                Call::At(time) => break Next::At(time),
+                Call::WhenFreed => break Next::WhenFreed,
+                Call::Nobody => {
+                    *calling = false;
+                    break Next::Nobody;
                 }
-                Entry::Wait(Until::Time(time)) => break Next::At(time),
-                Entry::Wait(Until::Release) => break Next::WhenFreed,
             }
         };
-        self.gauges.show(&line.gate, now);
-        (calls, next)
+        self.gauges.show(gate, now);
+        (words, next)
     }
 
     fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
@@ -237,31 +264,14 @@ enum Stand {
     InLine { max_wait: Duration, turn: oneshot::Receiver<Result<Permit, OriginError>>, calling: Option<Calling> },
 }
 
-impl Line {
-    /// Who still waits in the highest rank; those who have left are forgotten on the way.
-    fn first(&mut self) -> Option<(Rank, FlowId)> {
-        for (line, rank) in self.waiting.iter_mut().zip(RANKS) {
-            while line.front().is_some_and(|waiter| waiter.word.is_closed()) {
-                line.pop_front();
-            }
-            if let Some(waiter) = line.front() {
-                return Some((rank, waiter.flow));
-            }
+impl Queue {
+    /// How long somebody who joins may wait.
+    fn max_wait(&self, patience: Patience, now: Millis) -> Duration {
+        match patience {
+            Patience::Short => self.max_wait / 8,
+            Patience::Whole if self.waiting.standing(now) > self.max_wait => self.max_wait / 4,
+            Patience::Whole => self.max_wait,
         }
-        None
-    }
-
-    fn pop(&mut self, rank: Rank) -> Option<Waiter> {
-        self.waiting[line_of(rank)].pop_front()
-    }
-
-    /// A place for one more of `rank`: free, or taken from the newest of a lower one, which is given back.
-    fn make_room(&mut self, rank: Rank) -> Result<Option<Waiter>, OriginError> {
-        if self.waiting.iter().map(VecDeque::len).sum::<usize>() < self.max_waiting {
-            return Ok(None);
-        }
-        let lower = &mut self.waiting[line_of(rank) + 1..];
-        lower.iter_mut().rev().find_map(VecDeque::pop_back).map(Some).ok_or(OriginError::Full)
     }
 }
 
@@ -273,12 +283,12 @@ impl Calling {
     async fn call_those_who_wait(mut self) {
         let Some(turnstile) = self.0.clone() else { return };
         loop {
-            let (calls, next) = turnstile.next_calls();
+            let (words, next) = turnstile.next_calls();
             if matches!(next, Next::Nobody) {
                 // The flag was lowered in the same breath in which the line was seen empty; by now it may be another's.
                 self.0 = None;
             }
-            for (waiter, result) in calls {
+            for (waiter, result) in words {
                 tell(waiter, result.map(|ticket| turnstile.permit(ticket)));
             }
             match next {
@@ -328,7 +338,7 @@ impl Drop for Permit {
 
 /// One who has left in the meantime does not hear it; a permit in the word goes back to the gate by itself.
 fn tell(waiter: Waiter, result: Result<Permit, OriginError>) {
-    drop(waiter.word.send(result));
+    drop(waiter.send(result));
 }
 
 fn max_waiting(core: &weir_config::Core) -> usize {
@@ -336,24 +346,9 @@ fn max_waiting(core: &weir_config::Core) -> usize {
     usize::try_from(let_through).unwrap_or(usize::MAX).max(core.max_in_flight)
 }
 
-/// The line that a rank stands in.
-const fn line_of(rank: Rank) -> usize {
-    match rank {
-        Rank::Class(class) => class as usize,
-        Rank::Backlog => RANKS.len() - 1,
-    }
-}
-
-const RANKS: [Rank; 8] = [
-    Rank::Class(Class::Probe),
-    Rank::Class(Class::Tasking),
-    Rank::Class(Class::Checkin),
-    Rank::Class(Class::Config),
-    Rank::Class(Class::Update),
-    Rank::Class(Class::Download),
-    Rank::Class(Class::Telemetry),
-    Rank::Backlog,
-];
+/// All classes, the highest first.
+pub(super) const CLASSES: [Class; 7] =
+    [Class::Probe, Class::Tasking, Class::Checkin, Class::Config, Class::Update, Class::Download, Class::Telemetry];
 
 /// A core's series, looked up once.
 struct Gauges {
@@ -363,6 +358,8 @@ struct Gauges {
     admitted_rate: IntGauge,
     resting: IntCounter,
     full: IntCounter,
+    share: IntCounter,
+    retries: [IntCounter; 2],
     cuts: [IntCounter; 3],
 }
 
@@ -375,6 +372,8 @@ impl Gauges {
             admitted_rate: metrics.core_admitted_rate.with_label_values(&[core]),
             resting: metrics.core_gate_refused.with_label_values(&[core, "resting"]),
             full: metrics.core_gate_refused.with_label_values(&[core, "full"]),
+            share: metrics.core_gate_refused.with_label_values(&[core, "share"]),
+            retries: ["granted", "refused"].map(|result| metrics.core_retries.with_label_values(&[core, result])),
             cuts: ["latency", "overload", "timeout"]
                 .map(|cause| metrics.core_gate_cuts.with_label_values(&[core, cause])),
         }

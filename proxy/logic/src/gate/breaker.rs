@@ -53,7 +53,7 @@ pub(super) enum Sign {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed { failures: u32 },
-    Open { until: Millis, failed_probes: u32 },
+    Open { until: Millis, failed_probes: u32, asked: bool },
     Probing { since: Millis, failed_probes: u32 },
 }
 
@@ -134,11 +134,11 @@ impl CircuitBreaker {
         match sign {
             Sign::Works => self.state = State::Closed { failures: 0 },
             Sign::Nothing => {}
-            Sign::WantsRest(rest) => self.open(now.after(rest.min(MAX_REST)), 0),
+            Sign::WantsRest(rest) => self.open(now.after(rest.min(MAX_REST)), 0, true),
             Sign::Fails if failures + 1 < self.failures_to_open => {
                 self.state = State::Closed { failures: failures + 1 };
             }
-            Sign::Fails => self.open(now.after(self.jittered(0, random)), 0),
+            Sign::Fails => self.open(now.after(self.jittered(0, random)), 0, false),
         }
     }
 
@@ -150,11 +150,11 @@ impl CircuitBreaker {
                 return true;
             }
             // The probe got lost: the next request is the probe.
-            Sign::Nothing => self.open(now, failed_probes),
-            Sign::WantsRest(rest) => self.open(now.after(rest.min(MAX_REST)), failed_probes),
+            Sign::Nothing => self.open(now, failed_probes, false),
+            Sign::WantsRest(rest) => self.open(now.after(rest.min(MAX_REST)), failed_probes, true),
             Sign::Fails => {
                 let failed_probes = failed_probes.saturating_add(1);
-                self.open(now.after(self.jittered(failed_probes, random)), failed_probes);
+                self.open(now.after(self.jittered(failed_probes, random)), failed_probes, false);
             }
         }
         false
@@ -162,14 +162,22 @@ impl CircuitBreaker {
 
     /// Requests that were on their way when the breaker opened may bring a longer wish for rest; nothing else they say counts.
     fn note_late_rest(&mut self, sign: Sign, now: Millis) {
-        if let (State::Open { until, .. }, Sign::WantsRest(rest)) = (&mut self.state, sign) {
+        if let (State::Open { until, asked, .. }, Sign::WantsRest(rest)) = (&mut self.state, sign) {
             *until = (*until).max(now.after(rest.min(MAX_REST)));
+            *asked = true;
         }
     }
 
-    fn open(&mut self, until: Millis, failed_probes: u32) {
+    /// Ends the cooldown, unless the core has asked for it.
+    pub(super) fn hasten(&mut self, now: Millis) {
+        if let State::Open { until, asked: false, .. } = &mut self.state {
+            *until = (*until).min(now);
+        }
+    }
+
+    fn open(&mut self, until: Millis, failed_probes: u32, asked: bool) {
         self.epoch += 1;
-        self.state = State::Open { until, failed_probes };
+        self.state = State::Open { until, failed_probes, asked };
     }
 
     /// The cooldown after so many failed probes: doubled for each, then drawn from its upper half, so that nodes which lost the

@@ -5,9 +5,11 @@
 //! plus a burst of a twentieth of a second; `probe` and `tasking` alone may pass over the rate, and the others make up for it.
 
 mod breaker;
+mod ejection;
 mod flows;
 mod latency;
 mod limit;
+mod line;
 mod pace;
 mod ramp;
 #[cfg(test)]
@@ -18,7 +20,9 @@ use std::time::Duration;
 use weir_config::{Class, Ratio};
 
 pub use breaker::{BreakerState, CircuitBreaker};
+pub use ejection::Ejection;
 pub use limit::{ConcurrencyLimit, Cuts, LimitBounds};
+pub use line::{Ahead, Call, Full, Line, Rank};
 pub use pace::Pace;
 pub use ramp::Ramp;
 
@@ -38,6 +42,8 @@ pub struct Gate {
     budget: RetryBudget,
     flows: Flows,
     in_flight: usize,
+    /// How long the core takes to answer, in milliseconds: a mean over the last ones.
+    typical: Option<f64>,
 }
 
 /// The bounds of a gate, as the operator wrote them.
@@ -55,6 +61,8 @@ pub struct GateLimits {
     pub ramp: Duration,
     /// Retries over first attempts.
     pub retry_budget: Ratio,
+    /// The part of the requests in flight that one flow may have.
+    pub flow_share: Ratio,
 }
 
 impl From<&weir_config::Core> for GateLimits {
@@ -66,6 +74,7 @@ impl From<&weir_config::Core> for GateLimits {
             breaker_cooldown: core.breaker_cooldown,
             ramp: core.ramp,
             retry_budget: core.retry_budget,
+            flow_share: core.max_route_share,
         }
     }
 }
@@ -132,8 +141,9 @@ impl Gate {
             pace: Pace::new(limits.max_requests_per_second),
             ramp: Ramp::new(limits.ramp),
             budget: RetryBudget::new(limits.retry_budget),
-            flows: Flows::new(flows),
+            flows: Flows::new(limits.flow_share, flows),
             in_flight: 0,
+            typical: None,
         }
     }
 
@@ -144,6 +154,7 @@ impl Gate {
         self.pace.reconfigure(limits.max_requests_per_second, &self.ramp, now);
         self.ramp.reconfigure(limits.ramp);
         self.budget.reconfigure(limits.retry_budget);
+        self.flows.share(limits.flow_share);
         self.flows.rename(flows);
     }
 
@@ -166,6 +177,13 @@ impl Gate {
             self.limit.on_wait();
             return Entry::Wait(Until::Release);
         }
+        if self.flows.is_full(flow, self.limit.limit()) {
+            // A share that is used up is a reason for a higher limit, unless the flow has lost a part of it.
+            if !self.flows.is_at_fault(flow) {
+                self.limit.on_wait();
+            }
+            return Entry::Wait(Until::Release);
+        }
         match self.pace.take(class, &self.ramp, now) {
             Ok(()) => self.admit(flow, now),
             Err(until) => Entry::Wait(Until::Time(until)),
@@ -180,12 +198,19 @@ impl Gate {
         let sign = match attempt {
             Attempt::Succeeded(latency) => {
                 self.limit.on_answer(ticket.flow, latency, ticket.started, now, random);
+                self.flows.on_answer(ticket.flow, self.limit.limit(), now);
+                self.note_latency(latency);
                 Sign::Works
             }
-            Attempt::Works => Sign::Works,
+            Attempt::Works => {
+                self.flows.on_answer(ticket.flow, self.limit.limit(), now);
+                Sign::Works
+            }
             Attempt::Failed => Sign::Fails,
             Attempt::TimedOut => {
-                self.limit.on_strain(Strain::Timeout, ticket.started, now);
+                if !self.flows.on_timeout(ticket.flow, ticket.started, now) {
+                    self.limit.on_strain(Strain::Timeout, ticket.started, now);
+                }
                 Sign::Fails
             }
             Attempt::Overloaded => {
@@ -203,6 +228,12 @@ impl Gate {
             self.pace.empty(&self.ramp, now);
             self.limit.on_recovery(now);
         }
+    }
+
+    /// Something else than a request has shown that the core may be back: the next request is the probe. A rest that the core has
+    /// asked for is not cut short.
+    pub fn hasten_probe(&mut self, now: Millis) {
+        self.breaker.hasten(now);
     }
 
     /// Whether a retry may be scheduled now; it still has to enter. Counted at once.
@@ -237,6 +268,43 @@ impl Gate {
             BreakerState::Closed => self.pace.admitted_rate(&self.ramp, now),
             BreakerState::HalfOpen | BreakerState::Open => 0.0,
         }
+    }
+
+    /// Whether a flow has all the room that it may have.
+    pub fn is_share_used_up(&self, flow: FlowId) -> bool {
+        self.flows.is_full(flow, self.limit.limit())
+    }
+
+    /// The time until a request of `class` is let through that has so many before it in line, by the pace and its ramp, and by how
+    /// soon the core answers. An estimate from below: who comes later with a higher class goes first. Zero when it may go now;
+    /// a breaker that is not closed is not taken into account.
+    pub fn time_through(&self, class: Class, ahead: Ahead, now: Millis) -> Duration {
+        let paced = self.pace.time_for(class, ahead, &self.ramp, now);
+        let room = self.limit.room(class);
+        let free = room.saturating_sub(self.in_flight);
+        if ahead.all < free {
+            return paced;
+        }
+        let turns = (ahead.all - free) / room + 1;
+        let typical = Duration::from_secs_f64(self.typical.unwrap_or(0.0) / 1_000.0);
+        // Half a round until the first place is free, then one place after the other.
+        paced.max(typical.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX)).div_f64(2.0))
+    }
+
+    /// Says which classes wait.
+    fn note_waiting(&mut self, waits: impl Fn(Class) -> bool) {
+        self.pace.note_waiting(waits);
+    }
+
+    /// Whether a class is owed some of its part of the pace.
+    fn is_due(&mut self, class: Class, now: Millis) -> bool {
+        self.pace.is_due(class, &self.ramp, now)
+    }
+
+    fn note_latency(&mut self, latency: Duration) {
+        let ms = latency.as_secs_f64() * 1_000.0;
+        let typical = self.typical.get_or_insert(ms);
+        *typical += (ms - *typical) * 0.05;
     }
 
     fn admit(&mut self, flow: FlowId, now: Millis) -> Entry {

@@ -12,6 +12,9 @@ pub struct Ramp {
     started: Option<Millis>,
 }
 
+/// No time is told that is longer than a day.
+const MAX_TIME_MS: f64 = 86_400_000.0;
+
 /// The part admitted as soon as the core is back.
 const FLOOR: f64 = 0.1;
 
@@ -43,6 +46,21 @@ impl Ramp {
         let (from, to) = (millis(from.since(started)), millis(to.since(started)));
         let bend = self.length_ms.clamp(from, to.max(from));
         (self.part_after(from) + self.part_after(bend)) / 2.0 * (bend - from) + (to - bend).max(0.0)
+    }
+
+    /// The time from `now` in which `amount` is admitted, in milliseconds at the whole rate.
+    pub(super) fn time_for(&self, amount: f64, now: Millis) -> Duration {
+        let amount = amount.max(0.0);
+        let elapsed = self.started.map_or(f64::MAX, |started| millis(now.since(started)));
+        let left = (self.length_ms - elapsed).max(0.0);
+        let (part, slope) = (self.part_after(elapsed), (1.0 - FLOOR) / self.length_ms.max(1.0));
+        let climb = (part + 1.0) / 2.0 * left;
+        let ms = if amount >= climb {
+            left + amount - climb
+        } else {
+            ((part * part + 2.0 * slope * amount).sqrt() - part) / slope
+        };
+        Duration::from_secs_f64(ms.min(MAX_TIME_MS) / 1_000.0)
     }
 
     fn part_after(&self, elapsed_ms: f64) -> f64 {
@@ -83,6 +101,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_time_for_an_amount_admits_it(length in 0_u64..10_000, now in 0_u64..20_000, amount in 0_u64..20_000) {
+            let mut ramp = Ramp::new(Duration::from_millis(length));
+            ramp.start(Millis(0));
+            #[expect(clippy::cast_precision_loss, reason = "small")]
+            let amount = amount as f64;
+            let then = Millis(now).after(ramp.time_for(amount, Millis(now)));
+            let admitted = ramp.admitted(Millis(now), then);
+            prop_assert!((admitted - amount).abs() <= 1.0, "{admitted} of {amount}");
+        }
+
         #[test]
         fn the_admitted_part_never_falls(length in 0_u64..100_000, times in prop::collection::vec(0_u64..200_000, 2..50)) {
             let mut ramp = Ramp::new(Duration::from_millis(length));

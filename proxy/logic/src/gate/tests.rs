@@ -12,6 +12,7 @@ fn limits() -> GateLimits {
         breaker_cooldown: Duration::from_secs(1),
         ramp: Duration::from_secs(10),
         retry_budget: Ratio::new(0.1).unwrap(),
+        flow_share: Ratio::new(0.5).unwrap(),
     }
 }
 
@@ -117,6 +118,17 @@ fn late_results_of_before_the_opening_do_not_close_it() {
     assert_eq!(gate.breaker(Millis(10)), BreakerState::Open);
     gate.on_result(other, Attempt::RestAsked(Duration::from_secs(5)), Millis(10), 0.0);
     assert_eq!(rest(&mut gate, 10), Some(5_000), "but a wish for more rest is heard");
+}
+
+#[test]
+fn a_cooldown_is_cut_short_and_a_rest_that_was_asked_for_is_not() {
+    let mut gate = Gate::new(&limits(), []);
+    (0..3).for_each(|_| fail(&mut gate, 0));
+    gate.hasten_probe(Millis(10));
+    let probe = enter(&mut gate, 10);
+    gate.on_result(probe, Attempt::RestAsked(Duration::from_secs(5)), Millis(11), 0.0);
+    gate.hasten_probe(Millis(20));
+    assert_eq!(rest(&mut gate, 11), Some(5_000));
 }
 
 #[test]

@@ -39,7 +39,7 @@ async fn a_core_is_known_by_its_certificate() {
         let (upstream, _) = upstream(&one_core(&sim, &tls_section(&authority.file(), more)));
         let answer = upstream.send(get("/v1/echo")).await.unwrap();
         assert_eq!(told(&answer)["version"], "HTTP/2.0", "agreed on by ALPN");
-        let (peer, _) = upstream.peer(CoreId(0)).await.unwrap();
+        let (peer, ..) = upstream.peer(CoreId(0)).await.unwrap();
         assert_eq!(peer.sni, "core.test");
         assert!(peer.options.ca.is_some());
         assert_eq!(peer.client_cert_key.is_some(), !more.is_empty());
@@ -133,7 +133,7 @@ async fn a_core_that_wants_a_certificate_gets_it_and_sessions_are_resumed() {
     // A forwarded request goes through a connector that knows neither authority nor certificate: its peer brings both.
     let mut options = ConnectorOptions::new(1);
     options.ca_file = Some("/dev/null".to_owned());
-    let (peer, _) = known.peer(CoreId(0)).await.unwrap();
+    let (peer, ..) = known.peer(CoreId(0)).await.unwrap();
     let (mut session, _) = Connector::<()>::new(Some(options)).get_http_session(&peer).await.unwrap();
     let head = exchange::head(&get("/"), "core.test").unwrap();
     let begun = exchange::begin(&mut session, head, true, &Bytes::new(), Clock::start()).await.ok().unwrap();

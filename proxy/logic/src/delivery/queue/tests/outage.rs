@@ -40,6 +40,7 @@ impl World {
             breaker_cooldown: Duration::from_secs(5),
             ramp: Duration::from_secs(30),
             retry_budget: Ratio::new(0.1).unwrap(),
+            flow_share: Ratio::new(0.5).unwrap(),
         };
         Self {
             queue: DeliveryQueue::default(),
