@@ -2,13 +2,12 @@
 //!
 //! `weir_logic::gate` decides; what `upstream/turnstile.rs` of the product does with tasks and channels, this does with events.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::Rng;
-use weir_config::{Class, Core};
+use weir_config::Core;
 use weir_logic::Millis;
-use weir_logic::gate::{Attempt, Entry, FlowId, Gate, GateLimits, Ticket, Until};
+use weir_logic::gate::{Attempt, Call, Entry, FlowId, Gate, GateLimits, Line, Rank, Ticket};
 
 use super::desk::{Desk, Event};
 use super::node::What;
@@ -19,9 +18,8 @@ use super::origin::Ending;
 pub(super) struct Turnstile {
     node: u16,
     gate: Gate,
-    /// One line for each rank, the highest first; names in `orders`.
-    lines: [VecDeque<u32>; RANKS],
-    waiting: usize,
+    /// Those who wait; names in `orders`.
+    line: Line<u32>,
     max_wait: Duration,
     max_waiting: usize,
     patience_ms: u64,
@@ -60,23 +58,11 @@ pub(super) enum Fault {
 /// A request that is over.
 pub(super) type Over = (What, Result<(), Fault>);
 
-/// Seven classes, and the backlog behind them.
-const RANKS: usize = 8;
-pub(super) const BACKLOG: usize = RANKS - 1;
+/// The backlog's place among the ranks, which are seven classes and this one.
+pub(super) const BACKLOG: usize = Rank::ALL.len() - 1;
 
 /// What asks the core: routes, and the stream.
 const FLOWS: [&str; 4] = ["updates", "config", "tasks", "process"];
-
-const CLASSES: [Class; RANKS] = [
-    Class::Probe,
-    Class::Tasking,
-    Class::Checkin,
-    Class::Config,
-    Class::Update,
-    Class::Download,
-    Class::Telemetry,
-    Class::Telemetry,
-];
 
 impl Order {
     pub(super) fn new(what: What, rank: usize, cost: f64) -> Self {
@@ -90,8 +76,7 @@ impl Turnstile {
         Self {
             node,
             gate: Gate::new(&GateLimits::from(core), FLOWS),
-            lines: Default::default(),
-            waiting: 0,
+            line: Line::default(),
             max_wait: core.max_wait,
             max_waiting: usize::try_from(let_through).unwrap_or(usize::MAX).max(core.max_in_flight),
             patience_ms: u64::try_from(core.request_timeout.as_millis()).unwrap_or(u64::MAX),
@@ -103,45 +88,44 @@ impl Turnstile {
 
     /// Brings a request to the gate. What is over at once is added to `over`.
     pub(super) fn enter(&mut self, order: Order, desk: &mut Desk, over: &mut Vec<Over>) {
-        let rank = order.rank;
-        if self.lines[..=rank].iter().all(VecDeque::is_empty) {
-            match self.gate.try_enter(CLASSES[rank], self.flow(&order.what), desk.now) {
+        let (rank, flow) = (Rank::ALL[order.rank], self.flow(&order.what));
+        let ahead = self.line.ahead(rank);
+        if ahead.all == 0 {
+            match self.gate.try_enter(rank.class(), flow, desk.now) {
                 Entry::Go(ticket) => {
                     let name = self.keep(order);
                     return self.send(name, ticket, desk);
                 }
                 Entry::Resting(rest) => return over.push((order.what, Err(Fault::TurnedAway(Some(rest))))),
-                Entry::Wait(Until::Time(until)) if until > desk.now.after(self.max_wait) => {
-                    return over.push((order.what, Err(Fault::TurnedAway(None))));
-                }
                 Entry::Wait(_) => {}
             }
         }
-        if self.waiting >= self.max_waiting {
-            let Some(last) = self.lines[rank + 1..].iter_mut().rev().find_map(VecDeque::pop_back) else {
-                return over.push((order.what, Err(Fault::TurnedAway(None))));
-            };
-            self.waiting -= 1;
-            over.extend(self.take(last).map(|order| (order.what, Err(Fault::TurnedAway(None)))));
+        let stands = self.line.standing(desk.now) > self.max_wait;
+        let max_wait = if stands { self.max_wait / 4 } else { self.max_wait };
+        if self.gate.time_through(rank.class(), ahead, desk.now) > max_wait {
+            return over.push((order.what, Err(Fault::TurnedAway(None))));
+        }
+        match self.line.make_room(rank, flow, self.max_waiting) {
+            Ok(last) => {
+                let order = last.and_then(|last| self.take(last));
+                over.extend(order.map(|order| (order.what, Err(Fault::TurnedAway(None)))));
+            }
+            Err(_) => return over.push((order.what, Err(Fault::TurnedAway(None)))),
         }
         let name = self.keep(Order { state: State::Waiting { since: desk.now }, ..order });
-        self.lines[rank].push_back(name);
-        self.waiting += 1;
-        desk.calendar
-            .put(desk.now.after(self.max_wait), Event::Patience { node: self.node, order: name, since: desk.now });
+        self.line.push(rank, flow, name, desk.now);
+        desk.calendar.put(desk.now.after(max_wait), Event::Patience { node: self.node, order: name, since: desk.now });
         self.call(desk, over);
     }
 
     /// One who waits since then has waited long enough, if it still does.
     pub(super) fn give_up(&mut self, name: u32, since: Millis, over: &mut Vec<Over>) {
-        let Some(Some(Order { state: State::Waiting { since: came }, rank, .. })) = self.orders.get(name as usize)
-        else {
+        let Some(Some(Order { state: State::Waiting { since: came }, .. })) = self.orders.get(name as usize) else {
             return;
         };
         // Names are used again: only the one who came then is meant.
         if *came == since {
-            self.lines[*rank].retain(|waiting| *waiting != name);
-            self.waiting -= 1;
+            self.line.retain(|waiting| *waiting != name);
             over.extend(self.take(name).map(|order| (order.what, Err(Fault::TurnedAway(None)))));
         }
     }
@@ -168,34 +152,23 @@ impl Turnstile {
 
     /// Calls everyone whose turn it is, and comes back when the next one's is.
     pub(super) fn call(&mut self, desk: &mut Desk, over: &mut Vec<Over>) {
-        while let Some((rank, what)) = self.first_in_line() {
-            let flow = self.flow(what);
-            match self.gate.try_enter(CLASSES[rank], flow, desk.now) {
-                Entry::Go(ticket) => {
-                    if let Some(name) = self.pop(rank) {
-                        self.send(name, ticket, desk);
-                    }
-                }
-                Entry::Resting(rest) => {
-                    let order = self.pop(rank).and_then(|name| self.take(name));
+        loop {
+            match self.line.call(&mut self.gate, |_| false, desk.now) {
+                Call::Go(name, ticket) => self.send(name, ticket, desk),
+                Call::Away(name, rest) => {
+                    let order = self.take(name);
                     over.extend(order.map(|order| (order.what, Err(Fault::TurnedAway(Some(rest))))));
                 }
-                Entry::Wait(Until::Time(time)) => {
+                Call::At(time) => {
                     if self.called_at.is_none_or(|at| at <= desk.now || at > time) {
                         self.called_at = Some(time);
                         desk.calendar.put(time, Event::Call { node: self.node });
                     }
                     return;
                 }
-                Entry::Wait(Until::Release) => return,
+                Call::WhenFreed | Call::Nobody => return,
             }
         }
-    }
-
-    fn first_in_line(&self) -> Option<(usize, &What)> {
-        let rank = self.lines.iter().position(|line| !line.is_empty())?;
-        let first = *self.lines[rank].front()?;
-        Some((rank, &self.orders[first as usize].as_ref()?.what))
     }
 
     fn flow(&self, what: &What) -> FlowId {
@@ -207,11 +180,6 @@ impl Turnstile {
         let (at, ending) = desk.ask_core(order.cost, self.patience_ms);
         order.state = State::Sent { ticket, at: desk.now, life: desk.origin.life };
         desk.calendar.put(at, Event::Core { node: self.node, order: name, ending });
-    }
-
-    fn pop(&mut self, rank: usize) -> Option<u32> {
-        self.waiting -= 1;
-        self.lines[rank].pop_front()
     }
 
     fn keep(&mut self, order: Order) -> u32 {
