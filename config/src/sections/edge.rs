@@ -19,8 +19,9 @@ section! { Edge, "[edge]", "What this node is.", |_, _| {}, {
          and keeps it in data_dir.")
         .form(Form::EdgeName).restart();
     data_dir: PathBuf = Key::default("/var/lib/weir",
-        "The directory of journals, outboxes and the node's name. It needs room for max_journal_bytes and \
-         max_outbox_bytes of every stream. One node only may use it.").restart();
+        "The directory of journals, outboxes, packages, releases on their way and the node's name. It needs room for \
+         max_journal_bytes and max_outbox_bytes of every stream and for limits.packages.max_bytes and \
+         limits.rollouts.max_bytes. One node only may use it.").restart();
     threads: Option<usize> = Key::optional("8",
         "Worker threads for agents' requests. Left out, one for each processor.").between("1", "1024").restart();
     log_format: LogFormat = Key::default("text",

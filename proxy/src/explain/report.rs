@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use weir_batch::{Encoding, Framing, Upload};
 use weir_config::{
-    Action, AggregateRoute, CacheRoute, Calm, Class, Config, ForwardRoute, FreshnessMode, LookupRoute, Mode, Ratio,
-    Route, duration_to_text,
+    Action, AggregateRoute, AnswerStore, CacheRoute, Calm, Class, Config, ForwardRoute, FreshnessMode, LookupRoute,
+    Mode, Payload, Ratio, Route, duration_to_text,
 };
 use weir_logic::key::{self, KeyError, NamedValue, Scope};
 use weir_logic::{Call, Identity, Refusal, cache};
@@ -70,14 +70,14 @@ impl Report {
 
     pub(super) fn action(&mut self, config: &Config, call: &Call<'_>) {
         match &call.route.action {
-            Action::Cache(route) => self.cache(call, route),
+            Action::Cache(route) => self.cache(config, call, route),
             Action::Lookup(route) => self.lookup(call, route),
             Action::Aggregate(route) => self.aggregate(config, call, route),
             Action::Forward(route) => self.forward(route),
         }
     }
 
-    fn cache(&mut self, call: &Call<'_>, route: &CacheRoute) {
+    fn cache(&mut self, config: &Config, call: &Call<'_>, route: &CacheRoute) {
         self.line("action", "cache: answered here; one fill for all who ask for the same key");
         let explanation = match cache::explain(call, route) {
             Ok(explanation) => explanation,
@@ -122,6 +122,8 @@ impl Report {
             let (place, status) = (&dialect.request, dialect.unchanged.status);
             self.line("etag", format!("in If-None-Match or at {place}, answered {status} where it is current"));
         }
+        self.large(config, route);
+        self.releases(route);
         self.calm(route.calm.as_ref());
         let fill = &explanation.fill;
         let body = if fill.body_bytes > 0 { format!(", {} bytes of body", fill.body_bytes) } else { String::new() };
@@ -131,6 +133,33 @@ impl Report {
         }
         if !explanation.dropped_query.is_empty() {
             self.line("not sent", format!("query {}: not in the key", explanation.dropped_query.join(", ")));
+        }
+    }
+
+    /// Where large answers are kept, and how fast they are given.
+    fn large(&mut self, config: &Config, route: &CacheRoute) {
+        if route.store == AnswerStore::Disk {
+            let most = config.limits.packages.max_object_bytes;
+            let pace = match route.max_bytes_per_second {
+                rate if rate.bytes() == 0 => String::new(),
+                rate => format!("; each is given to all agents together at {rate} a second at most"),
+            };
+            self.line("kept", format!("on disk, {most} at most{pace}"));
+        }
+    }
+
+    /// What a changed answer waits for.
+    fn releases(&mut self, route: &CacheRoute) {
+        if let Some(payload) = &route.payload {
+            let Payload { url, sha256, max } = payload;
+            self.line(
+                "payloads",
+                format!("used once what {url} names is stored with the SHA-256 at {sha256}; {max} at most"),
+            );
+        }
+        if let Some(pacing) = &route.rollout {
+            let (over, share) = (duration_to_text(pacing.over), pacing.share.value() * 100.0);
+            self.line("rollout", format!("a changed answer reaches {share:.0} % of the agents at most, over {over}"));
         }
     }
 

@@ -36,6 +36,19 @@ jitter = 0.1
 stale_if_error = "24h"
 calm = { status = 204 }
 
+payload = { url = "body./url", sha256 = "body./sha256" }
+rollout = { over = "4h", share = "25 %" }
+
+[[route]]
+name = "packages"
+match = { method = "GET", path = "/packages/{file*}" }
+class = "download"
+action = "cache"
+key = ["path.file"]
+shared = true
+store = "disk"
+max_bytes_per_second = "20 MiB"
+
 [[route]]
 name = "tasks"
 match = { method = "GET", path = "/v1/agents/{agent}/tasks" }
@@ -87,6 +100,15 @@ fn a_cached_route_shows_its_key_its_times_and_what_is_sent() {
     has(&text, "else", "204 when the core fails");
     has(&text, "sent", "GET /v1/updates/stable/manifest.json?platform=win");
     has(&text, "not sent", "query noise");
+    has(&text, "payloads", "used once what body./url names is stored with the SHA-256 at body./sha256; ");
+    has(&text, "rollout", "a changed answer reaches 25 % of the agents at most, over 4h");
+}
+
+#[test]
+fn a_route_of_packages_shows_where_they_are_kept() {
+    let text = explain(&question("GET", "/packages/agent-1.msi")).unwrap();
+    has(&text, "kept", "on disk, ");
+    assert!(text.contains("; each is given to all agents together at 20 MiB a second at most"), "{text}");
 }
 
 #[test]
