@@ -20,6 +20,7 @@ pub mod refusal;
 pub mod rehearse;
 pub mod request;
 pub mod retry;
+pub mod retry_after;
 pub mod route;
 pub mod stall;
 pub mod state;

@@ -1,4 +1,4 @@
-//! Who is let in when the node is busy: the lowest class sheds first.
+//! The room that each class has: the lowest class sheds first.
 
 use weir_config::{Class, Limits};
 
