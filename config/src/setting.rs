@@ -15,7 +15,7 @@ use crate::key::{Key, Kind, quoted};
 use crate::section::{Context, Names, Setting, wrong_type};
 use crate::tree::{Node, Value};
 use crate::units::{ByteSize, Ratio, duration_from_text, duration_to_text, guess_duration, guess_size};
-use crate::{BodyPointer, CoreId, IdentitySource, KeyPart, PathPattern, Peer};
+use crate::{BodyPointer, CoreId, IdentitySource, KeyPart, PathPattern, Peer, TenantWeight};
 
 impl Setting for bool {
     const KIND: Kind = Kind::Boolean;
@@ -244,6 +244,7 @@ text_settings! {
     PathPattern: "a path, such as \"/v1/agents/{agent}/tasks\"", PathPattern::from_str;
     KeyPart: "a part of the request, such as \"path.channel\"", KeyPart::from_str;
     BodyPointer: "a place in a JSON body, such as \"body./etag\"", BodyPointer::from_str;
+    TenantWeight: "a tenant and its weight, such as \"acme=4\"", TenantWeight::from_str;
     IdentitySource: "a source, such as \"certificate.cn\"", IdentitySource::from_str;
 }
 

@@ -93,6 +93,7 @@ fn route(index: usize, action: Action, streams: &[Stream]) -> Route {
         host: (index == 0).then(|| "agents.example.com".to_owned()),
         class: if index.is_multiple_of(2) { Class::Probe } else { Class::Telemetry },
         core: CoreId(0),
+        agent_limit: None,
         action,
     }
 }

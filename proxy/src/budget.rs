@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use weir_batch::Allowance;
 use weir_config::Limits;
+use weir_logic::admit::Limit;
 use weir_logic::{Identity, Refusal};
 
 use crate::metrics::Metrics;
@@ -39,11 +40,17 @@ pub struct Bounds {
     pub all: usize,
     /// Bytes of one tenant's requests, at most.
     pub share: usize,
+    /// Whether `share` only counts what it would refuse.
+    pub shadow: bool,
 }
 
 impl From<&Limits> for Bounds {
     fn from(limits: &Limits) -> Self {
-        Self { all: limits.max_buffered_bytes.as_usize(), share: limits.tenant_bytes() }
+        Self {
+            all: limits.max_buffered_bytes.as_usize(),
+            share: limits.tenant_bytes(),
+            shadow: limits.tenant_share_shadow,
+        }
     }
 }
 
@@ -71,7 +78,7 @@ impl NoRoom {
     pub fn refusal(self) -> Refusal {
         match self {
             Self::Full => Refusal::Overloaded,
-            Self::Share => Refusal::OverShare,
+            Self::Share => Limit::TenantMemory.refusal(),
         }
     }
 
@@ -79,7 +86,7 @@ impl NoRoom {
     pub fn detail(self) -> &'static str {
         match self {
             Self::Full => "too many bodies are in memory",
-            Self::Share => "too many bodies of the tenant are in memory",
+            Self::Share => Limit::TenantMemory.detail(),
         }
     }
 }
@@ -153,7 +160,7 @@ impl Books {
         if bytes == 0 {
             return Ok(());
         }
-        let taken = self.take_share(owner, bytes, bounds.share).and_then(|()| {
+        let taken = self.take_share(owner, bytes, bounds).and_then(|()| {
             let grown = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
                 used.checked_add(bytes).filter(|sum| *sum <= bounds.all)
             });
@@ -182,17 +189,19 @@ impl Books {
         }
     }
 
-    fn take_share(&self, owner: u64, bytes: usize, bound: usize) -> Result<(), NoRoom> {
+    fn take_share(&self, owner: u64, bytes: usize, bounds: Bounds) -> Result<(), NoRoom> {
         let mut share = self.shares.entry(owner).or_default();
-        match share.checked_add(bytes).filter(|sum| *sum <= bound) {
-            Some(sum) => *share = sum,
-            None => {
-                drop(share);
-                // It may have been made just now.
-                self.release_share(owner, 0);
-                return Err(NoRoom::Share);
-            }
+        let sum = share.saturating_add(bytes);
+        if sum > bounds.share && !bounds.shadow {
+            drop(share);
+            // It may have been made just now.
+            self.release_share(owner, 0);
+            return Err(NoRoom::Share);
         }
+        if sum > bounds.share {
+            self.metrics.limit_shadow.with_label_values(&[Limit::TenantMemory.label()]).inc();
+        }
+        *share = sum;
         Ok(())
     }
 
@@ -227,7 +236,7 @@ mod tests {
     #[test]
     fn holds_never_pass_the_bound_together() {
         let (budget, metrics) = budget();
-        let bounds = Bounds { all: 100, share: 60 };
+        let bounds = Bounds { all: 100, share: 60, shadow: false };
         let (mut first, mut second) = (budget.hold(&tenant("t-1"), bounds), budget.hold(&tenant("t-2"), bounds));
         assert_eq!(first.take(60), Ok(()));
         assert_eq!(second.take(41), Err(NoRoom::Full));
@@ -243,7 +252,7 @@ mod tests {
     #[test]
     fn a_tenant_at_its_share_is_refused_while_others_find_room() {
         let (budget, metrics) = budget();
-        let bounds = Bounds { all: 100, share: 25 };
+        let bounds = Bounds { all: 100, share: 25, shadow: false };
         let mut holds: Vec<Hold> = (0..2).map(|_| budget.hold(&tenant("t-1"), bounds)).collect();
         assert_eq!((holds[0].take(15), holds[1].take(11)), (Ok(()), Err(NoRoom::Share)));
         assert_eq!(holds[1].take(10), Ok(()), "exactly its share");
@@ -255,9 +264,20 @@ mod tests {
     }
 
     #[test]
+    fn a_share_that_is_a_shadow_counts_and_refuses_nothing() {
+        let (budget, metrics) = budget();
+        let bounds = Bounds { all: 100, share: 25, shadow: true };
+        let mut hold = budget.hold(&tenant("t-1"), bounds);
+        assert_eq!((hold.take(25), hold.take(50), hold.take(26)), (Ok(()), Ok(()), Err(NoRoom::Full)));
+        assert_eq!(metrics.limit_shadow.with_label_values(&["tenant_memory"]).get(), 2);
+        drop(hold);
+        assert_eq!((metrics.buffered_bytes.get(), budget.books.shares.len()), (0, 0));
+    }
+
+    #[test]
     fn agents_without_a_tenant_have_a_share_each_and_strangers_one_together() {
         let (budget, _) = budget();
-        let bounds = Bounds { all: 1000, share: 10 };
+        let bounds = Bounds { all: 1000, share: 10, shadow: false };
         let agent = |name| Identity { agent: AgentId::new(name), tenant: None };
         let (mut first, mut second) = (budget.hold(&agent("a-1"), bounds), budget.hold(&agent("a-2"), bounds));
         assert_eq!((first.take(10), second.take(10)), (Ok(()), Ok(())));
@@ -271,7 +291,7 @@ mod tests {
     #[test]
     fn what_is_given_back_can_be_taken_again() {
         let (budget, _) = budget();
-        let bounds = Bounds { all: 10, share: 10 };
+        let bounds = Bounds { all: 10, share: 10, shadow: false };
         let mut hold = budget.hold(&tenant("t-1"), bounds);
         assert_eq!((hold.cover(8), hold.cover(4), hold.cover(10)), (Ok(()), Ok(()), Ok(())));
         hold.keep(3);
@@ -283,7 +303,7 @@ mod tests {
         #[test]
         fn the_books_add_up_after_any_order_of_steps(steps in proptest::collection::vec((0..6usize, 0..3u8, 0..40usize), 0..60)) {
             let (budget, metrics) = budget();
-            let bounds = Bounds { all: 100, share: 50 };
+            let bounds = Bounds { all: 100, share: 50, shadow: false };
             let names = ["t-1", "t-1", "t-2", "t-3", "t-3", "t-3"];
             let mut holds: Vec<Hold> = names.iter().map(|name| budget.hold(&tenant(name), bounds)).collect();
             for (which, step, bytes) in steps {

@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod admission;
 pub mod aggregate;
 pub mod answer;
 pub mod app;

@@ -24,6 +24,14 @@ pub struct Metrics {
     pub request_duration: HistogramVec,
     /// Requests shed by class.
     pub shed: IntCounterVec,
+    /// Requests that a limit would have turned away if it were no shadow; by limit.
+    pub limit_shadow: IntCounterVec,
+    /// Agents that came back before the time that `Retry-After` had told them.
+    pub agents_early: IntCounter,
+    /// Agents that have been told to come back and whose time has not come; by class.
+    pub agents_returning: IntGaugeVec,
+    /// What agents were told in `Retry-After`; by class.
+    pub retry_after: HistogramVec,
     /// Requests being worked on.
     pub requests_in_flight: IntGauge,
     /// Bytes of request bodies held in memory, as they came, unpacked and waiting for their journal.
@@ -208,6 +216,10 @@ impl Metrics {
                 REQUEST_BUCKETS,
             ),
             shed: make.counters("shed_total", "Requests shed.", &["class", "reason"]),
+            limit_shadow: make.counters("limit_shadow_total", "Requests past a limit that only counts.", &["limit"]),
+            agents_early: make.counter("agents_early_total", "Agents that came back before their time."),
+            agents_returning: make.gauges("agents_returning", "Agents told to come back.", &["class"]),
+            retry_after: make.histograms("retry_after_seconds", "Retry-After as told.", &["class"], PATIENCE_BUCKETS),
             requests_in_flight: make.gauge("requests_in_flight", "Requests being worked on."),
             buffered_bytes: make.gauge("buffered_bytes", "Bytes of request bodies in memory."),
             buffered_refused: make.counters("buffered_refused_total", "Memory refused to a body.", &["cause"]),
@@ -389,6 +401,9 @@ impl Default for Metrics {
 const REQUEST_BUCKETS: &[f64] = &[
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0,
 ];
+
+/// Seconds; from the shortest that an agent is told to half an hour.
+const PATIENCE_BUCKETS: &[f64] = &[5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1800.0];
 
 /// Seconds; a group commit is one `fsync`.
 const COMMIT_BUCKETS: &[f64] = &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0];

@@ -169,7 +169,14 @@ fn needs_restart(change: &Change) -> bool {
 
 /// The wanted configuration with the running values of all that needs a restart.
 fn in_force(running: &Config, wanted: Config) -> Config {
-    Config { edge: running.edge.clone(), admin: running.admin.clone(), listeners: running.listeners.clone(), ..wanted }
+    let mut config = Config {
+        edge: running.edge.clone(),
+        admin: running.admin.clone(),
+        listeners: running.listeners.clone(),
+        ..wanted
+    };
+    config.limits.agents.max_agents = running.limits.agents.max_agents;
+    config
 }
 
 fn changed(changes: Vec<Change>) -> Vec<Changed> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use weir_config::Config;
-use weir_logic::Admission;
+use weir_logic::admit::Rules;
 use weir_logic::route::RouteTable;
 
 /// A configuration and what is derived from it. A request takes one snapshot and keeps it to its end, so that a reload never
@@ -15,8 +15,8 @@ pub struct ConfigSnapshot {
     pub config: Config,
     /// Its routes, ready to be searched.
     pub table: RouteTable,
-    /// The room that its limits give each class.
-    pub admission: Admission,
+    /// What its limits say of who is let in.
+    pub rules: Rules,
     /// 1 at the start; each applied reload adds one.
     pub generation: u64,
 }
@@ -28,7 +28,7 @@ impl ConfigSnapshot {
     /// The snapshot of a configuration.
     pub fn new(config: Config, generation: u64) -> Self {
         let table = RouteTable::new(&config.routes);
-        let admission = Admission::new(&config.limits);
-        Self { config, table, admission, generation }
+        let rules = Rules::new(&config.limits);
+        Self { config, table, rules, generation }
     }
 }

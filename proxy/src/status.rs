@@ -9,6 +9,7 @@ use serde::Serialize;
 use weir_config::{Action, Route};
 use weir_logic::Outcome;
 
+use crate::admission::AgentsStatus;
 use crate::aggregate::StreamStatus;
 use crate::metrics::Metrics;
 use crate::upstream::CoreStatus;
@@ -32,6 +33,8 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The cores: breaker, gate, machines.
     pub cores: Vec<CoreStatus>,
+    /// How agents behave that were told to wait.
+    pub agents: AgentsStatus,
     /// Streams by name: ledger, journal, outbox.
     pub streams: BTreeMap<String, StreamFigures>,
     /// What the metrics say.

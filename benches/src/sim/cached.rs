@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::Rng;
 use weir_config::CacheRoute;
 use weir_logic::Millis;
-use weir_logic::cache::{Arrival, CachePolicy, Freshness, Hold, Terms, come_back};
+use weir_logic::cache::{Arrival, CachePolicy, Freshness, Hold, Terms};
 
 use super::agents::{Activity, Told};
 use super::desk::Desk;
@@ -66,8 +66,7 @@ impl Cached {
                 return fills;
             }
             _ if held_back => {
-                let told = entry.without_the_core(route, desk);
-                desk.tell(activity, told);
+                entry.without_the_core(route, activity, desk);
                 return false;
             }
             _ => {}
@@ -75,8 +74,7 @@ impl Cached {
         let starts = entry.flight.is_none();
         let flight = entry.flight.get_or_insert_default();
         if flight.len() >= seats {
-            let told = entry.without_the_core(route, desk);
-            desk.tell(activity, told);
+            entry.without_the_core(route, activity, desk);
         } else {
             flight.push(activity);
             self.waiting += 1;
@@ -99,8 +97,10 @@ impl Cached {
         let waiters = entry.flight.take().unwrap_or_default();
         self.waiting -= waiters.len();
         for activity in waiters {
-            let told = if result.is_ok() { Told::Good } else { entry.without_the_core(route, desk) };
-            desk.tell(activity, told);
+            match result {
+                Ok(()) => desk.tell(activity, Told::Good),
+                Err(_) => entry.without_the_core(route, activity, desk),
+            }
         }
     }
 }
@@ -110,19 +110,12 @@ impl Entry {
         self.arrival.as_ref().map(|arrival| CachePolicy::of(route).freshness(arrival, None, now))
     }
 
-    /// What there is to say when the core does not help: the stale answer, the calm one, or when to come back.
-    fn without_the_core(&self, route: &CacheRoute, desk: &mut Desk) -> Told {
+    /// Says what there is to say when the core does not help: the stale answer, the calm one, or when to come back.
+    fn without_the_core(&self, route: &CacheRoute, activity: Activity, desk: &mut Desk) {
         let stale = self.freshness(route, desk.now).is_some_and(|freshness| freshness.serves_errors());
         if stale || route.calm.is_some() {
-            return Told::Good;
+            return desk.tell(activity, Told::Good);
         }
-        Told::Refused(Some(seconds(come_back(self.hold, desk.now, desk.rng.random()))))
+        desk.turn_away(activity, self.hold.map_or(Duration::ZERO, |hold| hold.until.since(desk.now)));
     }
-}
-
-/// As `Retry-After` says it: whole seconds, rounded up, at least one.
-pub(super) fn seconds(wait: Duration) -> u32 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates; waits are positive")]
-    let seconds = wait.as_secs_f64().ceil() as u32;
-    seconds.max(1)
 }

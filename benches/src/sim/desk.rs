@@ -1,11 +1,14 @@
 //! What everybody in a run shares: the time, what will happen, the core, the counts, chance, and answers on their way to agents.
 
+use std::time::Duration;
+
 use rand::rngs::SmallRng;
 use weir_logic::Millis;
 
 use super::agents::{Activity, Told};
 use super::calendar::Calendar;
 use super::origin::{Ending, Origin};
+use super::patience::Patience;
 use super::series::Series;
 
 /// Shared by all parts of a run.
@@ -16,6 +19,8 @@ pub(super) struct Desk {
     pub(super) origin: Origin,
     pub(super) series: Series,
     pub(super) rng: SmallRng,
+    /// Of the nodes; `None` where there are none.
+    pub(super) patience: Option<Patience>,
     /// What agents have been told and not taken in yet.
     pub(super) told: Vec<(Activity, Told)>,
 }
@@ -55,6 +60,12 @@ pub(super) enum Looked {
 }
 
 impl Desk {
+    /// An agent is turned away, and should not come back before `lead`.
+    pub(super) fn turn_away(&mut self, activity: Activity, lead: Duration) {
+        let seconds = self.patience.as_mut().map(|patience| patience.told(activity, lead, self.now));
+        self.tell(activity, Told::Refused(seconds));
+    }
+
     pub(super) fn tell(&mut self, activity: Activity, told: Told) {
         self.told.push((activity, told));
     }

@@ -11,11 +11,9 @@ use rand::Rng;
 use weir_config::LookupRoute;
 use weir_logic::cache::{Freshness, Hold};
 use weir_logic::lookup::{Join, LookupEntry, LookupWindows, Place, WindowBounds, lease};
-use weir_logic::retry::retry_after;
 use weir_logic::{CacheKey, Millis};
 
-use super::agents::{Activity, Agents, Told};
-use super::cached::seconds;
+use super::agents::{Activity, Told};
 use super::desk::{Desk, Event, Looked};
 use super::turnstile::Fault;
 
@@ -48,8 +46,6 @@ struct Kept {
 
 /// As the product bounds them.
 const MAX_HOLDS: usize = 16_384;
-const USUAL_REST: Duration = Duration::from_secs(5);
-
 impl Lookups {
     pub(super) fn new(node: u16, route: Looked, lookup: &LookupRoute, subjects: u32) -> Self {
         let keeps = !lookup.ttl.is_zero();
@@ -94,16 +90,13 @@ impl Lookups {
             _ => {}
         }
         if let Some(hold) = held_back {
-            let rest = hold.until.since(desk.now).max(USUAL_REST);
-            let told = self.without_the_core(lookup, subject, activity, Some(rest), desk.now);
-            desk.tell(activity, told);
+            self.without_the_core(lookup, subject, activity, hold.until.since(desk.now), desk);
             return None;
         }
         match self.windows.join(key, subject, activity, bounds(lookup)) {
             Ok(joined) => self.see_off(joined, lookup.window, desk),
             Err(_) => {
-                let told = self.without_the_core(lookup, subject, activity, None, desk.now);
-                desk.tell(activity, told);
+                self.without_the_core(lookup, subject, activity, Duration::ZERO, desk);
                 None
             }
         }
@@ -160,11 +153,10 @@ impl Lookups {
             };
             for activity in entry.waiters.into_iter().chain(late) {
                 self.windows.leave();
-                let told = match result {
-                    Ok(()) => Told::Good,
-                    Err(_) => self.without_the_core(lookup, subject, activity, rest, desk.now),
-                };
-                desk.tell(activity, told);
+                match result {
+                    Ok(()) => desk.tell(activity, Told::Good),
+                    Err(_) => self.without_the_core(lookup, subject, activity, rest.unwrap_or_default(), desk),
+                }
             }
         }
     }
@@ -221,22 +213,20 @@ impl Lookups {
         lease(lookup, None).due(unit(kept.draw)).map(|due| Millis(kept.fetched.into()).after(due).0)
     }
 
-    /// What is kept if it may stand in, else the calm answer, else when to come back.
+    /// Says what is kept if it may stand in, else the calm answer, else when to come back.
     fn without_the_core(
         &self,
         lookup: &LookupRoute,
         subject: u32,
         activity: Activity,
-        rest: Option<Duration>,
-        now: Millis,
-    ) -> Told {
-        if self.freshness(lookup, subject, now).is_some_and(|freshness| freshness.serves_errors()) {
-            return Told::Good;
+        rest: Duration,
+        desk: &mut Desk,
+    ) {
+        let freshness = self.freshness(lookup, subject, desk.now);
+        if freshness.is_some_and(|freshness| freshness.serves_errors()) || lookup.calm.is_some() {
+            return desk.tell(activity, Told::Good);
         }
-        if lookup.calm.is_some() {
-            return Told::Good;
-        }
-        Told::Refused(Some(seconds(retry_after(Agents::hash(activity), rest.unwrap_or(USUAL_REST)))))
+        desk.turn_away(activity, rest);
     }
 }
 

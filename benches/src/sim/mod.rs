@@ -14,6 +14,7 @@ mod desk;
 mod lookups;
 mod node;
 mod origin;
+mod patience;
 mod plan;
 mod series;
 mod turnstile;
@@ -27,7 +28,7 @@ use weir_logic::Millis;
 
 pub use agents::Manners;
 pub use origin::Capacity;
-pub use plan::PlanError;
+use plan::PlanError;
 pub use series::{Figure, Second, Series};
 
 use agents::{Activity, Agents, Told};
@@ -35,6 +36,7 @@ use calendar::Calendar;
 use desk::{Desk, Event};
 use node::{Node, UPDATE_KEYS};
 use origin::{Ending, Origin};
+use patience::Patience;
 use plan::Plan;
 
 /// What is simulated.
@@ -123,6 +125,7 @@ impl World {
             origin: Origin::new(settings.capacity),
             series: Series::default(),
             rng: SmallRng::seed_from_u64(settings.seed),
+            patience: None,
             told: Vec::new(),
         };
         for (time, activity) in agents.first_turns() {
@@ -139,6 +142,7 @@ impl World {
             Edge::Direct => (Vec::new(), None),
             Edge::Nodes { count, config } => {
                 let plan = Plan::new(config, agents.tenants())?;
+                desk.patience = Some(Patience::new(plan.config.limits.retry_after));
                 let nodes = (0..*count).map(|number| Node::new(number, &plan, agents.tenants(), &mut desk));
                 (nodes.collect(), Some(plan))
             }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use weir_config::Class;
-use weir_logic::retry::retry_after;
 use weir_logic::{Millis, Verdict};
 
-use super::agents::{Activity, Agents, Kind, Told};
-use super::cached::{Cached, seconds};
+use super::agents::{Activity, Kind};
+use super::cached::Cached;
 use super::desk::{Desk, Event, Looked};
 use super::lookups::{Entries, Lookups};
 use super::origin::Ending;
+use super::patience::class_of;
 use super::plan::Plan;
 use super::turnstile::{BACKLOG, Order, Over, Turnstile};
 use super::uploads::{Parcel, Uploads};
@@ -77,16 +77,13 @@ impl Node {
     /// An agent asks.
     pub(super) fn ask(&mut self, plan: &Plan, activity: Activity, tenant: u32, update_key: usize, desk: &mut Desk) {
         let kind = activity.kind();
-        let class = match kind {
-            Kind::Update => Class::Update,
-            Kind::Config => Class::Config,
-            Kind::Tasks => Class::Tasking,
-            Kind::Upload => Class::Telemetry,
-        };
+        let class = class_of(kind);
         let waiting = self.updates.waiting() + self.config.waiting() + self.tasks.waiting();
         if plan.admission.verdict(class, waiting) == Verdict::Shed {
-            let wait = seconds(retry_after(Agents::hash(activity), PATIENCE));
-            return desk.tell(activity, Told::Refused(Some(wait)));
+            return desk.turn_away(activity, Duration::ZERO);
+        }
+        if let Some(patience) = &mut desk.patience {
+            patience.let_in(kind);
         }
         match kind {
             Kind::Update => {
@@ -183,6 +180,3 @@ impl Node {
         }
     }
 }
-
-/// As the product tells agents that it is busy.
-const PATIENCE: Duration = Duration::from_secs(5);

@@ -9,10 +9,8 @@ use std::time::Duration;
 use rand::Rng;
 use weir_config::Stream;
 use weir_logic::delivery::{Arrival, DeliveryQueue, DeliveryRules, Lane, Setback};
-use weir_logic::retry::retry_after;
 
-use super::agents::{Activity, Agents, Told};
-use super::cached::seconds;
+use super::agents::{Activity, Told};
 use super::desk::{Desk, Event};
 use super::turnstile::Fault;
 
@@ -46,9 +44,6 @@ const ROWS_PER_EVENT: f64 = 0.55;
 const RAW_ROW_BYTES: f64 = 600.0;
 const SENT_ROW_BYTES: f64 = 79.7;
 
-/// As the product tells agents that it cannot take uploads.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 impl Uploads {
     pub(super) fn new(node: u16, stream: &Stream) -> Self {
         Self {
@@ -65,8 +60,7 @@ impl Uploads {
 
     pub(super) fn take(&mut self, stream: &Stream, activity: Activity, desk: &mut Desk) {
         if self.waiting_bytes >= self.max_bytes {
-            let wait = seconds(retry_after(Agents::hash(activity), PATIENCE));
-            return desk.tell(activity, Told::Refused(Some(wait)));
+            return desk.turn_away(activity, Duration::ZERO);
         }
         if self.rows == 0.0 {
             desk.calendar.put(desk.now.after(stream.batch.max_age), Event::Seal { node: self.node });

@@ -13,13 +13,16 @@ use crate::text::grouped;
 use crate::verdict::line;
 use crate::wire::{self, Connection};
 
-/// A request that is passed through to a core that is down.
+/// A request that is passed through to a core that is down. With no longer times allowed all agents share one window, of 5 to 10
+/// seconds; else it would be the wider the more of them there are, and only the waits of one window are even.
 const ROUTE: &str = r#"
 [[route]]
 name = "echo"
 match = { method = "GET", path = "/v1/echo" }
 class = "config"
 action = "forward"
+[limits.retry_after]
+config = "10s"
 "#;
 
 /// Runs the scenario.

@@ -1,8 +1,10 @@
 //! Bounds that hold for the node as a whole.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use crate::{ByteSize, Ratio};
+use crate::{ByteSize, Class, Ratio};
 
 /// `[limits]`: what one request may cost and what all of them together may.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,10 +34,22 @@ pub struct Limits {
     pub max_buffered_bytes: ByteSize,
     /// The part of `max_buffered_bytes` that one tenant's requests may hold; more is answered 429.
     pub tenant_share: Ratio,
+    /// Whether `tenant_share` only counts what it would refuse.
+    pub tenant_share_shadow: bool,
     /// Requests worked on at once, at most, and the room that each class has of its own.
     pub max_requests: usize,
     /// The room that each class may use.
     pub classes: ClassLimits,
+    /// How often one agent may ask.
+    pub agents: AgentLimits,
+    /// What one tenant may take of the node.
+    pub tenants: TenantLimits,
+    /// What becomes of agents that do not wait as they are told.
+    pub damping: DampingLimits,
+    /// How long agents that are turned away are told to wait.
+    pub retry_after: RetryAfterLimits,
+    /// What a refusal does to its connection.
+    pub refusals: Refusals,
     /// The cache's bounds.
     pub cache: CacheLimits,
     /// The bounds of what routes with `rollout` keep besides.
@@ -79,6 +93,129 @@ pub struct ClassLimits {
     pub download: Ratio,
     /// `telemetry`
     pub telemetry: Ratio,
+    /// Whether the parts only count what they would shed; `max_requests` holds all the same.
+    pub shadow: bool,
+}
+
+/// `[limits.agents]`: how often one agent may ask, whatever it asks for: a token bucket for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgentLimits {
+    /// Requests a minute; more is answered 429.
+    pub requests_per_minute: u32,
+    /// Requests at once after a silence.
+    pub burst: u32,
+    /// Buckets, and as many promises of `Retry-After`, that are remembered at once, at most.
+    pub max_agents: usize,
+    /// Whether it only counts what it would refuse.
+    pub shadow: bool,
+}
+
+/// `route.agent_limit`: a bucket that each agent has for this route alone, instead of the one of `[limits.agents]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgentRate {
+    /// Requests a minute; more is answered 429.
+    pub requests_per_minute: u32,
+    /// Requests at once after a silence.
+    pub burst: u32,
+}
+
+/// `[limits.tenants]`: what one tenant may take of the node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TenantLimits {
+    /// The part of its class's room that a lone tenant of weight 1 may take. 1: no tenant is bound.
+    pub share: Ratio,
+    /// Requests a second that all tenants share by the same law; `None`: the rate is not bound.
+    pub max_requests_per_second: Option<u32>,
+    /// Tenants with another weight than 1.
+    pub weights: Vec<TenantWeight>,
+    /// Whether it only counts what it would refuse.
+    pub shadow: bool,
+}
+
+/// A tenant's weight, written `acme=4`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantWeight {
+    /// The tenant's name.
+    pub tenant: String,
+    /// 1 to 1,000.
+    pub weight: u32,
+}
+
+impl FromStr for TenantWeight {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const EXPECTED: &str = "not a tenant's name, `=` and a weight from 1 to 1000";
+        let (tenant, weight) = text.rsplit_once('=').ok_or(EXPECTED)?;
+        let weight = weight.parse().ok().filter(|weight| (1..=1000).contains(weight)).ok_or(EXPECTED)?;
+        if tenant.is_empty() || tenant.len() > 256 {
+            return Err(EXPECTED);
+        }
+        Ok(Self { tenant: tenant.to_owned(), weight })
+    }
+}
+
+impl fmt::Display for TenantWeight {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}={}", self.tenant, self.weight)
+    }
+}
+
+/// `[limits.damping]`: what becomes of agents that do not wait as they are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DampingLimits {
+    /// Early returns after which an agent is damped on a route.
+    pub after: u32,
+    /// The longest time that a damped agent is told to wait.
+    pub longest: Duration,
+    /// Whether it only counts what it would refuse.
+    pub shadow: bool,
+}
+
+/// `[limits.retry_after]`: how long agents that are turned away are told to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryAfterLimits {
+    /// The shortest time.
+    pub shortest: Duration,
+    /// The longest time of class `probe`.
+    pub probe: Duration,
+    /// The longest time of class `tasking`.
+    pub tasking: Duration,
+    /// The longest time of class `checkin`.
+    pub checkin: Duration,
+    /// The longest time of class `config`.
+    pub config: Duration,
+    /// The longest time of class `update`.
+    pub update: Duration,
+    /// The longest time of class `download`.
+    pub download: Duration,
+    /// The longest time of class `telemetry`.
+    pub telemetry: Duration,
+}
+
+impl RetryAfterLimits {
+    /// The longest time of that class.
+    pub fn longest(&self, class: Class) -> Duration {
+        match class {
+            Class::Probe => self.probe,
+            Class::Tasking => self.tasking,
+            Class::Checkin => self.checkin,
+            Class::Config => self.config,
+            Class::Update => self.update,
+            Class::Download => self.download,
+            Class::Telemetry => self.telemetry,
+        }
+    }
+}
+
+/// `limits.refusals`: what a refusal does to its connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusals {
+    /// Nothing: the agent can ask again without a handshake.
+    #[default]
+    Keep,
+    /// It closes it.
+    Close,
 }
 
 /// `[limits.cache]`: the cache's bounds.

@@ -14,7 +14,10 @@ mod stream;
 pub use self::core::{Core, CoreId, CoreTls, HealthCheck, Peer, Protocol};
 pub use delivery::{DeliveryPlan, StatusPattern};
 pub use edge::{Admin, Edge, LogFormat, Presence, Shutdown};
-pub use limits::{CacheLimits, ClassLimits, Limits, PackageLimits, RolloutLimits};
+pub use limits::{
+    AgentLimits, AgentRate, CacheLimits, ClassLimits, DampingLimits, Limits, PackageLimits, Refusals, RetryAfterLimits,
+    RolloutLimits, TenantLimits, TenantWeight,
+};
 pub use listener::{ClientAuth, Identity, IdentitySource, Listener, ListenerTls, ProxyProtocol, TlsVersion};
 pub use route::{
     Action, AggregateRoute, AnswerStore, BodyEtag, BodyPointer, CacheRoute, Calm, Class, ForwardRoute, FreshnessMode,

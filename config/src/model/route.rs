@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::CoreId;
-use crate::{ByteSize, Ratio};
+use crate::{AgentRate, ByteSize, Ratio};
 
 /// `[[route]]`: a matcher plus an action.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Route {
     pub class: Class,
     /// The core behind the route.
     pub core: CoreId,
+    /// The bucket that each agent has for this route alone; `None`: its requests count in the agent's own.
+    pub agent_limit: Option<AgentRate>,
     /// What is done.
     pub action: Action,
 }

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use super::admission::SHADOW;
 use crate::key::Key;
 use crate::section::{Reader, section, table_settings};
-use crate::{ByteSize, CacheLimits, ClassLimits, Limits, PackageLimits, Ratio, RolloutLimits};
+use crate::setting::choice_settings;
+use crate::{
+    AgentLimits, ByteSize, CacheLimits, ClassLimits, DampingLimits, Limits, PackageLimits, Ratio, Refusals,
+    RetryAfterLimits, RolloutLimits, TenantLimits,
+};
 
 section! { Limits, "[limits]", "What one request may cost and what all of them together may.", limits_agree, {
     max_header_bytes: ByteSize = Key::default("32 KiB",
@@ -37,10 +42,19 @@ section! { Limits, "[limits]", "What one request may cost and what all of them t
     tenant_share: Ratio = Key::default("0.25",
         "The part of max_buffered_bytes that the requests of one tenant may hold at once; more is answered 429. \
          Agents without a tenant have a share each, all requests without either have one together.");
+    tenant_share_shadow: bool = Key::default("false",
+        "Whether tenant_share refuses nothing and only counts what it would refuse, in weir_limit_shadow_total.");
     max_requests: usize = Key::default("20000",
         "Requests worked on at once, at most. Bounds, with max_header_bytes for each, the memory that requests \
          take besides their bodies.").between("1", "10000000");
     classes: ClassLimits = Key::table("The part of max_requests that each class may fill.");
+    agents: AgentLimits = Key::table("How often one agent may ask.");
+    tenants: TenantLimits = Key::table("What one tenant may take of the node.");
+    damping: DampingLimits = Key::table("What becomes of agents that do not wait as they are told.");
+    retry_after: RetryAfterLimits = Key::table("How long agents that are turned away are told to wait.");
+    refusals: Refusals = Key::default("keep",
+        "What a refusal does to its connection. \"close\" is what many servers do: it makes a herd of handshakes out \
+         of an overload, and is here to measure that.");
     cache: CacheLimits = Key::table("The cache's bounds.");
     rollouts: RolloutLimits = Key::table("The bounds of what is kept to pace releases.");
     packages: PackageLimits = Key::table("The bounds of what the cache keeps on disk.");
@@ -57,6 +71,7 @@ section! { ClassLimits, "[limits.classes]",
     update: Ratio = Key::default("0.85", "Update checks.");
     download: Ratio = Key::default("0.7", "Packages.");
     telemetry: Ratio = Key::default("0.6", "Uploads of events.");
+    shadow: bool = SHADOW;
 }}
 
 section! { CacheLimits, "[limits.cache]", "The cache's bounds, over all routes.", objects_fit, {
@@ -101,6 +116,13 @@ section! { PackageLimits, "[limits.packages]",
 }}
 
 table_settings!(Limits, ClassLimits, CacheLimits, PackageLimits, RolloutLimits);
+
+choice_settings! {
+    pub Refusals {
+        "keep" => Keep: "nothing: the agent asks again without a handshake";
+        "close" => Close: "it closes it";
+    }
+}
 
 fn limits_agree(limits: &mut Limits, reader: &mut Reader<'_, '_>) {
     if limits.max_inflated_bytes < limits.max_body_bytes {

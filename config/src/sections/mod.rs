@@ -1,5 +1,6 @@
 //! The tables of the file: every key with its type, bounds, default and meaning, and the checks inside one table.
 
+mod admission;
 mod core;
 mod delivery;
 mod edge;

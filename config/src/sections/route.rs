@@ -11,7 +11,7 @@ use crate::section::{
 use crate::setting::choice_settings;
 use crate::tree::{Node, Value};
 use crate::{
-    Action, AggregateRoute, AnswerStore, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class, CoreId,
+    Action, AgentRate, AggregateRoute, AnswerStore, BodyEtag, BodyPointer, ByteSize, CacheRoute, Calm, Class, CoreId,
     ForwardRoute, FreshnessMode, KeyPart, LookupRoute, Method, Pacing, PathPattern, Payload, Ratio, Route, StatusTtl,
     Unchanged,
 };
@@ -40,6 +40,7 @@ struct Head {
     matcher: Match,
     class: Class,
     core: CoreId,
+    agent_limit: Option<AgentRate>,
     action: ActionName,
 }
 
@@ -52,6 +53,9 @@ section! { fields Head, "[[route]]", |_, _| {}, {
         "The route's rank under overload, highest first; the lowest class sheds first.");
     core: CoreId = Key::computed("core",
         "The core behind the route. Left out, the first one.");
+    agent_limit: Option<AgentRate> = Key::optional("{ requests_per_minute = 60, burst = 10 }",
+        "A bucket that each agent has for this route alone. Left out, its requests count in the agent's bucket of \
+         `[limits.agents]`.");
     action: ActionName = Key::required("cache",
         "What is done with the requests.");
 }, &DESCRIPTION }
@@ -385,8 +389,8 @@ impl Setting for Route {
 
 impl Head {
     fn into_route(self, action: Action) -> Route {
-        let Self { name, matcher: Match { method, path, host }, class, core, .. } = self;
-        Route { name, methods: method, path, host, class, core, action }
+        let Self { name, matcher: Match { method, path, host }, class, core, agent_limit, .. } = self;
+        Route { name, methods: method, path, host, class, core, agent_limit, action }
     }
 
     fn of(route: &Route) -> Self {
@@ -397,7 +401,14 @@ impl Head {
             Action::Aggregate(_) => ActionName::Aggregate,
             Action::Forward(_) => ActionName::Forward,
         };
-        Self { name: route.name.clone(), matcher, class: route.class, core: route.core, action }
+        Self {
+            name: route.name.clone(),
+            matcher,
+            class: route.class,
+            core: route.core,
+            agent_limit: route.agent_limit,
+            action,
+        }
     }
 }
 

@@ -156,6 +156,7 @@ fn route() -> Route {
         host: None,
         class: Class::Config,
         core: CoreId(0),
+        agent_limit: None,
         action,
     }
 }

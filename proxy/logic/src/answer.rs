@@ -1,5 +1,7 @@
 //! A prepared answer: what an action gives back, whichever way it will be written.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 
@@ -20,20 +22,33 @@ pub struct Answer<B = Bytes> {
     pub outcome: Outcome,
     /// Why it is stale or went past the cache.
     pub cause: Option<Cause>,
+    /// When the agent shall come back, where the answer asks for patience: the writer makes a `Retry-After` of it.
+    pub wait: Option<Wait>,
+}
+
+/// When an agent shall come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// At a time of its own, and not before this long.
+    AtLeast(Duration),
+    /// At a time of its own, spread over half of this, and not before this long: the operator's word.
+    Calm(Duration),
+    /// After this long, rounded up to seconds.
+    Exactly(Duration),
 }
 
 impl Answer {
     /// An answer without headers or body.
     pub fn empty(status: u16, outcome: Outcome) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), outcome, cause: None }
+        Self { status, headers: Vec::new(), body: Bytes::new(), outcome, cause: None, wait: None }
     }
 }
 
 impl<B> Answer<B> {
     /// The same answer with its body in another form.
     pub fn map_body<C>(self, form: impl FnOnce(B) -> C) -> Answer<C> {
-        let Self { status, headers, body, outcome, cause } = self;
-        Answer { status, headers, body: form(body), outcome, cause }
+        let Self { status, headers, body, outcome, cause, wait } = self;
+        Answer { status, headers, body: form(body), outcome, cause, wait }
     }
 
     /// The answer with one more header.

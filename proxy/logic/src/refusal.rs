@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
+use crate::answer::Wait;
 use crate::{Answer, Outcome};
 
 /// Why a request is not answered as it hoped to be.
@@ -32,6 +33,8 @@ pub enum Refusal {
     UnsupportedEncoding,
     /// The tenant has as much under way as it may.
     OverShare,
+    /// The agent asks more often than it may.
+    TooOften,
     /// The headers are longer than the node takes.
     HeadersTooLarge,
     /// The agent wants what is stored and nothing else, and nothing that will do is.
@@ -52,7 +55,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals, in order of status.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::BadBody,
         Self::Unidentified,
@@ -63,6 +66,7 @@ impl Refusal {
         Self::TargetTooLong,
         Self::UnsupportedEncoding,
         Self::OverShare,
+        Self::TooOften,
         Self::HeadersTooLarge,
         Self::Overloaded,
         Self::SpoolUnavailable,
@@ -84,7 +88,7 @@ impl Refusal {
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::UnsupportedEncoding => 415,
-            Self::OverShare => 429,
+            Self::OverShare | Self::TooOften => 429,
             Self::HeadersTooLarge => 431,
             Self::CoreBroken => 502,
             Self::Overloaded | Self::SpoolUnavailable | Self::Stopping | Self::CoreUnavailable => 503,
@@ -105,6 +109,7 @@ impl Refusal {
             Self::TargetTooLong => "target_too_long",
             Self::UnsupportedEncoding => "unsupported_encoding",
             Self::OverShare => "over_share",
+            Self::TooOften => "too_often",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Overloaded => "overloaded",
             Self::SpoolUnavailable => "spool_unavailable",
@@ -119,7 +124,9 @@ impl Refusal {
     /// The outcome counted.
     pub const fn outcome(self) -> Outcome {
         match self {
-            Self::OverShare | Self::Overloaded | Self::SpoolUnavailable | Self::Stopping => Outcome::Shed,
+            Self::OverShare | Self::TooOften | Self::Overloaded | Self::SpoolUnavailable | Self::Stopping => {
+                Outcome::Shed
+            }
             Self::CoreUnavailable | Self::CoreBroken | Self::CoreTimeout => Outcome::Failed,
             _ => Outcome::Refused,
         }
@@ -131,34 +138,22 @@ impl Refusal {
     }
 
     /// The answer: `application/problem+json` (RFC 9457) of under 200 bytes. `detail` is for people, shortened to 60 bytes, and
-    /// must not carry what another agent sent. `retry_after` is sent, in whole seconds rounded up, where the refusal is
-    /// retryable.
-    pub fn answer(self, detail: &str, retry_after: Duration) -> Answer {
+    /// must not carry what another agent sent. Where the refusal is retryable the answer says so, and that asking again makes no sense
+    /// for `at_least` that long: whoever writes it makes a `Retry-After` of that.
+    pub fn answer(self, detail: &str, at_least: Duration) -> Answer {
         let body = format!(
             "{{\"type\":\"urn:weir:{}\",\"status\":{},\"detail\":{}}}",
             self.label(),
             self.status(),
             serde_json::Value::from(shortened(detail, 60)),
         );
-        let answer = Answer {
-            status: self.status(),
-            headers: vec![(CONTENT_TYPE, PROBLEM_JSON)],
-            body: Bytes::from(body),
-            outcome: self.outcome(),
-            cause: None,
-        }
-        .with(REFUSAL, HeaderValue::from_static(self.label()));
-        if !self.is_retryable() {
-            return answer;
-        }
-        answer.with(RETRY_AFTER, whole_seconds(retry_after))
+        let mut answer = Answer::empty(self.status(), self.outcome())
+            .with(CONTENT_TYPE, PROBLEM_JSON)
+            .with(REFUSAL, HeaderValue::from_static(self.label()));
+        answer.body = Bytes::from(body);
+        answer.wait = self.is_retryable().then_some(Wait::AtLeast(at_least));
+        answer
     }
-}
-
-/// A duration as `Retry-After` wants it: whole seconds, rounded up, at least one (RFC 9110, section 10.2.3).
-pub fn whole_seconds(duration: Duration) -> HeaderValue {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
-    HeaderValue::from(seconds.max(1))
 }
 
 fn shortened(text: &str, bytes: usize) -> &str {
@@ -179,12 +174,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_retryable_refusals_carry_retry_after() {
+    fn only_retryable_refusals_ask_for_patience() {
         for refusal in Refusal::ALL {
             let answer = refusal.answer("why", Duration::from_millis(1500));
-            let header = answer.header(&RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
-            assert_eq!(header.is_some(), refusal.is_retryable(), "{refusal:?}");
-            assert!(header.is_none_or(|seconds| seconds == "2"), "{refusal:?}");
+            let wait = refusal.is_retryable().then_some(Wait::AtLeast(Duration::from_millis(1500)));
+            assert_eq!(answer.wait, wait, "{refusal:?}");
+        }
+    }
+
+    /// Each refusal stands in the table for agents' authors with its status, its label and whether it carries `Retry-After`.
+    #[test]
+    fn the_documented_table_is_the_code() {
+        let rows: Vec<Vec<&str>> = include_str!("../../REFUSALS.md")
+            .lines()
+            .filter(|line| line.starts_with("| 4") || line.starts_with("| 5"))
+            .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+            .collect();
+        for refusal in Refusal::ALL {
+            let label = format!("`{}`", refusal.label());
+            let row = rows.iter().find(|row| row[1].split(", ").any(|known| known == label));
+            let row = row.unwrap_or_else(|| panic!("{label} is not documented"));
+            assert!(row[0].split(", ").any(|status| status == refusal.status().to_string()), "{row:?}");
+            assert_eq!(row[3], if refusal.is_retryable() { "yes" } else { "no" }, "{row:?}");
         }
     }
 

@@ -1,13 +1,12 @@
-//! When to try again: delays, the budget of retries, and what agents are told in `Retry-After`.
+//! When to try again: delays, and the budget of retries. What agents are told is in [`crate::retry_after`].
 //!
 //! Nothing here waits or sends. Randomness is an argument: `random` is a number drawn evenly from 0 (included) to 1 (excluded).
 
 use std::time::Duration;
 
 use weir_config::Ratio;
-use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{Identity, Millis};
+use crate::Millis;
 
 /// Delays between attempts: exponential with full jitter (every delay is drawn evenly from zero to its bound, also where the
 /// bound no longer grows, so that callers that failed together never return together).
@@ -94,23 +93,6 @@ impl RetryBudget {
     }
 }
 
-/// A point drawn for one agent, evenly spread over agents: `base` plus a part of `window` that `hash` decides.
-pub fn spread(hash: u64, base: Duration, window: Duration) -> Duration {
-    let part = (window.as_nanos() * u128::from(hash)) >> 64;
-    base.saturating_add(Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX)))
-}
-
-/// What one agent is told in `Retry-After`: from `base` to twice of it, by the agent's hash, so that agents refused together do
-/// not return together.
-pub fn retry_after(hash: u64, base: Duration) -> Duration {
-    spread(hash, base, base)
-}
-
-/// The hash that [`spread`] wants for who asks: the agent's own, always the same, or `random` bits for one without a name.
-pub fn agent_hash(identity: &Identity, random: u64) -> u64 {
-    identity.agent.as_ref().map_or(random, |agent| xxh3_64(agent.as_str().as_bytes()))
-}
-
 /// The wait that a `Retry-After` header asks for (RFC 9110, section 10.2.3): seconds, or a date, which may have passed. `None`
 /// when it is neither.
 pub fn asked_wait(header: &[u8], now: Millis) -> Option<Duration> {
@@ -143,7 +125,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::AgentId;
 
     const SCHEDULE: fn() -> RetrySchedule = || RetrySchedule::new(Duration::from_millis(100), Duration::from_secs(30));
 
@@ -184,27 +165,6 @@ mod tests {
         assert_eq!(asked_wait(b"-5", now), None);
         assert_eq!(asked_wait(b"+5", now), None);
         assert_eq!(asked_wait(b"99999999999999999999", now), Some(Duration::from_secs(u64::MAX)));
-    }
-
-    #[test]
-    fn agents_are_spread_evenly_over_the_window() {
-        let mut slots = [0_u32; 50];
-        for number in 0..10_000 {
-            let agent = AgentId::new(&format!("agent-{number}"));
-            let hash = agent_hash(&Identity { agent, tenant: None }, 0);
-            let wait = spread(hash, Duration::from_secs(5), Duration::from_secs(50));
-            assert!((5..55).contains(&wait.as_secs()));
-            slots[usize::try_from(wait.as_secs() - 5).unwrap()] += 1;
-        }
-        let chi_square: f64 = slots.iter().map(|&seen| (f64::from(seen) - 200.0).powi(2) / 200.0).sum();
-        assert!(chi_square < 85.4, "49 degrees of freedom, p = 0.001: {chi_square}");
-    }
-
-    #[test]
-    fn an_agent_is_always_told_the_same() {
-        let identity = Identity { agent: AgentId::new("a-1"), tenant: None };
-        assert_eq!(agent_hash(&identity, 1), agent_hash(&identity, 2));
-        assert_eq!(agent_hash(&Identity::default(), 7), 7);
     }
 
     proptest! {

@@ -184,6 +184,7 @@ mod tests {
             host: None,
             class: Class::Config,
             core: CoreId(0),
+            agent_limit: None,
             action: Action::Forward(ForwardRoute { websocket: false, max_body_bytes: weir_config::ByteSize::mib(1) }),
         }
     }

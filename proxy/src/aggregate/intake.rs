@@ -6,15 +6,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use weir_batch::{Encoding, Framing, Reason, Upload, UploadError};
 use weir_config::Action;
-use weir_logic::retry::{agent_hash, retry_after};
 use weir_logic::{Answer, Call, Headers, Outcome, Refusal};
 
 use super::pipeline::{Pipeline, Unkept};
 use super::unpacking::{Unpacked, Unread};
 use super::{Aggregate, Streams};
-
-/// What an agent is told to wait when its upload cannot be kept: from here to twice of it.
-const REST: Duration = Duration::from_secs(5);
 
 impl Aggregate {
     /// Answers an upload on a route whose action is `aggregate`: 202 once its records are kept, with those refused by
@@ -23,10 +19,10 @@ impl Aggregate {
     pub async fn handle(&self, call: &Call<'_>) -> Answer {
         let streams = self.streams.load_full();
         let Action::Aggregate(route) = &call.route.action else {
-            return refuse(call, Refusal::UnknownRoute, "not an upload route");
+            return refuse(Refusal::UnknownRoute, "not an upload route");
         };
         let Some(pipeline) = streams.by_name.get(&route.stream) else {
-            return refuse(call, Refusal::SpoolUnavailable, "no such stream");
+            return refuse(Refusal::SpoolUnavailable, "no such stream");
         };
         let answer = self.take(pipeline, call, &streams).await;
         let result = match answer.outcome {
@@ -41,7 +37,7 @@ impl Aggregate {
     async fn take(&self, pipeline: &Pipeline, call: &Call<'_>, streams: &Streams) -> Answer {
         // Before the work of unpacking: a node that can keep nothing says so cheaply.
         if let Err(unkept) = pipeline.has_room() {
-            return unavailable(call, unkept);
+            return unavailable(unkept);
         }
         let Unpacked { upload, hold } = match self.unpack(pipeline, call, streams).await {
             Ok(unpacked) => unpacked,
@@ -56,7 +52,7 @@ impl Aggregate {
         }
         match pipeline.keep(call.identity, upload.accepted, Bytes::from(upload.lines), Some(hold)).await {
             Ok(()) => answer(202, report, Outcome::Accepted),
-            Err(unkept) => unavailable(call, unkept),
+            Err(unkept) => unavailable(unkept),
         }
     }
 
@@ -65,7 +61,7 @@ impl Aggregate {
         let headers = call.request.headers;
         let Some(encoding) = encoding(headers) else {
             refused("encoding");
-            return Err(refuse(call, Refusal::UnsupportedEncoding, "the encoding is none of gzip, zstd, lz4"));
+            return Err(refuse(Refusal::UnsupportedEncoding, "the encoding is none of gzip, zstd, lz4"));
         };
         let framing = Framing::from_content_type(headers.text("content-type"));
         let hold = self.budget.hold(call.identity, streams.bounds);
@@ -73,10 +69,10 @@ impl Aggregate {
         unpacked.map_err(|unread| match unread {
             Unread::Upload(error) => {
                 refused(error.label());
-                refuse(call, refusal(&error), &error.to_string())
+                refuse(refusal(&error), &error.to_string())
             }
-            Unread::NoRoom(cause) => refuse(call, cause.refusal(), cause.detail()),
-            Unread::Lost => refuse(call, Refusal::Overloaded, "the upload could not be read"),
+            Unread::NoRoom(cause) => refuse(cause.refusal(), cause.detail()),
+            Unread::Lost => refuse(Refusal::Overloaded, "the upload could not be read"),
         })
     }
 }
@@ -101,13 +97,13 @@ fn count_refused(pipeline: &Pipeline, upload: &Upload) {
     }
 }
 
-fn unavailable(call: &Call<'_>, unkept: Unkept) -> Answer {
+fn unavailable(unkept: Unkept) -> Answer {
     let refusal = if unkept == Unkept::Stopping { Refusal::Stopping } else { Refusal::SpoolUnavailable };
-    refuse(call, refusal, unkept.detail())
+    refuse(refusal, unkept.detail())
 }
 
-fn refuse(call: &Call<'_>, refusal: Refusal, detail: &str) -> Answer {
-    refusal.answer(detail, retry_after(agent_hash(call.identity, rand::random()), REST))
+fn refuse(refusal: Refusal, detail: &str) -> Answer {
+    refusal.answer(detail, Duration::ZERO)
 }
 
 fn answer(status: u16, report: Bytes, outcome: Outcome) -> Answer {

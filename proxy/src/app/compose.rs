@@ -11,6 +11,7 @@ use weir_config::Config;
 use super::node;
 use crate::accept::{AcceptError, Acceptor, Certificates, Drain, Listener};
 use crate::admin::Pages;
+use crate::admission::{AgentsPage, Door};
 use crate::aggregate::{Aggregate, AggregateError, ReplayOrders, StartError};
 use crate::budget::Budget;
 use crate::cache::{CacheAction, Packages, RolloutPage};
@@ -37,6 +38,7 @@ pub(super) struct Composed {
     pub(super) what_if: Arc<WhatIf>,
     pub(super) aggregate: Arc<Aggregate>,
     pub(super) presence: Arc<Presence>,
+    pub(super) agents: Arc<AgentsPage>,
     pub(super) drain: Arc<Drain>,
     pub(super) pages: Vec<Arc<dyn Pages>>,
 }
@@ -78,6 +80,7 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let keepers: Vec<Arc<dyn Keeper>> = vec![Arc::clone(&cache) as _, Arc::clone(&lookup) as _];
     let purges = PurgeOrders::new(purging, keepers, Arc::clone(&snapshot), metrics.clone(), clock);
     let recorder = Arc::new(Recorder::new(edge, clock));
+    let door = Arc::new(Door::new(config.limits.agents.max_agents, metrics.clone(), clock.now()));
     let gateway = Gateway::new(Parts {
         snapshot: Arc::clone(&snapshot),
         cache: Arc::clone(&cache) as _,
@@ -87,6 +90,7 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
         changes: purges.changes(),
         recorder: Arc::clone(&recorder),
         attendance: Some(Arc::clone(&presence) as _),
+        door: Arc::clone(&door),
         budget,
         metrics: metrics.clone(),
         clock,
@@ -97,9 +101,16 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let ttls = TtlPage::new(Arc::clone(&what_if), Arc::clone(&snapshot), clock);
     let traces = TracePage::new(recorder, Arc::clone(&snapshot));
     let rollouts = RolloutPage::new(&cache, Arc::clone(&snapshot));
-    let pages: Vec<Arc<dyn Pages>> =
-        vec![Arc::new(purges), Arc::new(replays), Arc::new(ttls), Arc::new(traces), Arc::new(rollouts)];
-    Ok((Composed { snapshot, what_if, upstream, cache, lookup, aggregate, presence, drain, pages }, acceptor))
+    let agents = Arc::new(AgentsPage::new(door, Arc::clone(&snapshot), clock));
+    let pages: Vec<Arc<dyn Pages>> = vec![
+        Arc::new(purges),
+        Arc::new(replays),
+        Arc::new(ttls),
+        Arc::new(traces),
+        Arc::new(rollouts),
+        Arc::clone(&agents) as _,
+    ];
+    Ok((Composed { snapshot, what_if, upstream, cache, lookup, aggregate, presence, agents, drain, pages }, acceptor))
 }
 
 /// The actions that keep answers.
@@ -196,6 +207,7 @@ impl Composed {
             upstream: Arc::clone(&self.upstream),
             aggregate: Arc::clone(&self.aggregate),
             presence: Arc::clone(&self.presence),
+            agents: Arc::clone(&self.agents),
             reloader: Arc::clone(reloader),
             pages: self.pages.clone(),
         }

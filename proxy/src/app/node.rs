@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::lifecycle::{Heartbeat, Lifecycle, Phase};
 use crate::admin::{Feed, Operations, Pages, Question, Readiness, ReloadAnswer, Reply, ShutStream};
+use crate::admission::AgentsPage;
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -33,6 +34,8 @@ pub(super) struct Parts {
     pub(super) aggregate: Arc<Aggregate>,
     /// Who is alive.
     pub(super) presence: Arc<Presence>,
+    /// How agents behave.
+    pub(super) agents: Arc<AgentsPage>,
     /// Puts a changed file in force.
     pub(super) reloader: Arc<Reloader>,
     /// The pages of parts that have their own.
@@ -63,6 +66,7 @@ impl Node {
         if let Some(parts) = self.parts.get() {
             parts.aggregate.refresh_metrics();
             parts.presence.refresh_metrics();
+            parts.agents.refresh_metrics();
         }
     }
 }
@@ -109,6 +113,7 @@ impl Operations for Node {
             generation: snapshot.as_ref().map_or(0, |snapshot| snapshot.generation),
             uptime_seconds: self.clock.elapsed().as_secs(),
             cores: self.parts.get().map(|parts| parts.upstream.status()).unwrap_or_default(),
+            agents: self.parts.get().map(|parts| parts.agents.status()).unwrap_or_default(),
             streams: streams.into_iter().map(|status| (status.stream.clone(), status.into())).collect(),
             figures: Figures::of(&self.metrics, snapshot.as_ref().map_or(&[], |snapshot| &snapshot.config.routes)),
         };

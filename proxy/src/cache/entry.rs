@@ -232,8 +232,14 @@ impl Entry {
         outcome: Outcome,
     ) -> Answer {
         let Given { status: code, headers, body, range } = self.given(request);
-        let mut answer =
-            Answer { status: code, headers: Vec::with_capacity(headers.len() + 3), body, outcome, cause: None };
+        let mut answer = Answer {
+            status: code,
+            headers: Vec::with_capacity(headers.len() + 3),
+            body,
+            outcome,
+            cause: None,
+            wait: None,
+        };
         answer.headers.extend_from_slice(headers);
         answer.headers.extend(range.map(|range| (CONTENT_RANGE, range)));
         let total_age = self.age(now);

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use weir_config::CacheRoute;
 use weir_logic::cache::purge::{Mark, Marks};
-use weir_logic::cache::{
-    Asking, CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, Selection, come_back,
-};
+use weir_logic::cache::{Asking, CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, Selection};
 use weir_logic::key::KeyError;
 use weir_logic::{CacheKey, Call, Cause, Millis, Outcome, Refusal, TenantId, calm};
 
@@ -263,11 +261,11 @@ impl Visit<'_> {
         }
         if let Some(calm) = &self.route.calm {
             let status = CacheStatus { detail: Some("calm"), ..status };
-            return calm::answer(calm, rand::random()).with(CACHE_STATUS, status.value()).map_body(Body::from);
+            return calm::answer(calm).with(CACHE_STATUS, status.value()).map_body(Body::from);
         }
         let status = CacheStatus { detail: Some(refusal.label()), ..status };
-        let come_back = come_back(hold, self.shell.clock.now(), rand::random());
-        let answer = refusal.answer("nothing stored can stand in for the core", come_back);
+        let rest = hold.map_or(Duration::ZERO, |hold| hold.until.since(self.shell.clock.now()));
+        let answer = refusal.answer("nothing stored can stand in for the core", rest);
         answer.with(CACHE_STATUS, status.value()).map_body(Body::from)
     }
 

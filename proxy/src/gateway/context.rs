@@ -1,14 +1,13 @@
 //! What a request carries through pingora's callbacks, and the count it leaves behind.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prometheus::IntGauge;
 use weir_config::Route;
 use weir_logic::{Answer, Cause, Outcome};
 
 use crate::accept::Connection;
+use crate::admission::{Admitted, Asked};
 use crate::clock::Clock;
 use crate::forward::Forwarding;
 use crate::metrics::Metrics;
@@ -18,6 +17,8 @@ use crate::trace::Sketch;
 pub struct RequestContext {
     pub(super) connection: Arc<Connection>,
     pub(super) tally: Tally,
+    /// Who asks, once that is known.
+    pub(super) asked: Option<Asked>,
     pub(super) admitted: Option<Admitted>,
     pub(super) forwarding: Option<Box<Forwarding>>,
 }
@@ -109,39 +110,6 @@ impl Drop for Tally {
 /// The route in metrics of a request that found none.
 const NO_ROUTE: &str = "none";
 
-/// How many requests are worked on.
-#[derive(Clone, Debug)]
-pub(super) struct InFlight {
-    count: Arc<AtomicUsize>,
-    gauge: IntGauge,
-}
-
-/// One of them, until it is dropped.
-pub(super) struct Admitted(InFlight);
-
-impl InFlight {
-    /// None yet. `gauge` shows how many there are.
-    pub(super) fn new(gauge: IntGauge) -> Self {
-        Self { count: Arc::default(), gauge }
-    }
-
-    /// Counts one more when `admits`, given how many there are, says so.
-    pub(super) fn enter(&self, admits: impl Fn(usize) -> bool) -> Option<Admitted> {
-        self.count
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| admits(count).then_some(count + 1))
-            .ok()?;
-        self.gauge.inc();
-        Some(Admitted(self.clone()))
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::AcqRel);
-        self.0.gauge.dec();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,16 +119,5 @@ mod tests {
         let metrics = Metrics::new();
         drop(Tally::new(&metrics, Clock::start()));
         assert_eq!(metrics.requests.with_label_values(&["none", "abandoned"]).get(), 1);
-    }
-
-    #[test]
-    fn admitted_requests_are_counted_until_they_end() {
-        let gauge = IntGauge::new("flying", "Flying.").unwrap();
-        let in_flight = InFlight::new(gauge.clone());
-        let first = in_flight.enter(|count| count < 1);
-        assert!(first.is_some() && in_flight.enter(|count| count < 1).is_none());
-        assert_eq!(gauge.get(), 1);
-        drop(first);
-        assert!(in_flight.enter(|count| count < 1).is_some());
     }
 }

@@ -12,23 +12,28 @@ mod steps;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header::{HeaderValue, RETRY_AFTER};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::v1;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
+use weir_config::Refusals;
 use weir_logic::Outcome;
+use weir_logic::answer::Wait;
 
 pub use action::{Action, Attendance};
 pub use context::RequestContext;
 
-use self::context::{InFlight, Tally};
+use self::context::Tally;
 use self::steps::Next;
 use self::write::Unwritten;
 use crate::accept::Connection;
+use crate::admission::Door;
 use crate::answer::Answer;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -57,6 +62,8 @@ pub struct Parts {
     pub recorder: Arc<Recorder>,
     /// Who counts the agents that are alive; `None` where presence is switched off.
     pub attendance: Option<Arc<dyn Attendance>>,
+    /// Who is let in.
+    pub door: Arc<Door>,
     /// The memory that bodies may take.
     pub budget: Budget,
     /// The node's metrics.
@@ -68,14 +75,12 @@ pub struct Parts {
 /// Answers or passes through every request of every connection.
 pub struct Gateway {
     parts: Parts,
-    in_flight: InFlight,
 }
 
 impl Gateway {
     /// A gateway over these parts.
     pub fn new(parts: Parts) -> Self {
-        let in_flight = InFlight::new(parts.metrics.requests_in_flight.clone());
-        Self { parts, in_flight }
+        Self { parts }
     }
 
     /// The gateway as what an [`Acceptor`](crate::accept::Acceptor) serves. `conf` sizes the pool of connections for
@@ -93,6 +98,7 @@ impl ProxyHttp for Gateway {
         RequestContext {
             connection: Connection::current(),
             tally: Tally::new(&self.parts.metrics, self.parts.clock),
+            asked: None,
             admitted: None,
             forwarding: None,
         }
@@ -100,7 +106,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> pingora::Result<bool> {
         match steps::decide(self, session.as_downstream_mut(), ctx).await {
-            Next::Answer(answer) => answer_now(session, ctx, answer).await,
+            Next::Answer(answer) => self.answer_now(session, ctx, answer).await,
             Next::Forward(forwarding) => {
                 ctx.forwarding = Some(forwarding);
                 return Ok(false);
@@ -199,8 +205,8 @@ impl ProxyHttp for Gateway {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
         tracing::debug!(%error, "a request could not be passed through");
-        let answer = steps::refuse(&mut ctx.tally, refusal, failure.detail(), steps::patience(None, &ctx.connection));
-        answer_now(session, ctx, answer).await;
+        let answer = steps::refuse(&mut ctx.tally, refusal, failure.detail(), Wait::AtLeast(Duration::ZERO));
+        self.answer_now(session, ctx, answer).await;
         let kept = v1_is_kept(session.as_downstream_mut().as_http1());
         if kept {
             ctx.connection.keep();
@@ -218,6 +224,11 @@ impl ProxyHttp for Gateway {
         }
         ctx.tally.request_bytes = session.body_bytes_read() as u64;
         ctx.admitted = None;
+        if let (Some(asked), Some(outcome)) = (&ctx.asked, ctx.tally.outcome)
+            && !matches!(outcome, Outcome::Shed | Outcome::Failed | Outcome::Abandoned)
+        {
+            self.parts.door.answered(asked, self.parts.clock.now());
+        }
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &RequestContext, _error: &pingora::Error) -> bool {
@@ -236,17 +247,25 @@ impl ProxyHttp for Gateway {
     }
 }
 
-/// Writes the answer and notes what came of it.
-async fn answer_now(session: &mut Session, ctx: &mut RequestContext, answer: Answer) {
-    let (outcome, cause) = (answer.outcome, answer.cause);
-    let last = ctx.connection.ends_with_answer();
-    ctx.tally.answered(&answer);
-    match write::answer(session.as_downstream_mut(), answer, last, &mut ctx.tally.answer_bytes).await {
-        Ok(()) => (ctx.tally.outcome, ctx.tally.cause) = (Some(outcome), cause),
-        Err(Unwritten::Cut) => ctx.tally.outcome = Some(Outcome::Failed),
-        Err(Unwritten::Gone(error)) => {
-            tracing::debug!(%error, "the agent left before its answer");
-            session.set_keepalive(None);
+impl Gateway {
+    /// Writes the answer and notes what came of it. An answer that asks for patience is given the agent's own time here, whoever made it.
+    async fn answer_now(&self, session: &mut Session, ctx: &mut RequestContext, mut answer: Answer) {
+        let snapshot = self.parts.snapshot.load_full();
+        if let Some(wait) = answer.wait {
+            let seconds = self.parts.door.seconds(ctx.asked.as_ref(), wait, &snapshot.rules, self.parts.clock.now());
+            answer = answer.with(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        let (outcome, cause) = (answer.outcome, answer.cause);
+        let refused = matches!(outcome, Outcome::Shed | Outcome::Refused | Outcome::Failed);
+        let last = ctx.connection.ends_with_answer() || (refused && snapshot.config.limits.refusals == Refusals::Close);
+        ctx.tally.answered(&answer);
+        match write::answer(session.as_downstream_mut(), answer, last, &mut ctx.tally.answer_bytes).await {
+            Ok(()) => (ctx.tally.outcome, ctx.tally.cause) = (Some(outcome), cause),
+            Err(Unwritten::Cut) => ctx.tally.outcome = Some(Outcome::Failed),
+            Err(Unwritten::Gone(error)) => {
+                tracing::debug!(%error, "the agent left before its answer");
+                session.set_keepalive(None);
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The way of a request: check, route, admit, identify, read, answer. Cheap steps first, so that a refusal costs
+//! The way of a request: check, route, identify, admit, read, answer. Cheap steps first, so that a refusal costs
 //! microseconds.
 
 use std::sync::Arc;
@@ -8,17 +8,19 @@ use http::header::{ALLOW, HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use weir_config::{Action, Config, Method, Route};
+use weir_logic::answer::Wait;
 use weir_logic::identity::Evidence;
-use weir_logic::retry::{agent_hash, retry_after};
 use weir_logic::strict::target::Target;
-use weir_logic::{Admission, Call, Found, Headers, Identity, Millis, Parameters, Refusal, RequestView, Verdict};
+use weir_logic::{Call, Found, Headers, Identity, Millis, Parameters, Refusal, RequestView};
 
 use super::body::{self, BodyError};
 use super::context::{RequestContext, Tally};
 use super::{Gateway, Parts};
 use crate::accept::Connection;
+use crate::admission::{Knock, TurnedAway};
 use crate::answer::{Answer, Body};
 use crate::forward::Forwarding;
+use crate::snapshot::ConfigSnapshot;
 
 /// What becomes of a request.
 pub(super) enum Next {
@@ -37,7 +39,7 @@ pub(super) async fn decide(gateway: &Gateway, session: &mut ServerSession, ctx: 
         Err(Stop::Gone) => Next::Gone,
         Err(Stop::Refused { refusal, detail, wait }) => Next::Answer(refuse(&mut ctx.tally, refusal, detail, wait)),
         Err(Stop::WrongMethod(allowed)) => {
-            let answer = refuse(&mut ctx.tally, Refusal::WrongMethod, "", Duration::ZERO);
+            let answer = refuse(&mut ctx.tally, Refusal::WrongMethod, "", SOON);
             Next::Answer(answer.with(ALLOW, allow_header(&allowed)))
         }
     }
@@ -45,33 +47,27 @@ pub(super) async fn decide(gateway: &Gateway, session: &mut ServerSession, ctx: 
 
 /// Why a request goes no further.
 enum Stop {
-    Refused { refusal: Refusal, detail: &'static str, wait: Duration },
+    Refused { refusal: Refusal, detail: &'static str, wait: Wait },
     WrongMethod(Vec<Method>),
     Gone,
 }
 
 impl Stop {
     const fn refused(refusal: Refusal, detail: &'static str) -> Self {
-        Self::Refused { refusal, detail, wait: Duration::ZERO }
+        Self::Refused { refusal, detail, wait: SOON }
     }
 }
 
+/// As soon as the window opens.
+const SOON: Wait = Wait::AtLeast(Duration::ZERO);
+
 /// Notes the refusal and prepares its answer.
-pub(super) fn refuse(tally: &mut Tally, refusal: Refusal, detail: &str, wait: Duration) -> Answer {
+pub(super) fn refuse(tally: &mut Tally, refusal: Refusal, detail: &str, wait: Wait) -> Answer {
     tally.refusal = Some(refusal.label());
-    refusal.answer(detail, wait).map_body(Body::from)
+    let mut answer = refusal.answer(detail, Duration::ZERO).map_body(Body::from);
+    answer.wait = answer.wait.map(|_| wait);
+    answer
 }
-
-/// When an agent that is turned away shall come back: its own time, spread so that all of them do not come at once.
-pub(super) fn patience(identity: Option<&Identity>, connection: &Connection) -> Duration {
-    // An agent without a name is told apart by its connection.
-    let number = connection.number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let hash = identity.map_or(number, |identity| agent_hash(identity, number));
-    retry_after(hash, PATIENCE)
-}
-
-/// The shortest time after which an agent that was turned away may come back; the longest is twice of it.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 async fn walk(gateway: &Gateway, session: &mut ServerSession, ctx: &mut RequestContext) -> Result<Next, Stop> {
     let parts = &gateway.parts;
@@ -94,8 +90,8 @@ async fn walk(gateway: &Gateway, session: &mut ServerSession, ctx: &mut RequestC
         Found::Unknown => return Err(Stop::refused(Refusal::UnknownRoute, "")),
     };
     ctx.tally.routed(route);
-    admit(gateway, snapshot.admission, route, ctx)?;
     let identity = identify(parts, config, session, ctx, &parameters);
+    admit(parts, &snapshot, session, ctx, (route, &identity))?;
     let known = Known { config, method, route, identity, target };
     if let Action::Forward(action) = &route.action {
         let headers = &session.req_header().headers;
@@ -155,7 +151,7 @@ async fn pass_through(
     let mut forwarding = forwarding.map_err(|error| Stop::Refused {
         refusal: error.refusal(),
         detail: "the core cannot be asked now",
-        wait: error.rest().unwrap_or_default().max(patience(Some(identity), &ctx.connection)),
+        wait: Wait::AtLeast(error.rest().unwrap_or_default()),
     })?;
     let silence = ctx.connection.listener.idle_timeout;
     if session.is_upgrade_req() && forwarding.upgrade(silence) {
@@ -173,13 +169,10 @@ async fn read_body(
 ) -> Result<body::Body, Stop> {
     let bounds = body::Bounds { bytes, time: ctx.connection.listener.body_timeout };
     let hold = gateway.parts.budget.hold(&known.identity, (&known.config.limits).into());
-    body::read(session, bounds, hold).await.map_err(|error| {
-        let wait = patience(Some(&known.identity), &ctx.connection);
-        match error {
-            BodyError::Gone => Stop::Gone,
-            BodyError::Refused(refusal) => Stop::Refused { refusal, detail: "", wait },
-            BodyError::NoRoom(cause) => Stop::Refused { refusal: cause.refusal(), detail: cause.detail(), wait },
-        }
+    body::read(session, bounds, hold).await.map_err(|error| match error {
+        BodyError::Gone => Stop::Gone,
+        BodyError::Refused(refusal) => Stop::refused(refusal, ""),
+        BodyError::NoRoom(cause) => Stop::refused(cause.refusal(), cause.detail()),
     })
 }
 
@@ -211,14 +204,25 @@ fn allow_header(allowed: &[Method]) -> HeaderValue {
     HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn admit(gateway: &Gateway, admission: Admission, route: &Arc<Route>, ctx: &mut RequestContext) -> Result<(), Stop> {
-    ctx.admitted = gateway.in_flight.enter(|count| admission.verdict(route.class, count) == Verdict::Admit);
-    if ctx.admitted.is_some() {
-        return Ok(());
-    }
-    gateway.parts.metrics.shed.with_label_values(&[route.class.as_str(), "requests"]).inc();
-    let wait = patience(None, &ctx.connection);
-    Err(Stop::Refused { refusal: Refusal::Overloaded, detail: "the node is busy", wait })
+/// Lets the request in, or says why not. From here on the context knows who asks.
+fn admit(
+    parts: &Parts,
+    snapshot: &ConfigSnapshot,
+    session: &ServerSession,
+    ctx: &mut RequestContext,
+    (route, identity): (&Arc<Route>, &Identity),
+) -> Result<(), Stop> {
+    let header = snapshot.config.presence.as_ref().map_or("user-agent", |presence| &presence.version_header);
+    let version = Headers::text(&session.req_header().headers, header);
+    let knock = Knock { identity, connection: ctx.connection.number, route, version };
+    let asked = ctx.asked.insert(parts.door.asked(&knock));
+    let entered = parts.door.enter(&knock, asked, &snapshot.rules, parts.clock.now());
+    ctx.admitted = Some(entered.map_err(|TurnedAway { limit, wait }| Stop::Refused {
+        refusal: limit.refusal(),
+        detail: limit.detail(),
+        wait,
+    })?);
+    Ok(())
 }
 
 fn identify(

@@ -1,14 +1,11 @@
 //! What an agent is told: its key's answer, what is kept, the operator's calm answer, or when to come back.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::header::{AGE, CONTENT_TYPE, ETAG};
 use weir_config::LookupRoute;
 use weir_logic::cache::conditional::is_current;
 use weir_logic::cache::{CACHE_STATUS, CacheStatus, Freshness, age};
 use weir_logic::lookup::{Kept, KeyAnswer, Place};
-use weir_logic::retry::{agent_hash, retry_after};
 use weir_logic::{Answer, Call, Outcome, calm};
 
 use super::{Found, KeyFailure};
@@ -37,17 +34,12 @@ pub(super) fn kept(call: &Call<'_>, kept: &Kept, freshness: Freshness, outcome: 
 }
 
 /// No answer for this key and nothing kept that may stand in: the calm answer, else when to come back.
-pub(super) fn refused(call: &Call<'_>, route: &LookupRoute, failure: KeyFailure) -> Answer {
+pub(super) fn refused(route: &LookupRoute, failure: KeyFailure) -> Answer {
     if let Some(words) = &route.calm {
-        return calm::answer(words, rand::random());
+        return calm::answer(words);
     }
-    let base = failure.rest.unwrap_or(USUAL_REST);
-    let wait = retry_after(agent_hash(call.identity, rand::random()), base);
-    failure.refusal.answer("the core has no answer for now", wait)
+    failure.refusal.answer("the core has no answer for now", failure.rest.unwrap_or_default())
 }
-
-/// What agents are told at least when nobody has named a time.
-pub(super) const USUAL_REST: Duration = Duration::from_secs(5);
 
 /// The answer, or 304 for an agent that holds it already.
 fn prepared(call: &Call<'_>, answer: &KeyAnswer, outcome: Outcome) -> Answer {

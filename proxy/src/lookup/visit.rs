@@ -100,12 +100,12 @@ impl Visit<'_> {
         if let Some((holding, freshness)) = self.held().filter(|(_, freshness)| freshness.serves_errors()) {
             return reply::kept(self.call, &holding.kept, freshness, Outcome::Stale).because(cause);
         }
-        reply::refused(self.call, self.route, failure)
+        reply::refused(self.route, failure)
     }
 
     /// The key gets some rest, and so do its agents.
     fn at_rest(&self, hold: Hold) -> KeyFailure {
-        let left = hold.until.since(self.call.now).max(reply::USUAL_REST);
+        let left = hold.until.since(self.call.now);
         KeyFailure { refusal: Refusal::CoreUnavailable, rest: Some(left), turned_away: true }
     }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use pingora::server::configuration::ServerConf;
 use tokio::sync::Semaphore;
 use weir::accept::{Acceptor, Certificates, Drain, Listener};
+use weir::admission::Door;
 use weir::answer::{Answer, Body, Cut, Stream};
 use weir::budget::Budget;
 use weir::clock::Clock;
@@ -186,6 +187,7 @@ impl Node {
             changes: purges.changes(),
             recorder: Arc::new(Recorder::new("edge-1", clock)),
             attendance: Some(witness.clone()),
+            door: Arc::new(Door::new(config.limits.agents.max_agents, metrics.clone(), clock.now())),
             budget: Budget::new(metrics.clone()),
             metrics: metrics.clone(),
             clock,

@@ -7,6 +7,7 @@ pub mod buckets;
 pub mod damping;
 pub mod fair;
 pub mod room;
+pub mod rules;
 pub mod slots;
 pub mod versions;
 
@@ -14,5 +15,6 @@ pub use buckets::{Bucket, Rate};
 pub use damping::{Conduct, Damping, Manner};
 pub use fair::{FairShare, Recent};
 pub use room::{Admission, Verdict};
+pub use rules::{Limit, Load, Rules};
 pub use slots::Slots;
 pub use versions::{TopVersions, VersionCount};

@@ -1,13 +1,14 @@
 //! The room that each class has: the lowest class sheds first.
 
-use weir_config::{Class, Limits};
+use weir_config::{Class, Limits, Ratio};
 
 /// How many requests may be worked on at once, by class.
 ///
 /// Each class may fill its part of the whole; what lies above the part of a class stays free for those over it. The
 /// counting is the caller's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Admission {
+    parts: [f64; 7],
     room: [usize; 7],
 }
 
@@ -25,14 +26,25 @@ impl Admission {
     /// The room that these limits give. Every class has room for one request at least.
     pub fn new(limits: &Limits) -> Self {
         let parts = &limits.classes;
-        let room =
+        let parts =
             [parts.probe, parts.tasking, parts.checkin, parts.config, parts.update, parts.download, parts.telemetry];
-        Self { room: room.map(|part| share(limits.max_requests, part.value())) }
+        let parts = parts.map(Ratio::value);
+        Self { parts, room: parts.map(|part| share(limits.max_requests, part)) }
     }
 
     /// Whether one more request of that class is let in while `in_flight` are worked on.
     pub fn verdict(&self, class: Class, in_flight: usize) -> Verdict {
-        if in_flight < self.room[class as usize] { Verdict::Admit } else { Verdict::Shed }
+        if in_flight < self.room(class) { Verdict::Admit } else { Verdict::Shed }
+    }
+
+    /// Requests that may be worked on at once when one more of that class comes.
+    pub fn room(&self, class: Class) -> usize {
+        self.room[class as usize]
+    }
+
+    /// The part of the whole that is the class's.
+    pub fn part(&self, class: Class) -> f64 {
+        self.parts[class as usize]
     }
 }
 
@@ -48,9 +60,9 @@ fn share(whole: usize, part: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::path::Path;
 
-    use weir_config::{ByteSize, CacheLimits, ClassLimits, PackageLimits, Ratio, RolloutLimits};
+    use weir_config::{EXAMPLE, MemoryEnvironment, parse};
 
     use super::*;
 
@@ -58,45 +70,21 @@ mod tests {
         [Class::Probe, Class::Tasking, Class::Checkin, Class::Config, Class::Update, Class::Download, Class::Telemetry];
 
     fn limits(max_requests: usize) -> Limits {
+        let environment = MemoryEnvironment::new().file("weir.toml", EXAMPLE);
+        let mut limits = parse(&environment, Path::new("weir.toml")).unwrap().config.limits;
         let part = |value| Ratio::new(value).unwrap();
-        Limits {
-            max_header_bytes: ByteSize::kib(16),
-            max_target_bytes: ByteSize::kib(8),
-            max_body_bytes: ByteSize::mib(1),
-            max_inflated_bytes: ByteSize::mib(8),
-            max_inflation_ratio: 100,
-            max_upload_records: 1000,
-            max_record_bytes: ByteSize::kib(64),
-            max_string_bytes: ByteSize::kib(64),
-            max_json_depth: 32,
-            max_buffered_bytes: ByteSize::mib(64),
-            tenant_share: part(0.5),
-            max_requests,
-            classes: ClassLimits {
-                probe: part(1.0),
-                tasking: part(0.95),
-                checkin: part(0.9),
-                config: part(0.8),
-                update: part(0.7),
-                download: part(0.6),
-                telemetry: part(0.5),
-            },
-            cache: CacheLimits {
-                max_bytes: ByteSize::mib(1),
-                max_object_bytes: ByteSize::kib(1),
-                max_waiters: 1,
-                max_keys: 1,
-                what_if_keys: 0,
-            },
-            rollouts: RolloutLimits { max_keys: 1, max_bytes: ByteSize::mib(1) },
-            packages: PackageLimits {
-                max_bytes: ByteSize::mib(1),
-                max_object_bytes: ByteSize::kib(1),
-                max_objects: 1,
-                max_read_bytes: ByteSize::kib(64),
-                max_fill_time: Duration::from_secs(60),
-            },
-        }
+        limits.max_requests = max_requests;
+        limits.classes = weir_config::ClassLimits {
+            probe: part(1.0),
+            tasking: part(0.95),
+            checkin: part(0.9),
+            config: part(0.8),
+            update: part(0.7),
+            download: part(0.6),
+            telemetry: part(0.5),
+            shadow: false,
+        };
+        limits
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! After a failed fill: for how long the core is not asked for that key again, and when agents are told to come back.
+//! After a failed fill: for how long the core is not asked for that key again.
 
 use std::time::Duration;
 
@@ -38,17 +38,9 @@ impl Hold {
     }
 }
 
-/// When an agent that got nothing should come back: not before the hold ends, and spread by `draw` (from 0 to 1) over as long
-/// again, over five seconds at least.
-pub fn come_back(hold: Option<Hold>, now: Millis, draw: f64) -> Duration {
-    let left = hold.map_or(FIRST, |hold| hold.until.since(now)).max(FIRST);
-    left + left.max(MIN_SPREAD).mul_f64(draw.clamp(0.0, 1.0))
-}
-
 const FIRST: Duration = Duration::from_secs(1);
 const MAX_DOUBLINGS: u32 = 4;
 const MAX_HINT: Duration = Duration::from_secs(60);
-const MIN_SPREAD: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -81,13 +73,5 @@ mod tests {
         assert_eq!((hinted(20, 0.0), hinted(20, 1.0)), (Duration::from_secs(20), Duration::from_secs(25)));
         assert_eq!(hinted(3600, 0.0), Duration::from_secs(60));
         assert_eq!(hinted(0, 0.5), Duration::from_millis(750));
-    }
-
-    #[test]
-    fn agents_come_back_after_the_hold_and_spread() {
-        let hold = Some(Hold { until: Millis(10_000), failures: 1 });
-        assert_eq!(come_back(hold, Millis(0), 0.0), Duration::from_secs(10));
-        assert_eq!(come_back(hold, Millis(0), 1.0), Duration::from_secs(20));
-        assert_eq!(come_back(None, Millis(0), 1.0), Duration::from_secs(6));
     }
 }

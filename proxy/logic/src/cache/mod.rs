@@ -37,7 +37,7 @@ pub use explain::{Explanation, FillPreview, explain};
 pub use fill::{FillRequest, Validators};
 pub(crate) use headers::is_own_tag;
 pub use headers::{Kept, TagFrom, kept, merged};
-pub use hold::{Hold, come_back};
+pub use hold::Hold;
 pub use lease::Lease;
 pub use policy::{Arrival, CachePolicy, Freshness, Meaning, Unstorable, is_intact};
 pub use status::{CACHE_STATUS, CacheStatus, age};

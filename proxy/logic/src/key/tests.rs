@@ -17,6 +17,7 @@ fn route(name: &str) -> Arc<Route> {
         host: None,
         class: Class::Config,
         core: CoreId(0),
+        agent_limit: None,
         action: Action::Forward(ForwardRoute { websocket: false, max_body_bytes: weir_config::ByteSize::kib(1) }),
     })
 }

@@ -249,6 +249,7 @@ pub(super) mod tests {
             host: None,
             class: weir_config::Class::Config,
             core: weir_config::CoreId(0),
+            agent_limit: None,
             action: weir_config::Action::Aggregate(weir_config::AggregateRoute { stream: "s".into() }),
         };
         let headers = http::HeaderMap::new();

@@ -367,6 +367,7 @@ pub(super) fn routed(route: CacheRoute) -> Arc<Route> {
         host: None,
         class: Class::Update,
         core: CoreId(0),
+        agent_limit: None,
         action: Action::Cache(route),
     })
 }

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use weir_config::{
     Action, ByteSize, CacheLimits, Class, CoreId, KeyPart, LookupRoute, Method, PathPattern, Ratio, Route,
 };
+use weir_logic::answer::Wait;
 use weir_logic::{AgentId, Answer, Call, Identity, Millis, RequestView, TenantId};
 
 use super::super::LookupAction;
@@ -162,6 +163,7 @@ pub(super) fn route(change: impl FnOnce(&mut LookupRoute)) -> Arc<Route> {
         host: None,
         class: Class::Tasking,
         core: CoreId(0),
+        agent_limit: None,
         action: Action::Lookup(lookup),
     })
 }
@@ -181,6 +183,14 @@ pub(super) fn names(question: &Value) -> Result<OriginAnswer, OriginError> {
 
 pub(super) fn text(answer: &Answer) -> &str {
     std::str::from_utf8(&answer.body).unwrap()
+}
+
+/// The seconds for which asking again makes no sense, as the answer says.
+pub(super) fn rest(answer: &Answer) -> u64 {
+    match answer.wait {
+        Some(Wait::AtLeast(rest)) => rest.as_secs(),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "names are constants")]

@@ -63,6 +63,7 @@ impl Asked<'_> {
             host: None,
             class: Class::Config,
             core: CoreId(0),
+            agent_limit: None,
             action: Action::Cache(route.clone()),
         });
         ask(&Call {

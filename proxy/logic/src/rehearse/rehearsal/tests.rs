@@ -208,6 +208,7 @@ fn route(mix: &Mix, multiplier: f64) -> Route {
         host: None,
         class: Class::Update,
         core: CoreId(0),
+        agent_limit: None,
         action: Action::Cache(weir_config::CacheRoute {
             key: vec![weir_config::KeyPart::Path("key".into())],
             ..mix.route(multiplier)
