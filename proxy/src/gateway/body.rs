@@ -125,13 +125,21 @@ async fn next(session: &mut ServerSession, deadline: Instant) -> Result<Option<B
 }
 
 /// Reads a body nobody wants and throws it away, so that the connection can be used again. Says whether it has come to
-/// its end; one that is too long, too slow, or that the agent has not begun to send is not waited for.
+/// its end; one that is too long or too slow is not waited for. An agent that waits to be told so is told to send a small one: what
+/// it does with its body otherwise is not certain, and so neither is where its next request begins.
 pub(super) async fn discard(session: &mut ServerSession) -> bool {
     if session.is_body_done() {
         return true;
     }
-    if waits_for_continue(session) || declared_length(session).is_some_and(|length| length > DISCARD_BYTES) {
+    let declared = declared_length(session);
+    if declared.is_some_and(|length| length > DISCARD_BYTES) {
         return false;
+    }
+    if waits_for_continue(session) {
+        let small = declared.is_some_and(|length| length <= EXPECTED_BYTES);
+        if !small || session.write_continue_response().await.is_err() {
+            return false;
+        }
     }
     let reading = async {
         let mut left = DISCARD_BYTES;
@@ -162,5 +170,7 @@ fn waits_for_continue(session: &ServerSession) -> bool {
 
 /// A new TLS connection costs the node more than reading this much.
 const DISCARD_BYTES: u64 = 1024 * 1024;
+/// And then being sent this much that would not have been sent.
+const EXPECTED_BYTES: u64 = 64 * 1024;
 /// The time that the rest of a body may take.
 pub(super) const DISCARD_TIME: Duration = Duration::from_secs(2);

@@ -31,10 +31,10 @@ async fn an_agent_that_waits_for_continue_is_told_to_go_on() {
 }
 
 #[tokio::test]
-async fn an_agent_that_waits_is_refused_without_its_body() {
+async fn an_agent_that_waits_is_refused_without_a_large_body() {
     let node = Node::plain().await;
     let mut agent = Raw::connect(node.address).await;
-    agent.write("POST /nowhere HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    agent.write("POST /nowhere HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 70000\r\n\r\n").await;
     let answer = agent.answer().await;
     assert_eq!((answer.status, answer.header("connection")), (404, "close"));
     assert!(agent.is_closed().await);

@@ -10,6 +10,7 @@ mod drain;
 mod forward;
 mod http2;
 mod node;
+mod refusals;
 mod requests;
 mod streams;
 mod strict;
