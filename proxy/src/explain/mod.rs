@@ -91,6 +91,7 @@ fn route(report: &mut Report, question: &Question, view: &RequestView<'_>, asker
     };
     let identity = identity(config, view, &parameters, asker);
     report.route(config, route, &identity);
+    report.limits(config, route, &identity);
     let call = Call { request: *view, route, parameters: &parameters, identity: &identity, now: Millis::default() };
     report.action(config, &call);
 }

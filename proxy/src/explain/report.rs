@@ -8,6 +8,7 @@ use weir_config::{
     Action, AggregateRoute, AnswerStore, CacheRoute, Calm, Class, Config, ForwardRoute, FreshnessMode, LookupRoute,
     Mode, Payload, Ratio, Route, duration_to_text,
 };
+use weir_logic::admit::{Admission, Rules};
 use weir_logic::key::{self, KeyError, NamedValue, Scope};
 use weir_logic::{Call, Identity, Refusal, cache};
 
@@ -65,6 +66,45 @@ impl Report {
                 "{in_flight}, {share:.0} % of them for this route; {pace} {} requests a second; waits {wait} at most",
                 core.max_requests_per_second
             ),
+        );
+    }
+
+    /// The limits that the request passes before anything is done with it, in their order.
+    pub(super) fn limits(&mut self, config: &Config, route: &Route, identity: &Identity) {
+        let limits = &config.limits;
+        let (per_minute, burst, whose) = match &route.agent_limit {
+            Some(own) => (own.requests_per_minute, own.burst, "on this route"),
+            None => {
+                (limits.agents.requests_per_minute, limits.agents.burst, "on all routes without a limit of their own")
+            }
+        };
+        let shadow = |shadow: bool| if shadow { " (counts, refuses nothing)" } else { "" };
+        let agent = format!("{per_minute} requests a minute, {burst} at once, {whose}{}", shadow(limits.agents.shadow));
+        self.line(
+            "limits",
+            if identity.agent.is_some() { format!("agent: {agent}") } else { "agent: none without a name".to_owned() },
+        );
+        let rules = Rules::new(limits);
+        let (room, max) = (Admission::new(limits).room(route.class), limits.max_requests);
+        self.line(
+            "",
+            format!("class: while fewer than {room} of {max} requests are worked on{}", shadow(limits.classes.shadow)),
+        );
+        let tenants = &limits.tenants;
+        let weight = rules.weight(identity.tenant.as_ref());
+        let alone = tenants.share.value() * 100.0;
+        self.line(
+            "",
+            format!("tenant: weight {weight}, alone up to {alone:.0} % of that at weight 1{}", shadow(tenants.shadow)),
+        );
+        if let Some(rate) = tenants.max_requests_per_second {
+            self.line("", format!("node: {rate} requests a second of all agents, shared by the same rules"));
+        }
+        let waits = rules.waits(route.class);
+        let (shortest, longest) = (duration_to_text(waits.shortest), duration_to_text(waits.longest));
+        self.line(
+            "turned away",
+            format!("told to come back after {shortest} to {longest}, each agent at its own time"),
         );
     }
 

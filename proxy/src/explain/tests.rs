@@ -118,6 +118,10 @@ fn a_lookup_needs_to_know_who_asks() {
     poll.certificate = Some("cn=a-1,o=t-1".to_owned());
     let text = explain(&poll).unwrap();
     has(&text, "identity", "agent a-1, tenant t-1");
+    has(&text, "limits", "agent: 600 requests a minute, 300 at once, on all routes without a limit of their own");
+    has(&text, "", "class: while fewer than 20000 of 20000 requests are worked on");
+    has(&text, "", "tenant: weight 1, alone up to 80 % of that");
+    has(&text, "turned away", "told to come back after 5s to 1m");
     has(&text, "key", "identity.tenant = \"t-1\"");
     has(&text, "sent", "POST /v1/tasks:lookup");
 }
