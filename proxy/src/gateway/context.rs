@@ -65,6 +65,11 @@ impl Tally {
         self.route = Some(Arc::clone(route));
     }
 
+    /// The route that the request took.
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.route.as_deref()
+    }
+
     /// Notes the answer for the trace.
     pub(super) fn answered<B>(&mut self, answer: &Answer<B>) {
         if let Some(mut sketch) = self.sketch.take() {

@@ -248,10 +248,22 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    /// Whoever the core has failed comes back when the line at its gate is through, and not before.
+    fn through_the_line(&self, wait: Wait, outcome: Outcome, ctx: &RequestContext) -> Wait {
+        match (wait, ctx.tally.route()) {
+            (Wait::AtLeast(rest), Some(route)) if outcome == Outcome::Failed => {
+                let line = self.parts.upstream.time_through(route.core, route.class);
+                Wait::AtLeast(rest.max(line.unwrap_or_default()))
+            }
+            (wait, _) => wait,
+        }
+    }
+
     /// Writes the answer and notes what came of it. An answer that asks for patience is given the agent's own time here, whoever made it.
     async fn answer_now(&self, session: &mut Session, ctx: &mut RequestContext, mut answer: Answer) {
         let snapshot = self.parts.snapshot.load_full();
         if let Some(wait) = answer.wait {
+            let wait = self.through_the_line(wait, answer.outcome, ctx);
             let seconds = self.parts.door.seconds(ctx.asked.as_ref(), wait, &snapshot.rules, self.parts.clock.now());
             answer = answer.with(RETRY_AFTER, HeaderValue::from(seconds));
         }
