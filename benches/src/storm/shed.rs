@@ -69,7 +69,8 @@ async fn against_one_that_closes(
 
 fn judge(fleet: &FleetReport, seconds: u64) -> Report {
     let uploads = fleet.routes.get(&Route::Upload).cloned().unwrap_or_default();
-    let shed = uploads.statuses.get(&503).copied().unwrap_or(0);
+    // 429 is for those who have come back too early too often.
+    let shed: u64 = [429, 503].iter().filter_map(|status| uploads.statuses.get(status)).sum();
     let handshakes = fleet.connections.reconnects;
     let part = 100.0 * handshakes as f64 / shed.max(1) as f64;
     let others: u64 = fleet
