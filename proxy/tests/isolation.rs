@@ -68,7 +68,8 @@ async fn agent(node: &Node, seed: u64) -> usize {
         let name = ["a", "b"].choose(&mut dice).unwrap();
         let ring = ["t-1", "t-2"].choose(&mut dice).unwrap();
         let target = format!("/v1/echo/{route}/{name}?os={ring}&tenant={mark}");
-        let mut headers = vec![("x-tenant-id", tenant), ("x-agent-id", mark.as_str()), ("x-ring", ring)];
+        let name = format!("{mark}-{seed}");
+        let mut headers = vec![("x-tenant-id", tenant), ("x-agent-id", name.as_str()), ("x-ring", ring)];
         for _ in 0..dice.random_range(0..4) {
             headers.push((NOISE.choose(&mut dice).unwrap(), mark.as_str()));
         }
