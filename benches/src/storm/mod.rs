@@ -128,9 +128,8 @@ fn text(scenario: &Scenario, report: &Report, took: Duration) -> String {
     let notes: String = report.notes.iter().map(|note| format!("  {note}\n")).collect();
     let verdict = if report.passed() { "passed" } else { "FAILED" };
     format!(
-        "\n{}{without} ({}): {}\n{notes}{}  {verdict} in {:.1} s\n",
+        "\n{}{without}: {}\n{notes}{}  {verdict} in {:.1} s\n",
         scenario.name,
-        scenario.proves,
         scenario.about,
         verdict::table(&report.lines),
         took.as_secs_f64()

@@ -9,8 +9,6 @@ use super::{Failure, Order, black_hole, come_back, lanes, outage, poison, polls,
 /// One scenario.
 pub(super) struct Scenario {
     pub(super) name: &'static str,
-    /// The requirement that it proves.
-    pub(super) proves: &'static str,
     pub(super) about: &'static str,
     /// Without any one of these it must fail.
     pub(super) protections: &'static [Protection],
@@ -20,7 +18,6 @@ pub(super) struct Scenario {
 pub(super) const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "recovery-stampede",
-        proves: "D1",
         about: "the core is away for ten minutes; all agents and all that waits come back to it",
         protections: &[Pace, Stale],
         play: |order| {
@@ -33,56 +30,48 @@ pub(super) const SCENARIOS: [Scenario; 9] = [
     },
     Scenario {
         name: "echo",
-        proves: "D1",
         about: "agents that failed together and know no jitter do not come back together, now or later",
         protections: &[Stale],
         play: |order| recovery::play(&Order { echo: true, ..order.clone() }),
     },
     Scenario {
         name: "shed-reconnect",
-        proves: "A1",
         about: "all uploads are refused; the agents' TLS connections stay",
         protections: &[KeepAlive],
         play: shed::play,
     },
     Scenario {
         name: "control-lanes",
-        proves: "D2, D9",
         about: "uploads drown a node; polls, orders and probes do not notice",
         protections: &[Lanes],
         play: lanes::play,
     },
     Scenario {
         name: "slow-core",
-        proves: "D5",
         about: "the core becomes five times slower and can do less than it is asked",
         protections: &[Adaptive],
         play: slow::play,
     },
     Scenario {
         name: "polls",
-        proves: "D3",
         about: "agents poll for tasks by the thousand; the core is asked a few times a second",
         protections: &[Lookups],
         play: polls::play,
     },
     Scenario {
         name: "poison-batch",
-        proves: "C6",
         about: "one record in 10,000 is one that the core refuses",
         protections: &[Bisect],
         play: poison::play,
     },
     Scenario {
         name: "black-hole",
-        proves: "D8",
         about: "one of two cores takes requests and never answers",
         protections: &[Bulkhead],
         play: black_hole::play,
     },
     Scenario {
         name: "retry-after",
-        proves: "D6",
         about: "agents that are refused together are told to come back at different times",
         protections: &[Identity],
         play: come_back::play,
@@ -93,14 +82,7 @@ pub(super) const SCENARIOS: [Scenario; 9] = [
 pub(super) fn list() -> String {
     let of = |scenario: &Scenario| {
         let names: Vec<String> = scenario.protections.iter().map(|protection| protection.name()).collect();
-        format!(
-            "{:<18} {:<6} {}\n{:>26}--without {}\n",
-            scenario.name,
-            scenario.proves,
-            scenario.about,
-            "",
-            names.join(", ")
-        )
+        format!("{:<18} {}\n{:>19}--without {}\n", scenario.name, scenario.about, "", names.join(", "))
     };
     SCENARIOS.iter().map(of).collect()
 }
