@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Failure;
@@ -58,21 +58,20 @@ const BODY: usize = 4096;
 async fn one_round(scene: &Arc<Scene>, callers: usize, round: u32, first_dies: bool) -> Result<Vec<f64>, Failure> {
     scene.core.close().await?;
     let waiting = Arc::new(watch::Sender::new(0));
-    let mut tasks = JoinSet::new();
     let asked = scene.core.asked();
-    let first = join(&mut tasks, scene, &waiting, round);
+    let mut tasks = Vec::with_capacity(callers);
+    tasks.push(join(scene, &waiting, round));
     scene.core.was_asked(asked + 1).await;
-    for _ in 1..callers {
-        join(&mut tasks, scene, &waiting, round);
-    }
+    tasks.extend((1..callers).map(|_| join(scene, &waiting, round)));
     waiting.subscribe().wait_for(|waiting| *waiting >= callers).await?;
     if first_dies {
-        first.abort();
+        tasks[0].abort();
     }
     scene.core.open();
     let mut answered = Vec::with_capacity(callers);
-    while let Some(caller) = tasks.join_next().await {
-        match caller {
+    // The last to come is woken last: so this task sleeps until all but a few have their answers, and takes no time from them.
+    for caller in tasks.into_iter().rev() {
+        match caller.await {
             Ok((200, at)) => answered.push(at),
             Ok((status, _)) => return Err(format!("a caller was answered {status}").into()),
             Err(error) if error.is_cancelled() => {}
@@ -87,14 +86,9 @@ async fn one_round(scene: &Arc<Scene>, callers: usize, round: u32, first_dies: b
 }
 
 /// One more caller; it counts as waiting when the cache has let it wait.
-fn join(
-    tasks: &mut JoinSet<(u16, Instant)>,
-    scene: &Arc<Scene>,
-    waiting: &Arc<watch::Sender<usize>>,
-    item: u32,
-) -> AbortHandle {
+fn join(scene: &Arc<Scene>, waiting: &Arc<watch::Sender<usize>>, item: u32) -> JoinHandle<(u16, Instant)> {
     let (scene, waiting) = (Arc::clone(scene), Arc::clone(waiting));
-    tasks.spawn(async move {
+    tokio::spawn(async move {
         let mut asker = Asker::new(1);
         let mut answer = pin!(scene.answer(asker.of(item)));
         let mut counted = false;
