@@ -24,7 +24,7 @@ pub(super) fn play(order: &Order) -> Result<Report, Failure> {
 }
 
 async fn run(order: &Order) -> Result<Report, Failure> {
-    let (agents, rate, seconds) = if order.small { (100, 100.0, 6) } else { (2_000, 1_000.0, 30) };
+    let (agents, rate, seconds) = if order.small { (100, 300.0, 6) } else { (2_000, 1_000.0, 30) };
     let time = Duration::from_secs(seconds);
     let with = |options| FleetOptions { mix: MIX, obey_retry_after: false, handshakes_per_second: 200.0, ..options };
     let fleet = if order.switches.is_on(Protection::KeepAlive) {
@@ -32,7 +32,7 @@ async fn run(order: &Order) -> Result<Report, Failure> {
         let config = NodeConfig {
             tls: true,
             classes: "telemetry = 0",
-            // Polls that wait keep it busy.
+            // Polls that wait keep it busy, but for the moment from the end of a window to the next poll.
             window: Duration::from_millis(500),
             ..NodeConfig::default()
         };
