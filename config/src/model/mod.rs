@@ -20,8 +20,9 @@ pub use limits::{
 };
 pub use listener::{ClientAuth, Identity, IdentitySource, Listener, ListenerTls, ProxyProtocol, TlsVersion};
 pub use route::{
-    Action, AggregateRoute, AnswerStore, BodyEtag, BodyPointer, CacheRoute, Calm, Class, ForwardRoute, FreshnessMode,
-    KeyPart, LookupRoute, Method, Pacing, PathPattern, Payload, Route, Segment, StatusTtl, Unchanged,
+    Action, AggregateRoute, AnswerStore, BodyEtag, BodyPointer, CacheRoute, Calm, Class, FILL_HEADERS_OF_ITS_OWN,
+    ForwardRoute, FreshnessMode, KeyPart, LookupRoute, Method, Pacing, PathPattern, Payload, Route, Segment, StatusTtl,
+    Unchanged,
 };
 pub use stream::{BatchEncoding, BatchPlan, Compression, Durability, Mode, Retry, SpoolLimits, Stream};
 

@@ -327,3 +327,30 @@ pub struct ForwardRoute {
     /// Bytes of a request body, at most; more is answered 413.
     pub max_body_bytes: ByteSize,
 }
+
+/// Headers that may be part of a key but that a fill of a cached route does not take from the agent: the connection's, the sender's,
+/// the node's own, and those that would make the answer anything but whole.
+pub const FILL_HEADERS_OF_ITS_OWN: [&str; 22] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "weir-agent",
+    "weir-tenant",
+];

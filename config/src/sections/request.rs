@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::diagnostic::nearest;
 use crate::section::Reader;
 use crate::tree::{Node, Value};
-use crate::{BodyPointer, KeyPart, PathPattern};
+use crate::{BodyPointer, FILL_HEADERS_OF_ITS_OWN, KeyPart, PathPattern};
 
 /// Refuses methods that the action cannot take.
 pub(super) fn judge_methods(action: &str, reader: &mut Reader<'_, '_>) {
@@ -123,7 +123,7 @@ pub(super) fn judge_vary(action: &str, reader: &mut Reader<'_, '_>) {
                 .error(node.at, format!("`{name}` says who asks and cannot be in `vary`"))
                 .note("an answer that does not name it in Vary would go to everyone with the key")
                 .help(format!("name it in the key, as \"header.{name}\""));
-        } else if NOT_THE_AGENTS.contains(&name) {
+        } else if NOT_THE_AGENTS.contains(&name) || FILL_HEADERS_OF_ITS_OWN.contains(&name) {
             findings
                 .error(node.at, format!("`{name}` cannot be in `vary`"))
                 .note("the node writes it itself or leaves it out, so that no answer can depend on an agent's");
@@ -134,33 +134,8 @@ pub(super) fn judge_vary(action: &str, reader: &mut Reader<'_, '_>) {
 /// Headers by which answers are somebody's own.
 const SAYS_WHO_ASKS: [&str; 2] = ["authorization", "cookie"];
 
-/// Headers of the connection, of the message, of the node itself, and those that would make an answer anything but whole.
-const NOT_THE_AGENTS: [&str; 24] = [
-    "cache-control",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "range",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-    "via",
-    "weir-agent",
-    "weir-tenant",
-];
+/// Further headers that the node says itself, or that are about caching.
+const NOT_THE_AGENTS: [&str; 2] = ["cache-control", "user-agent"];
 
 /// Refuses an entity tag that would be part of the key, and warns of one where no body is read.
 pub(super) fn judge_etag(action: &str, reader: &mut Reader<'_, '_>) {

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use weir_config::{CacheRoute, KeyPart, Method};
+use weir_config::{CacheRoute, FILL_HEADERS_OF_ITS_OWN, KeyPart, Method};
 
 use super::vary::Selection;
 use crate::Call;
@@ -44,7 +44,7 @@ impl FillRequest {
         for part in &route.key {
             let KeyPart::Header(name) = part else { continue };
             let (Some(value), Ok(name)) = (key::header_text(call, name)?, name.parse::<HeaderName>()) else { continue };
-            if !NOT_SENT.contains(&name.as_str()) {
+            if !FILL_HEADERS_OF_ITS_OWN.contains(&name.as_str()) {
                 headers.push((name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| KeyError::NotText)?));
             }
         }
@@ -141,33 +141,6 @@ const TENANT: HeaderName = HeaderName::from_static("weir-tenant");
 const AGENT: HeaderName = HeaderName::from_static("weir-agent");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// Headers that may be part of a key but are not the agent's to send on: the connection's, the sender's, the node's own, and
-/// those that would make the answer anything but whole.
-const NOT_SENT: [&str; 22] = [
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "range",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "weir-agent",
-    "weir-tenant",
-];
 
 #[cfg(test)]
 pub(super) mod tests;
