@@ -7,6 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use tempfile::TempDir;
+use weir_fleet::FleetTls;
 
 /// A directory for one run: removed with the value, unless it is to be kept.
 #[derive(Debug)]
@@ -36,6 +37,15 @@ impl Place {
         };
         let authority = certify(&path).map_err(io::Error::other)??;
         Ok(Self { path, temporary, authority })
+    }
+
+    /// What a client needs to believe the node's certificate.
+    pub(crate) fn tls(&self) -> FleetTls {
+        FleetTls {
+            server_name: "localhost".to_owned(),
+            authorities: Some(self.authority.clone()),
+            client_certificate: None,
+        }
     }
 
     /// Writes the node's configuration and says where it is.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use weir_core_sim::{CoreOptions, CoreSim};
-use weir_fleet::{Fleet, FleetOptions, FleetTls, Mix};
+use weir_fleet::{Fleet, FleetOptions, Mix};
 
 use crate::node::{Node, Usage};
 use crate::place::Place;
@@ -92,14 +92,9 @@ async fn run(effort: Effort, node: &Node, place: &Place) -> io::Result<NodeFigur
 }
 
 fn options(effort: Effort, node: &Node, place: &Place, mix: Mix, rate: f64) -> io::Result<FleetOptions> {
-    let tls = FleetTls {
-        server_name: "localhost".to_owned(),
-        authorities: Some(place.authority.clone()),
-        client_certificate: None,
-    };
     Ok(FleetOptions {
         targets: vec![node.agents()?],
-        tls: Some(tls),
+        tls: Some(place.tls()),
         agents: effort.agents,
         requests_per_second: rate,
         duration: effort.time,

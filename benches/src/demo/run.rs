@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim};
-use weir_fleet::{Fleet, FleetError, FleetMemory, FleetOptions, FleetReport, FleetTls, Remember, Uploads};
+use weir_fleet::{Fleet, FleetError, FleetMemory, FleetOptions, FleetReport, Remember, Uploads};
 
 use super::arguments::RunArguments;
 use super::config;
@@ -256,14 +256,9 @@ fn core_options(run: &RunArguments, plan: &Plan) -> CoreOptions {
 }
 
 fn fleet_options(run: &RunArguments, plan: &Plan, node: &Node, place: &Place) -> io::Result<FleetOptions> {
-    let tls = FleetTls {
-        server_name: "localhost".to_owned(),
-        authorities: Some(place.authority.clone()),
-        client_certificate: None,
-    };
     Ok(FleetOptions {
         targets: vec![node.agents()?],
-        tls: Some(tls),
+        tls: Some(place.tls()),
         agents: run.agents,
         requests_per_second: run.rate,
         duration: run.duration,

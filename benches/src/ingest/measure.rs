@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use weir_core_sim::{CoreOptions, CoreSim, EndpointKind};
-use weir_fleet::{FleetTls, Press, PressCounts, PressOptions, Uploads};
+use weir_fleet::{Press, PressCounts, PressOptions, Uploads};
 use weir_spool::inspect::{self, Content};
 
 use super::arguments::RunArguments;
@@ -142,14 +142,9 @@ impl Bench<'_> {
         connections: u32,
         uploads_per_second: Option<f64>,
     ) -> io::Result<Press> {
-        let tls = FleetTls {
-            server_name: "localhost".to_owned(),
-            authorities: Some(place.authority.clone()),
-            client_certificate: None,
-        };
         let options = PressOptions {
             target,
-            tls: (transport == Transport::Tls).then_some(tls),
+            tls: (transport == Transport::Tls).then(|| place.tls()),
             path: "/v1/events/process".to_owned(),
             connections,
             uploads_per_second,

@@ -57,12 +57,7 @@ async fn against_one_that_closes(
     let core =
         CoreSim::start(CoreOptions { tls: Some(tls), closes_on_failure: true, ..CoreOptions::default() }).await?;
     core.script_for(EndpointKind::Events, Behaviour::Status { code: 503, retry_after: Some(5) });
-    let tls = FleetTls {
-        server_name: "localhost".to_owned(),
-        authorities: Some(place.authority.clone()),
-        client_certificate: None,
-    };
-    let fleet = Fleet::start(options(core.address(), Some(tls)))?.finish().await;
+    let fleet = Fleet::start(options(core.address(), Some(place.tls())))?.finish().await;
     place.leave()?;
     Ok(fleet)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use weir_core_sim::{CoreOptions, CoreSim};
-use weir_fleet::{FleetOptions, FleetTls, Mix};
+use weir_fleet::{FleetOptions, Mix};
 
 use super::Failure;
 use super::config::NodeConfig;
@@ -48,11 +48,7 @@ impl Stage {
 
     /// A fleet at this node.
     pub(super) fn fleet(&self, agents: u32, requests_per_second: f64, duration: Duration) -> io::Result<FleetOptions> {
-        let tls = self.tls.then(|| FleetTls {
-            server_name: "localhost".to_owned(),
-            authorities: Some(self.place.authority.clone()),
-            client_certificate: None,
-        });
+        let tls = self.tls.then(|| self.place.tls());
         Ok(FleetOptions { targets: vec![self.node.agents()?], tls, ..fleet(agents, requests_per_second, duration) })
     }
 
