@@ -122,7 +122,7 @@ impl Reloader {
         let generation = self.parts.snapshot.load().generation + 1;
         self.parts.snapshot.store(Arc::new(ConfigSnapshot::new(config.clone(), generation)));
         self.parts.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        self.parts.cache.adopt(&config.routes);
+        self.parts.cache.adopt(Arc::clone(&self.parts.snapshot.load().table));
         self.parts.lookup.adopt(&config.routes);
         let what_if_keys = config.limits.cache.what_if_keys;
         self.parts.what_if.reconfigure(&running.config.routes, &config.routes, what_if_keys, self.parts.clock.now());

@@ -13,8 +13,8 @@ use weir_logic::route::RouteTable;
 pub struct ConfigSnapshot {
     /// The configuration.
     pub config: Config,
-    /// Its routes, ready to be searched.
-    pub table: RouteTable,
+    /// Its routes, ready to be searched. The cache finds payloads by the same table.
+    pub table: Arc<RouteTable>,
     /// What its limits say of who is let in.
     pub rules: Rules,
     /// 1 at the start; each applied reload adds one.
@@ -27,7 +27,7 @@ pub type SharedSnapshot = Arc<ArcSwap<ConfigSnapshot>>;
 impl ConfigSnapshot {
     /// The snapshot of a configuration.
     pub fn new(config: Config, generation: u64) -> Self {
-        let table = RouteTable::new(&config.routes);
+        let table = Arc::new(RouteTable::new(&config.routes));
         let rules = Rules::new(&config.limits);
         Self { config, table, rules, generation }
     }

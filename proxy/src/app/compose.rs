@@ -70,6 +70,7 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let what_if = Arc::new(WhatIf::default());
     what_if.reconfigure(&[], &config.routes, limits.what_if_keys, clock.now());
     let (cache, lookup) = keepers(ground, &origin, &purging, &what_if)?;
+    cache.adopt(Arc::clone(&snapshot.load().table));
     let budget = Budget::new(metrics.clone());
     let aggregate = Aggregate::start(config, edge, origin, budget.clone(), metrics.clone(), clock);
     let aggregate = Arc::new(aggregate.map_err(|error| aggregate_failure(&error))?);
@@ -130,7 +131,6 @@ fn keepers(
     let lookup = Arc::new(LookupAction::new(to_core, purges, watch, metrics.clone(), clock, edge, limits));
     cache.open_rollouts(&config.limits.rollouts, &config.edge.data_dir.join("rollouts"));
     drop(task::spawn("rollouts", Arc::clone(&cache).tend()));
-    cache.adopt(&config.routes);
     lookup.adopt(&config.routes);
     drop(task::spawn("lookup refresh", Arc::clone(&lookup).tend()));
     Ok((cache, lookup))

@@ -32,7 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use weir_config::{Action, AnswerStore, CacheLimits, CacheRoute, Method, PackageLimits, RolloutLimits, Route};
+use weir_config::{Action, AnswerStore, CacheLimits, CacheRoute, Method, PackageLimits, RolloutLimits};
 use weir_logic::cache::purge::Mark;
 use weir_logic::cache::{Asking, CachePolicy, CacheStatus, Freshness, Selection, Terms, dialect};
 use weir_logic::key::{self, Scope};
@@ -218,8 +218,8 @@ impl CacheAction {
     }
 
     /// Finds the payloads of manifests by these routes from now on.
-    pub fn adopt(&self, routes: &[Route]) {
-        self.shell.table.store(Arc::new(RouteTable::new(routes)));
+    pub fn adopt(&self, table: Arc<RouteTable>) {
+        self.shell.table.store(table);
     }
 
     /// Keeps the releases that are on their way in `directory` from now on, after taking up what is there. Blocks on the disk; to

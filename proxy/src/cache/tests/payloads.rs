@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use weir_config::{AnswerStore, CacheRoute, KeyPart, Pacing, PathPattern, Payload, Ratio, Route};
-use weir_logic::{Answer, Cause, Digest, Outcome};
+use weir_logic::{Answer, Cause, Digest, Outcome, RouteTable};
 
 use super::support::{Ask, Reply, World, asked, cache_status, calm, manifest, reply, routed};
 use crate::upstream::{OriginError, OriginRequest};
@@ -71,7 +71,7 @@ impl Scene {
             shop.packages.get(&request.target).cloned().unwrap_or_else(|| reply(404, &[], "no such package"))
         });
         let packages = packages(store);
-        world.cache.adopt(&[Route::clone(&packages)]);
+        world.cache.adopt(Arc::new(RouteTable::new(&[Route::clone(&packages)])));
         Self { world, shop, packages }
     }
 
