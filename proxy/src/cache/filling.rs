@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, ETAG};
+use http::header::ETAG;
 use weir_config::CacheRoute;
 use weir_logic::Refusal;
 use weir_logic::cache::{CachePolicy, Meaning, Unstorable};
@@ -17,7 +16,7 @@ use super::fill::{Heard, Landing, MAX_PASSED_ON_BYTES, Order};
 use super::flight::Ticket;
 use super::packages::{Broken, NoRoom, Part, Told};
 use crate::purging::Departure;
-use crate::upstream::{OriginAnswer, OriginError, OriginStream};
+use crate::upstream::{OriginAnswer, OriginError, OriginStream, announced_length};
 
 /// What the core has begun to say, and when it was asked.
 struct Begun {
@@ -94,7 +93,7 @@ impl Order {
                 };
             }
         };
-        let announced = content_length(&heard.answer.headers);
+        let announced = announced_length(&heard.answer.headers);
         let part = match shell.packages.begin(&self.key, announced).await {
             Ok(part) => part,
             Err(broken) => return self.broken(shell, &broken),
@@ -194,8 +193,4 @@ async fn gathered(mut body: BoxStream<'static, Result<Bytes, OriginError>>) -> R
         whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -103,12 +103,15 @@ async fn read_head(session: &mut HttpSession, patience: Option<Duration>) -> Res
 
 const MAX_INTERIM_ANSWERS: usize = 8;
 
+/// The length of a body that its headers announce.
+pub fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// The whole body, of at most `max_bytes`.
 pub(super) async fn read_body(session: &mut HttpSession, max_bytes: usize) -> Result<Bytes, OriginError> {
-    let announced = session
-        .response_header()
-        .and_then(|answer| answer.headers.get(CONTENT_LENGTH))
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let announced = session.response_header().and_then(|answer| announced_length(&answer.headers));
+    let announced = announced.and_then(|length| usize::try_from(length).ok());
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(chunk) = read_piece(session).await? {

@@ -38,6 +38,7 @@ use weir_logic::Refusal;
 
 pub use cores::{CoreStatus, Machine, PeerStatus, Upstream};
 pub use dial::DialError;
+pub use exchange::announced_length;
 pub use permit::ForwardPermit;
 pub use weir_logic::gate::Rank;
 
