@@ -129,7 +129,7 @@ mod tests {
     }
 
     proptest! {
-        /// The promise of A8: one tenant at fifty times the others' rate, and no other is refused. Requests last as long as they
+        /// One tenant at fifty times the others' rate, and no other is refused. Requests last as long as they
         /// like; the others together have at most a tenth of the room under way, none more than three.
         #[test]
         fn one_tenant_at_fifty_times_has_no_other_refused(steps in prop::collection::vec((0_usize..100, any::<bool>()), 200..2000)) {
