@@ -175,17 +175,19 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 fn listeners() -> impl Strategy<Value = Vec<Listener>> {
-    let tls = (path(), path(), option::of(path()), any::<bool>()).prop_map(|(certificate, key, client_ca, tickets)| {
-        ListenerTls {
-            certificate,
-            key,
-            client_auth: if client_ca.is_some() { ClientAuth::Optional } else { ClientAuth::Off },
-            client_ca,
-            min_version: TlsVersion::V1_3,
-            handshake_timeout: Duration::from_millis(2500),
-            max_handshakes: 3,
-            tickets,
-        }
+    let files = (path(), path(), option::of(path()), option::of(path()));
+    let tls = (files, any::<bool>()).prop_map(|((certificate, key, client_ca, more), tickets)| ListenerTls {
+        certificate,
+        key,
+        client_auth: if client_ca.is_some() { ClientAuth::Optional } else { ClientAuth::Off },
+        client_ca,
+        min_version: TlsVersion::V1_3,
+        handshake_timeout: Duration::from_millis(2500),
+        max_handshakes: 3,
+        tickets,
+        ticket_keys: more.clone(),
+        ticket_lifetime: Duration::from_millis(3_600_500),
+        denied_certificates: more,
     });
     let base = read("[[listener]]\naddress = \"127.0.0.1:0\"\n[core]\npeers = \"a:1\"\n").listeners[0].clone();
     vec((any::<std::net::IpAddr>(), option::of(tls), any::<bool>(), time(1_000, 86_400_000)), 1..4).prop_map(

@@ -85,10 +85,12 @@ impl Findings {
         for listener in &config.listeners {
             let key = format!("listener.{}", listener.name);
             self.address(&format!("{key}.address"), listener.address);
-            if let Some(tls) = &listener.tls
-                && let Err(error) = certificates::load(tls, now)
-            {
+            let Some(tls) = &listener.tls else { continue };
+            if let Err(error) = certificates::load(tls, now) {
                 self.error(format!("{key}.tls"), error.to_string());
+            }
+            for warning in certificates::warnings(tls) {
+                self.warning(format!("{key}.tls.ticket_keys"), warning);
             }
         }
     }

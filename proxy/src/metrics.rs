@@ -47,6 +47,9 @@ pub struct Metrics {
     pub connections_refused: IntCounterVec,
     /// Handshakes by kind: full, resumed, failed, timeout.
     pub handshakes: IntCounterVec,
+    /// Tickets that agents showed and that resumed nothing, by cause: key (unknown, or the ticket is damaged), age,
+    /// certificate (expired), denied.
+    pub tickets_refused: IntCounterVec,
     /// The end of each certificate's validity, in seconds since the Unix epoch, by listener.
     pub certificate_expiry: IntGaugeVec,
 
@@ -232,6 +235,7 @@ impl Metrics {
                 &["listener", "cause"],
             ),
             handshakes: make.counters("handshakes_total", "TLS handshakes.", &["kind"]),
+            tickets_refused: make.counters("tickets_refused_total", "Tickets that resumed nothing.", &["cause"]),
             certificate_expiry: make.gauges(
                 "certificate_expiry_timestamp_seconds",
                 "End of the certificate's validity.",

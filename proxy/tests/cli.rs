@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test has no better use for an error")]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -132,6 +133,33 @@ fn check_opens_certificates() {
     std::fs::write(&path, file.replace("other.key", "one.key")).unwrap();
     let (code, _, errors) = weir(directory.path(), &["check", "-c", "weir.toml"]);
     assert_eq!(code, 0, "{errors}");
+}
+
+#[test]
+fn check_opens_ticket_keys_and_warns_when_others_may() {
+    let directory = configured(UPDATES);
+    Authority::new(directory.path()).server("one", &["localhost"]);
+    let path = directory.path().join("weir.toml");
+    let tls =
+        "name = \"agents\"\ntls = { certificate = \"one.pem\", key = \"one.key\", ticket_keys = \"ticket.keys\" }";
+    let file = std::fs::read_to_string(&path).unwrap().replace("name = \"agents\"", tls);
+    std::fs::write(&path, &file).unwrap();
+    let keys = directory.path().join("ticket.keys");
+    let check = |text: &str, mode: u32| {
+        std::fs::write(&keys, text).unwrap();
+        std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(mode)).unwrap();
+        weir(directory.path(), &["check", "-c", "weir.toml"])
+    };
+    let (code, _, errors) = check("c2VjcmV0\n", 0o600);
+    assert_eq!(code, 78);
+    let problem = "ticket.keys:1: 64 hexadecimal digits are expected, not these 8 characters";
+    assert!(errors.contains("error: listener.agents.tls: ") && errors.contains(problem), "{errors}");
+    let (code, _, errors) = check(&"0f".repeat(32), 0o644);
+    assert_eq!(code, 0, "{errors}");
+    assert!(errors.contains("warning: listener.agents.tls.ticket_keys: "), "{errors}");
+    assert!(errors.contains("ticket.keys: open to others (mode 644)"), "{errors}");
+    let (code, _, errors) = check(&"0f".repeat(32), 0o640);
+    assert!(code == 0 && !errors.contains("ticket"), "{errors}");
 }
 
 #[test]

@@ -109,6 +109,26 @@ async fn a_certificate_without_its_key_is_refused() {
 }
 
 #[tokio::test]
+async fn agents_resume_their_tls_sessions_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    authority.server("server", &["localhost"]);
+    std::fs::write(directory.path().join("ticket.keys"), "0f".repeat(32)).unwrap();
+    let tls = "tls = { certificate = \"server.pem\", key = \"server.key\", ticket_keys = \"ticket.keys\" }";
+    let config = BASE.replacen("name = \"agents\"", &format!("name = \"agents\"\n{tls}"), 1);
+    let clients: Vec<_> = (0..50).map(|_| authority.client(None, &["http/1.1"])).collect();
+    for kind in ["full", "resumed"] {
+        let node = Node::start(Path::new(WEIR), directory.path(), &config).await;
+        for client in &clients {
+            let mut connection = Connection::tls(node.listener("agents"), client.clone()).await.unwrap();
+            connection.get("/v1/updates/stable", &[]).await.unwrap();
+        }
+        assert!((node.metric("weir_handshakes_total", &[("kind", kind)]).await - 50.0).abs() < 0.5, "{kind}");
+        node.kill().await;
+    }
+}
+
+#[tokio::test]
 async fn the_name_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let node = start(directory.path()).await;

@@ -54,6 +54,12 @@ pub struct ListenerTls {
     pub max_handshakes: usize,
     /// Whether session tickets are issued, so that a returning agent resumes without a full handshake.
     pub tickets: bool,
+    /// The file with the keys that seal tickets, shared by the nodes of a region. `None` for keys in memory.
+    pub ticket_keys: Option<PathBuf>,
+    /// The time after a full handshake in which its session can be resumed.
+    pub ticket_lifetime: Duration,
+    /// The file with the SHA-256 fingerprints of certificates that are no longer taken.
+    pub denied_certificates: Option<PathBuf>,
 }
 
 /// `listener.tls.client_auth`: whether agents must show a certificate.

@@ -61,6 +61,16 @@ section! { ListenerTls, "listener.tls", "How agents' TLS connections are termina
          time and memory that a herd of new connections can take.").between("1", "100000").restart();
     tickets: bool = Key::default("true",
         "Whether session tickets are issued, so that a returning agent resumes without a full handshake.").restart();
+    ticket_keys: Option<PathBuf> = Key::optional("/etc/weir/tls/ticket.keys",
+        "The keys that seal session tickets, the same on all nodes of a region, so that an agent resumes on any of them and after a \
+         restart. One a line, 64 hexadecimal digits each (openssl rand -hex 32); the first seals, the others only open. The \
+         file is read again on reload. Left out, keys are made in memory.").restart();
+    ticket_lifetime: Duration = Key::default("12h",
+        "The time after a full handshake in which the agent can resume; resuming does not lengthen it. Ends sooner with \
+         the agent's certificate.").between("1m", "7d").restart();
+    denied_certificates: Option<PathBuf> = Key::optional("/etc/weir/tls/denied.txt",
+        "SHA-256 fingerprints of agents' certificates that are no longer taken, neither in a handshake nor for a ticket. One a \
+         line, in hexadecimal, as openssl x509 -fingerprint -sha256 prints them. The file is read again on reload.").restart();
 }}
 
 section! { Identity, "[identity]",
@@ -121,5 +131,15 @@ fn tls_agrees(tls: &mut ListenerTls, reader: &mut Reader<'_, '_>) {
         reader
             .warning("client_ca", "`client_ca` does nothing while `client_auth` is \"off\"")
             .help("add `client_auth = \"required\"` or \"optional\"");
+    }
+    if tls.client_auth == ClientAuth::Off && tls.denied_certificates.is_some() {
+        reader
+            .warning("denied_certificates", "`denied_certificates` does nothing while `client_auth` is \"off\"")
+            .help("add `client_auth = \"required\"` or \"optional\"");
+    }
+    if !tls.tickets && tls.ticket_keys.is_some() {
+        reader
+            .warning("ticket_keys", "`ticket_keys` does nothing while `tickets` is false")
+            .help("remove one of the two");
     }
 }

@@ -1,7 +1,10 @@
-//! A listener's certificate, key and client authorities: read from their files and found fit to serve with, or refused
-//! with the file and what is wrong with it.
+//! A listener's files of TLS, its certificate, key, client authorities, ticket keys and denied certificates: read and found
+//! fit to serve with, or refused with the file and what is wrong with it.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,17 +19,30 @@ use weir_config::{ClientAuth, ListenerTls};
 use weir_logic::Millis;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::hex_lines;
+use super::tickets::keys::Secret;
+use super::trust::Trust;
+
 /// What a listener serves TLS with.
 #[derive(Debug)]
 pub struct Loaded {
     /// The chain and its key, which match.
     pub(super) key: Arc<CertifiedKey>,
     /// Who checks agents' certificates.
-    pub(super) verifier: Arc<dyn ClientCertVerifier>,
-    /// The authorities' file as read; empty without one.
-    pub(super) client_ca: Vec<u8>,
+    pub(super) trust: Arc<Trust>,
+    /// The keys of tickets that the nodes of a region share, if they do.
+    pub(super) ticket_keys: Option<TicketKeys>,
     /// The end of the leaf's validity, in seconds since the Unix epoch.
     pub expires: i64,
+}
+
+/// The keys of a file, at least one.
+pub(super) struct TicketKeys(pub(super) Vec<Secret>);
+
+impl fmt::Debug for TicketKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TicketKeys").field(&self.0.len()).finish()
+    }
 }
 
 /// Why a listener cannot serve TLS with its files.
@@ -59,6 +75,22 @@ pub enum CertificateError {
     NoKey {
         /// The file.
         path: PathBuf,
+    },
+    /// A file holds no ticket key.
+    #[error("{}: holds no ticket key; openssl rand -hex 32 makes one", path.display())]
+    NoTicketKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line of a file of keys or fingerprints is not one.
+    #[error("{}:{line}: {reason}", path.display())]
+    BadLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Why.
+        reason: String,
     },
     /// A certificate cannot be understood.
     #[error("{}: the certificate cannot be used: {reason}", path.display())]
@@ -111,27 +143,46 @@ pub enum CertificateError {
 /// # Errors
 /// The first [`CertificateError`]; its text names the file.
 pub fn load(tls: &ListenerTls, now: Millis) -> Result<Loaded, CertificateError> {
-    let (chain, _) = certificates(&tls.certificate)?;
+    let chain = certificates(&tls.certificate)?;
     let expires = check_validity(&chain[0], &tls.certificate, now)?;
     let key = private_key(&tls.key)?;
     let key = certified_key(chain, key, tls)?;
-    let (verifier, client_ca) = verifier(tls)?;
-    Ok(Loaded { key: Arc::new(key), verifier, client_ca, expires })
+    let ticket_keys = tls.ticket_keys.as_deref().map(ticket_keys).transpose()?;
+    Ok(Loaded { key: Arc::new(key), trust: Arc::new(trust(tls)?), ticket_keys, expires })
 }
+
+/// What is probably not meant about files that can be served with, as sentences that name the file.
+pub fn warnings(tls: &ListenerTls) -> Vec<String> {
+    let exposed = tls.ticket_keys.as_deref().and_then(|path| {
+        let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+        (mode & EXPOSED != 0).then(|| {
+            let path = path.display();
+            format!("{path}: open to others (mode {mode:03o}): whoever reads it can take over the sessions of agents")
+        })
+    });
+    exposed.into_iter().collect()
+}
+
+/// Permissions that a file of keys has no use for: all of others', and writing by its group.
+const EXPOSED: u32 = 0o027;
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     std::fs::read(path).map_err(|source| CertificateError::Unreadable { path: path.into(), source })
 }
 
-fn certificates(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Vec<u8>), CertificateError> {
-    let bytes = read(path)?;
-    let chain = CertificateDer::pem_slice_iter(&bytes)
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let chain = CertificateDer::pem_slice_iter(&read(path)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| CertificateError::NotPem { path: path.into(), reason: error.to_string() })?;
     if chain.is_empty() {
         return Err(CertificateError::NoCertificate { path: path.into() });
     }
-    Ok((chain, bytes))
+    Ok(chain)
+}
+
+fn ticket_keys(path: &Path) -> Result<TicketKeys, CertificateError> {
+    let keys = hex_lines::read(path, MAX_TICKET_KEYS)?;
+    if keys.is_empty() { Err(CertificateError::NoTicketKey { path: path.into() }) } else { Ok(TicketKeys(keys)) }
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
@@ -172,24 +223,44 @@ fn check_validity(leaf: &CertificateDer<'_>, path: &Path, now: Millis) -> Result
     Ok(validity.not_after.timestamp())
 }
 
-fn verifier(tls: &ListenerTls) -> Result<(Arc<dyn ClientCertVerifier>, Vec<u8>), CertificateError> {
+fn trust(tls: &ListenerTls) -> Result<Trust, CertificateError> {
     let path = match (&tls.client_ca, tls.client_auth) {
-        (_, ClientAuth::Off) => return Ok((WebPkiClientVerifier::no_client_auth(), Vec::new())),
+        (_, ClientAuth::Off) => {
+            let nobody = WebPkiClientVerifier::no_client_auth();
+            return Ok(Trust::new(nobody, ClientAuth::Off, &[], HashSet::new()));
+        }
         (None, _) => return Err(CertificateError::Unusable("client_auth needs client_ca".into())),
         (Some(path), _) => path,
     };
-    let (authorities, bytes) = certificates(path)?;
+    let authorities = certificates(path)?;
+    let denied = match &tls.denied_certificates {
+        Some(path) => hex_lines::read(path, MAX_DENIED)?.into_iter().collect(),
+        None => HashSet::new(),
+    };
+    Ok(Trust::new(verifier(path, &authorities, tls.client_auth)?, tls.client_auth, &authorities, denied))
+}
+
+pub(super) fn verifier(
+    path: &Path,
+    authorities: &[CertificateDer<'static>],
+    mode: ClientAuth,
+) -> Result<Arc<dyn ClientCertVerifier>, CertificateError> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         roots
-            .add(authority)
-            .map_err(|error| CertificateError::BadCertificate { path: path.clone(), reason: error.to_string() })?;
+            .add(authority.clone())
+            .map_err(|error| CertificateError::BadCertificate { path: path.into(), reason: error.to_string() })?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()));
-    let builder = if tls.client_auth == ClientAuth::Optional { builder.allow_unauthenticated() } else { builder };
-    let verifier = builder.build().map_err(|error| CertificateError::Unusable(error.to_string()))?;
-    Ok((verifier, bytes))
+    let builder = if mode == ClientAuth::Optional { builder.allow_unauthenticated() } else { builder };
+    builder.build().map_err(|error| CertificateError::Unusable(error.to_string()))
 }
+
+/// Keys of tickets in a file; one seals, the others only open.
+const MAX_TICKET_KEYS: usize = 16;
+
+/// Certificates that are denied one by one; 100 bytes of memory each.
+const MAX_DENIED: usize = 1_000_000;
 
 #[cfg(test)]
 mod tests;

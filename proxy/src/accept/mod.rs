@@ -11,14 +11,18 @@
 pub mod certificates;
 mod connection;
 mod drain;
+mod hex_lines;
 mod host;
 mod http1;
 mod http2;
 mod lent;
 mod listener;
 mod preamble;
+mod proof;
 mod service;
+mod tickets;
 mod tls;
+mod trust;
 mod wire;
 
 pub use connection::Connection;

@@ -26,7 +26,7 @@ use super::host::Host;
 use super::preamble::{self, PreambleError};
 use super::tls::{Certificates, Tls};
 use super::wire::{Transport, Wire};
-use super::{Drain, Listener, http1, http2};
+use super::{Drain, Listener, http1, http2, proof};
 use crate::clock::Clock;
 use crate::identify::certificate_fields;
 use crate::metrics::Metrics;
@@ -287,7 +287,8 @@ async fn shake_hands<A>(
     tcp: TcpStream,
 ) -> Result<(Transport, Option<CertificateFields>), &'static str> {
     let kind = |kind: &str| site.host.metrics.handshakes.with_label_values(&[kind]).inc();
-    let stream = TlsAcceptor::from(tls.config()).accept(tcp).await.map_err(|error| {
+    let accepting = TlsAcceptor::from(tls.config()).accept(tcp);
+    let stream = proof::scope(site.host.clock.now(), accepting).await.map_err(|error| {
         tracing::debug!(%error, "a handshake failed");
         kind("failed");
         "handshake"

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::SingleCertAndKey;
 use weir_config::{ListenerTls, TlsVersion};
 use weir_logic::Millis;
 
-use super::certificates::{self, CertificateError, Loaded};
+use super::certificates::{self, CertificateError, Loaded, TicketKeys};
+use super::tickets::keys::SharedKeys;
+use super::tickets::{self, TICKETS_PER_HANDSHAKE, Tickets};
+use super::trust::Trust;
 use crate::metrics::Metrics;
 
 /// The TLS that a listener speaks now.
@@ -24,8 +28,9 @@ pub(super) struct Tls {
 
 struct Current {
     config: Arc<ServerConfig>,
-    tickets: Option<Arc<dyn ProducesTickets>>,
-    client_ca: Vec<u8>,
+    trust: Arc<Trust>,
+    /// Who seals tickets; `None` without tickets.
+    ticket_keys: Option<Arc<dyn ProducesTickets>>,
 }
 
 impl Tls {
@@ -38,8 +43,7 @@ impl Tls {
     ) -> Result<Self, CertificateError> {
         let loaded = certificates::load(settings, now)?;
         let expires = loaded.expires;
-        let tickets = new_tickets(settings)?;
-        let current = Current::new(loaded, settings, listener.http2, tickets)?;
+        let current = Current::new(loaded, settings, listener.http2, metrics, None)?;
         let tls = Self {
             listener: listener.name.clone(),
             settings: settings.clone(),
@@ -47,7 +51,7 @@ impl Tls {
             current: ArcSwap::from_pointee(current),
             metrics: metrics.clone(),
         };
-        tls.show_expiry(expires);
+        tls.report(expires);
         Ok(tls)
     }
 
@@ -62,29 +66,22 @@ impl Tls {
     }
 
     /// Reads the files again and serves with them from the next handshake on; connections that stand are not touched.
-    /// When the authorities have changed, tickets issued before are worth nothing: a resumed session shows no
-    /// certificate.
     fn reload(&self, now: Millis) -> Result<(), CertificateError> {
         let loaded = certificates::load(&self.settings, now)?;
         let expires = loaded.expires;
         let known = self.current.load();
-        let tickets =
-            if known.client_ca == loaded.client_ca { known.tickets.clone() } else { new_tickets(&self.settings)? };
-        self.current.store(Arc::new(Current::new(loaded, &self.settings, self.http2, tickets)?));
-        self.show_expiry(expires);
+        let current = Current::new(loaded, &self.settings, self.http2, &self.metrics, Some(&known))?;
+        self.current.store(Arc::new(current));
+        self.report(expires);
         Ok(())
     }
 
-    fn show_expiry(&self, expires: i64) {
+    fn report(&self, expires: i64) {
+        for warning in certificates::warnings(&self.settings) {
+            tracing::warn!(listener = self.listener, "{warning}");
+        }
         self.metrics.certificate_expiry.with_label_values(&[&self.listener]).set(expires);
     }
-}
-
-fn new_tickets(settings: &ListenerTls) -> Result<Option<Arc<dyn ProducesTickets>>, CertificateError> {
-    if !settings.tickets {
-        return Ok(None);
-    }
-    ring::Ticketer::new().map(Some).map_err(|error| CertificateError::Unusable(error.to_string()))
 }
 
 impl Current {
@@ -92,8 +89,10 @@ impl Current {
         loaded: Loaded,
         settings: &ListenerTls,
         http2: bool,
-        tickets: Option<Arc<dyn ProducesTickets>>,
+        metrics: &Metrics,
+        known: Option<&Self>,
     ) -> Result<Self, CertificateError> {
+        let ticket_keys = ticket_keys(&loaded, settings, known)?;
         let versions: &[&rustls::SupportedProtocolVersion] = match settings.min_version {
             TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
             TlsVersion::V1_3 => &[&rustls::version::TLS13],
@@ -102,17 +101,41 @@ impl Current {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)
             .map_err(|error| CertificateError::Unusable(error.to_string()))?
-            .with_client_cert_verifier(loaded.verifier)
+            .with_client_cert_verifier(Arc::clone(&loaded.trust) as Arc<dyn ClientCertVerifier>)
             .with_cert_resolver(resolver);
         config.alpn_protocols =
             if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
-        // Tickets carry the whole session, so any number of agents resumes without a table here.
+        // Tickets carry the whole session, so nothing is stored.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        match &tickets {
-            Some(tickets) => config.ticketer = Arc::clone(tickets),
-            None => config.send_tls13_tickets = 0,
+        config.send_tls13_tickets = 0;
+        if let Some(keys) = &ticket_keys {
+            let (keys, trust) = (Arc::clone(keys), Arc::clone(&loaded.trust));
+            let refused = metrics.tickets_refused.clone();
+            config.ticketer = Arc::new(Tickets::new(keys, trust, settings.ticket_lifetime, refused));
+            config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
         }
-        Ok(Self { config: Arc::new(config), tickets, client_ca: loaded.client_ca })
+        Ok(Self { config: Arc::new(config), trust: loaded.trust, ticket_keys })
+    }
+}
+
+/// The keys of the file, or those in memory: the ones known as long as the authorities are the same, because a ticket is
+/// worth nothing under others. Tickets under keys of a file are bound to the authorities.
+fn ticket_keys(
+    loaded: &Loaded,
+    settings: &ListenerTls,
+    known: Option<&Current>,
+) -> Result<Option<Arc<dyn ProducesTickets>>, CertificateError> {
+    if !settings.tickets {
+        return Ok(None);
+    }
+    if let Some(TicketKeys(secrets)) = &loaded.ticket_keys {
+        return Ok(Some(Arc::new(SharedKeys::new(secrets, loaded.trust.digest()))));
+    }
+    match known.filter(|known| known.trust.digest() == loaded.trust.digest()) {
+        Some(known) => Ok(known.ticket_keys.clone()),
+        None => tickets::keys_in_memory(settings.ticket_lifetime)
+            .map(Some)
+            .map_err(|error| CertificateError::Unusable(error.to_string())),
     }
 }
 

@@ -14,4 +14,5 @@ mod refusals;
 mod requests;
 mod streams;
 mod strict;
+mod tickets;
 mod tls;

@@ -36,7 +36,7 @@ impl Secure {
     }
 }
 
-fn tls_table(folder: &Path, client_auth: &str, extra: &str) -> String {
+pub(crate) fn tls_table(folder: &Path, client_auth: &str, extra: &str) -> String {
     let path = |name: &str| folder.join(name).display().to_string();
     let (certificate, key, ca) = (path("edge.pem"), path("edge.key"), path("ca.pem"));
     let files = format!("certificate = \"{certificate}\", key = \"{key}\", client_ca = \"{ca}\"");
@@ -82,7 +82,7 @@ async fn a_returning_agent_resumes_and_is_still_known() {
         let pair = edge.authority.agent("a-1", "t-1");
         let mut client = ClientConfig::clone(&edge.authority.client(Some(&pair), &[]));
         if version.version == rustls::ProtocolVersion::TLSv1_2 {
-            client = only_tls12(&edge, &pair);
+            client = only_tls12(&edge.authority, &pair);
         }
         let client = Arc::new(client);
         for (round, kind) in [(1, HandshakeKind::Full), (2, HandshakeKind::Resumed), (3, HandshakeKind::Resumed)] {
@@ -95,11 +95,11 @@ async fn a_returning_agent_resumes_and_is_still_known() {
     }
 }
 
-fn only_tls12(edge: &Secure, pair: &weir_testkit::certificates::Pair) -> ClientConfig {
+pub(crate) fn only_tls12(authority: &Authority, pair: &weir_testkit::certificates::Pair) -> ClientConfig {
     use rustls_pki_types::pem::PemObject;
     use rustls_pki_types::{CertificateDer, PrivateKeyDer};
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(edge.authority.file()).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(authority.file()).unwrap()).unwrap();
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS12])
         .unwrap()
@@ -125,7 +125,7 @@ async fn without_tickets_nobody_resumes() {
 async fn an_agent_older_than_the_oldest_version_is_refused() {
     let edge = Secure::start("optional", ", min_version = \"1.3\"").await;
     let pair = edge.authority.agent("a-1", "t-1");
-    let old = Arc::new(only_tls12(&edge, &pair));
+    let old = Arc::new(only_tls12(&edge.authority, &pair));
     assert!(Raw::connect_tls(edge.node.address, old).await.is_err());
     edge.node.until("the handshake has failed", |_| edge.handshakes("failed") == 1).await;
 }

@@ -24,6 +24,9 @@ impl Files {
             handshake_timeout: Duration::from_secs(10),
             max_handshakes: 8,
             tickets: true,
+            ticket_keys: None,
+            ticket_lifetime: Duration::from_hours(12),
+            denied_certificates: None,
         };
         let files = Self { folder, tls };
         let key = KeyPair::generate().unwrap();
