@@ -168,6 +168,8 @@ pub struct DampingLimits {
     pub after: u32,
     /// The longest time that a damped agent is told to wait.
     pub longest: Duration,
+    /// How long the early request of a damped agent waits for its refusal.
+    pub pause: Duration,
     /// Whether it only counts what it would refuse.
     pub shadow: bool,
 }

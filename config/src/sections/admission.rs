@@ -62,6 +62,10 @@ section! { DampingLimits, "[limits.damping]",
         "Early returns to a route after which an agent is damped there.").between("1", "100");
     longest: Duration = Key::default("10m",
         "The longest time that a damped agent is told to wait. Once in that time it is heard.").between("1s", "1d");
+    pause: Duration = Key::default("1s",
+        "How long the early request of a damped agent waits for its refusal, so that one which asks again at once comes no more \
+         often than that on each connection. `0s`: no time; so it is for more of them than max_requests at once.")
+        .between("0s", "10s");
     shadow: bool = SHADOW;
 }}
 

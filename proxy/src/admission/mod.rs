@@ -17,6 +17,7 @@ mod tests;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -44,6 +45,8 @@ pub struct Door {
     rate: Mutex<Recent>,
     lines: Lines,
     versions: Mutex<TopVersions>,
+    /// Those who wait for their refusal.
+    paused: AtomicUsize,
     metrics: Metrics,
 }
 
@@ -98,6 +101,7 @@ impl Door {
             rate: Mutex::default(),
             lines: Lines::new(now),
             versions: Mutex::new(TopVersions::new(VERSIONS)),
+            paused: AtomicUsize::new(0),
             metrics,
         }
     }
@@ -211,6 +215,16 @@ impl Door {
         self.metrics.limit_shadow.with_label_values(&[limit.label()]).inc();
     }
 
+    /// Returns when somebody who was turned away is to be told so: at once, but for a damped agent. One that asks again as soon as it is
+    /// refused would else cost the node whatever its connection carries.
+    pub async fn hold_back(&self, turned: &TurnedAway, rules: &Rules) {
+        let paused = Paused::new(&self.paused);
+        let pause = rules.pause(turned.limit, paused.others);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// The seconds of `Retry-After` for a request that is told to come back, whoever has turned it away. A request of which nothing is
     /// known counts as the lowest class's.
     pub fn seconds(&self, asked: Option<&Asked>, wait: Wait, rules: &Rules, now: Millis) -> u64 {
@@ -246,6 +260,24 @@ impl Door {
             let gauge = self.metrics.agents_returning.with_label_values(&[class.as_str()]);
             gauge.set(i64::try_from(returning).unwrap_or(i64::MAX));
         }
+    }
+}
+
+/// One who waits for its refusal, until this is dropped.
+struct Paused<'a> {
+    count: &'a AtomicUsize,
+    others: usize,
+}
+
+impl<'a> Paused<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        Self { count, others: count.fetch_add(1, Ordering::AcqRel) }
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -195,3 +195,17 @@ fn a_stampede_is_told_longer_and_longer_times() {
     bench.door.refresh_metrics(bench.now);
     assert_eq!(bench.metrics.agents_returning.with_label_values(&["update"]).get(), 1000);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_damped_agent_waits_for_its_refusal_and_others_do_not() {
+    let bench = Bench::new("[limits.damping]\npause = \"2s\"");
+    let told_after = async |limit| {
+        let began = tokio::time::Instant::now();
+        let turned = TurnedAway { limit, wait: Wait::AtLeast(Duration::ZERO) };
+        bench.door.hold_back(&turned, &bench.rules).await;
+        began.elapsed().as_secs()
+    };
+    assert_eq!(told_after(Limit::Damping).await, 2);
+    assert_eq!(told_after(Limit::AgentRate).await, 0);
+    assert_eq!(bench.door.paused.load(Ordering::Acquire), 0);
+}

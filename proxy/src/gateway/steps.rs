@@ -91,7 +91,11 @@ async fn walk(gateway: &Gateway, session: &mut ServerSession, ctx: &mut RequestC
     };
     ctx.tally.routed(route);
     let identity = identify(parts, config, session, ctx, &parameters);
-    admit(parts, &snapshot, session, ctx, (route, &identity))?;
+    if let Err(turned) = admit(parts, &snapshot, session, ctx, (route, &identity)) {
+        parts.door.hold_back(&turned, &snapshot.rules).await;
+        let TurnedAway { limit, wait } = turned;
+        return Err(Stop::Refused { refusal: limit.refusal(), detail: limit.detail(), wait });
+    }
     let known = Known { config, method, route, identity, target };
     if let Action::Forward(action) = &route.action {
         let headers = &session.req_header().headers;
@@ -211,17 +215,12 @@ fn admit(
     session: &ServerSession,
     ctx: &mut RequestContext,
     (route, identity): (&Arc<Route>, &Identity),
-) -> Result<(), Stop> {
+) -> Result<(), TurnedAway> {
     let header = snapshot.config.presence.as_ref().map_or("user-agent", |presence| &presence.version_header);
     let version = Headers::text(&session.req_header().headers, header);
     let knock = Knock { identity, connection: ctx.connection.number, route, version };
     let asked = ctx.asked.insert(parts.door.asked(&knock));
-    let entered = parts.door.enter(&knock, asked, &snapshot.rules, parts.clock.now());
-    ctx.admitted = Some(entered.map_err(|TurnedAway { limit, wait }| Stop::Refused {
-        refusal: limit.refusal(),
-        detail: limit.detail(),
-        wait,
-    })?);
+    ctx.admitted = Some(parts.door.enter(&knock, asked, &snapshot.rules, parts.clock.now())?);
     Ok(())
 }
 

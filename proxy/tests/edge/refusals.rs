@@ -147,7 +147,9 @@ async fn an_agent_is_told_the_same_by_every_node() {
 
 #[tokio::test]
 async fn an_agent_that_ignores_its_time_is_answered_from_the_table() {
-    let node = Node::start("trusted_headers = true", &format!("{ONE_A_MINUTE}\n[limits.damping]\nafter = 1")).await;
+    let node =
+        Node::start("trusted_headers = true", &format!("{ONE_A_MINUTE}\n[limits.damping]\nafter = 1\npause = \"1ms\""))
+            .await;
     let mut agent = Raw::connect(node.address).await;
     let request = format!("{}hello", upload("a-1", "t-1", "User-Agent: sensor/7.1\r\n", 5));
     assert_eq!(agent.ask(&request).await.status, 200);

@@ -1,6 +1,7 @@
 //! All limits of admission in one value, and what they say of a request.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use weir_config::{Class, Limits, Route};
 
@@ -89,6 +90,7 @@ pub struct Rules {
     agent_shadow: bool,
     damping: Damping,
     damping_shadow: bool,
+    pause: Duration,
     waits: weir_config::RetryAfterLimits,
 }
 
@@ -125,6 +127,7 @@ impl Rules {
                 longest: limits.damping.longest,
             },
             damping_shadow: limits.damping.shadow,
+            pause: limits.damping.pause,
             waits: limits.retry_after,
         }
     }
@@ -143,6 +146,11 @@ impl Rules {
     /// When agents are damped.
     pub fn damping(&self) -> Damping {
         self.damping
+    }
+
+    /// How long a request that is past the limit waits for its refusal, where `paused` others do.
+    pub fn pause(&self, limit: Limit, paused: usize) -> Duration {
+        if limit == Limit::Damping && paused < self.max_requests { self.pause } else { Duration::ZERO }
     }
 
     /// How often an agent may ask on that route, and whether the route has a bucket of its own.
@@ -263,6 +271,14 @@ mod tests {
         assert_eq!(asked(&rules, Class::Telemetry, load(500)), (Ok(()), vec![]));
         assert_eq!(asked(&rules, Class::Telemetry, load(900)), (Ok(()), vec![Limit::Class, Limit::TenantRequests]));
         assert_eq!(asked(&rules, Class::Telemetry, load(1000)), (Err(Limit::Class), vec![]), "the bound itself holds");
+    }
+
+    #[test]
+    fn a_damped_agent_waits_for_its_refusal_and_no_more_of_them_than_the_node_works_on() {
+        let rules = rules(|limits| limits.damping.pause = Duration::from_secs(2));
+        assert_eq!(rules.pause(Limit::Damping, 999), Duration::from_secs(2));
+        assert_eq!(rules.pause(Limit::Damping, 1_000), Duration::ZERO);
+        assert_eq!(rules.pause(Limit::Class, 0), Duration::ZERO, "who waits as told is answered at once");
     }
 
     #[test]
