@@ -78,8 +78,9 @@ impl Agent {
     pub(crate) fn new(index: u32, shared: Arc<Shared>) -> Self {
         let mut rng = SmallRng::seed_from_u64(shared.options.seed ^ (u64::from(index) << 20));
         let options = &shared.options;
-        let name = format!("agent-{index:06}");
-        let tenant = format!("tenant-{:05}", index / options.agents_per_tenant);
+        let number = options.first_agent.saturating_add(index);
+        let name = format!("agent-{number:06}");
+        let tenant = format!("tenant-{:05}", number / options.agents_per_tenant);
         let key = shared.update_keys.draw(&mut rng);
         let paths = &options.paths;
         let paths = [&paths.update, &paths.config, &paths.tasks, &paths.upload]

@@ -20,6 +20,8 @@ pub struct FleetOptions {
     pub host: String,
     /// Agents, each with one connection. 1 to 1,000,000; each takes one file descriptor.
     pub agents: u32,
+    /// The number of the first agent, which is in its name and says its tenant: fleets whose numbers differ have nobody in common.
+    pub first_agent: u32,
     /// Requests a second of all agents together, spread evenly. The schedule does not wait for slow answers.
     pub requests_per_second: f64,
     /// How long the schedule runs, from the end of the ramp. At most a day.
@@ -150,6 +152,7 @@ impl Default for FleetOptions {
             tls: None,
             host: "localhost".to_owned(),
             agents: 1000,
+            first_agent: 0,
             requests_per_second: 400.0,
             duration: Duration::from_secs(10),
             handshakes_per_second: 500.0,
