@@ -101,6 +101,18 @@ fn agents_are_told_different_times_unless_nobody_knows_who_they_are() {
 }
 
 #[test]
+fn agents_that_do_not_wait_cost_little_unless_nobody_damps_them() {
+    passes("retry-ignorers --small");
+    fails("retry-ignorers --small --without damping", &["requests/s of an agent"]);
+}
+
+#[test]
+fn a_noisy_tenant_is_not_felt_by_others_unless_it_may_have_everything() {
+    passes("noisy-tenant --small");
+    fails("noisy-tenant --small --without shares", &["polls of the others"]);
+}
+
+#[test]
 fn the_plot_is_written_and_every_scenario_is_listed() {
     let directory = tempfile::tempdir().unwrap();
     let run = |arguments: &str| {

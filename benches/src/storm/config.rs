@@ -30,6 +30,8 @@ pub(super) struct NodeConfig {
     pub(super) retry_max: Duration,
     /// The parts of `max_requests` that classes may fill, where they differ from the defaults.
     pub(super) classes: &'static str,
+    /// Whether agents that do not wait are damped.
+    pub(super) damped: bool,
     /// More lines of the core's table.
     pub(super) core_more: String,
     /// More tables, at the end.
@@ -65,6 +67,7 @@ impl Default for NodeConfig {
             merge_window: Duration::from_secs(60),
             retry_max: Duration::from_secs(30),
             classes: "",
+            damped: true,
             core_more: String::new(),
             more: String::new(),
         }
@@ -93,6 +96,9 @@ impl NodeConfig {
             ("core_more", self.core_more.clone()),
             ("max_requests", self.max_requests.to_string()),
             ("classes", on(switches.is_on(Protection::Lanes), self.classes, NO_LANES)),
+            ("refusals", on(switches.is_on(Protection::KeepAlive), "keep", "close")),
+            ("share", on(switches.is_on(Protection::Shares), "0.8", "1")),
+            ("undamped", (!self.damped || !switches.is_on(Protection::Damping)).to_string()),
             ("delivery", on(switches.is_on(Protection::Bisect), "", NO_SEARCH)),
             ("ttl", time(self.ttl)),
             ("stale_while_revalidate", on(stale, "1m", "0s")),

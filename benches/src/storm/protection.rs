@@ -23,13 +23,17 @@ pub(super) enum Protection {
     Lanes,
     /// Who an agent is, from which follows when it is told to come back.
     Identity,
-    /// A refusal that leaves the connection open. The node cannot do without: a server that closes takes its place.
+    /// A refusal that leaves the connection open.
     KeepAlive,
+    /// The refusal of agents that do not wait as they are told, without a look at what they want, and after a pause.
+    Damping,
+    /// The part of the node that a tenant may have.
+    Shares,
 }
 
 impl Protection {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Stale,
         Self::Pace,
         Self::Breaker,
@@ -40,6 +44,8 @@ impl Protection {
         Self::Lanes,
         Self::Identity,
         Self::KeepAlive,
+        Self::Damping,
+        Self::Shares,
     ];
 
     /// The word on the command line.

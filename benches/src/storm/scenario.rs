@@ -1,10 +1,12 @@
 //! The scenarios.
 
 use super::protection::Protection::{
-    self, Adaptive, Bisect, Bulkhead, Identity, KeepAlive, Lanes, Lookups, Pace, Stale,
+    self, Adaptive, Bisect, Bulkhead, Damping, Identity, KeepAlive, Lanes, Lookups, Pace, Shares, Stale,
 };
 use super::report::Report;
-use super::{Failure, Order, black_hole, come_back, lanes, outage, poison, polls, recovery, shed, slow};
+use super::{
+    Failure, Order, black_hole, come_back, ignorers, lanes, noisy, outage, poison, polls, recovery, shed, slow,
+};
 
 /// One scenario.
 pub(super) struct Scenario {
@@ -15,7 +17,7 @@ pub(super) struct Scenario {
     pub(super) play: fn(&Order) -> Result<Report, Failure>,
 }
 
-pub(super) const SCENARIOS: [Scenario; 9] = [
+pub(super) const SCENARIOS: [Scenario; 11] = [
     Scenario {
         name: "recovery-stampede",
         about: "the core is away for ten minutes; all agents and all that waits come back to it",
@@ -75,6 +77,18 @@ pub(super) const SCENARIOS: [Scenario; 9] = [
         about: "agents that are refused together are told to come back at different times",
         protections: &[Identity],
         play: come_back::play,
+    },
+    Scenario {
+        name: "retry-ignorers",
+        about: "agents that are refused do not wait as they are told; what they cost is bounded, and others do not notice",
+        protections: &[Damping],
+        play: ignorers::play,
+    },
+    Scenario {
+        name: "noisy-tenant",
+        about: "one tenant asks fifty times as often as the others, who do not notice; nor do agents who share an address",
+        protections: &[Shares],
+        play: noisy::play,
     },
 ];
 
