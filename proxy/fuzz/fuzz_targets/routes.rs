@@ -31,7 +31,7 @@ fn agrees(table: &RouteTable, routes: &[Route], method: Method, host: &str, path
         .collect();
     let right: Vec<&(&Route, Vec<&str>)> = matching.iter().filter(|(route, _)| takes(route, method)).collect();
     match table.find(method, &host.to_ascii_uppercase(), path) {
-        Found::Route { route, parameters } => {
+        Found::Route { route, parameters, .. } => {
             let same = |known: &&&(&Route, Vec<&str>)| known.0.path == route.path && known.0.host == route.host;
             let (known, values) = right.iter().find(same).expect("the pattern that was found does not match");
             let named: Vec<(&str, &str)> = known.path.parameters().zip(values.iter().copied()).collect();

@@ -35,6 +35,6 @@ pub use identity::{AgentId, CertificateFields, Identity, TenantId};
 pub use key::CacheKey;
 pub use outcome::{Cause, Outcome};
 pub use refusal::Refusal;
-pub use request::{Call, Headers, Parameters, RequestView};
+pub use request::{Call, Headers, Parameters, RequestView, Values};
 pub use route::{Found, RouteTable};
 pub use time::Millis;

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+use http::header::ValueIter;
 use weir_config::{Method, Route};
 
+use crate::strict::section::Named;
 use crate::{Identity, Millis};
 
 /// A request as it came, borrowed from whoever read it off the wire.
@@ -26,7 +29,7 @@ pub struct RequestView<'a> {
 /// Read access to headers; names are given in lower case.
 pub trait Headers: Send + Sync {
     /// The values of that header in order of appearance.
-    fn values<'a>(&'a self, name: &str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a>;
+    fn values<'a, 'n>(&'a self, name: &'n str) -> Values<'a, 'n>;
 
     /// The first value of that header.
     fn first<'a>(&'a self, name: &str) -> Option<&'a [u8]> {
@@ -39,13 +42,38 @@ pub trait Headers: Send + Sync {
     }
 }
 
+/// The values of one header: an iterator that takes no memory of its own.
+pub struct Values<'a, 'n>(Source<'a, 'n>);
+
+enum Source<'a, 'n> {
+    Map(ValueIter<'a, HeaderValue>),
+    Section(Named<'a, 'n>),
+}
+
+impl<'a> Iterator for Values<'a, '_> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        match &mut self.0 {
+            Source::Map(values) => values.next().map(HeaderValue::as_bytes),
+            Source::Section(values) => values.next(),
+        }
+    }
+}
+
+impl<'a, 'n> From<Named<'a, 'n>> for Values<'a, 'n> {
+    fn from(values: Named<'a, 'n>) -> Self {
+        Self(Source::Section(values))
+    }
+}
+
 impl Headers for http::HeaderMap {
-    fn values<'a>(&'a self, name: &str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
-        Box::new(self.get_all(name).iter().map(http::HeaderValue::as_bytes))
+    fn values<'a, 'n>(&'a self, name: &'n str) -> Values<'a, 'n> {
+        Values(Source::Map(self.get_all(name).iter()))
     }
 
     fn first<'a>(&'a self, name: &str) -> Option<&'a [u8]> {
-        self.get(name).map(http::HeaderValue::as_bytes)
+        self.get(name).map(HeaderValue::as_bytes)
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Found<'a> {
     Route {
         /// The route.
         route: &'a Arc<Route>,
+        /// Its place among the routes that the table was made of.
+        number: usize,
         /// What its path's parameters took.
         parameters: Parameters<'a>,
     },
@@ -45,12 +47,12 @@ impl RouteTable {
     /// pairs.
     pub fn new(routes: &[Route]) -> Self {
         let mut table = Self::default();
-        for route in routes {
+        for (number, route) in routes.iter().enumerate() {
             let root = match &route.host {
                 Some(host) => table.hosts.entry(host.to_ascii_lowercase()).or_default(),
                 None => &mut table.any_host,
             };
-            root.insert(&route.path.segments, Arc::new(route.clone()));
+            root.insert(&route.path.segments, Placed { number, route: Arc::new(route.clone()) });
         }
         table
     }
@@ -66,7 +68,7 @@ impl RouteTable {
         let mut search = Search { method, values: Vec::new(), allowed: Vec::new() };
         let rest = path.strip_prefix('/').filter(|rest| !rest.is_empty());
         let named = self.hosts.get(host.as_ref()).and_then(|root| search.descend(root, rest));
-        let Some(route) = named.or_else(|| search.descend(&self.any_host, rest)) else {
+        let Some(Placed { number, route }) = named.or_else(|| search.descend(&self.any_host, rest)) else {
             if search.allowed.is_empty() {
                 return Found::Unknown;
             }
@@ -75,7 +77,7 @@ impl RouteTable {
             return Found::WrongMethod { allowed: search.allowed };
         };
         let parameters = parameter_names(route).zip(search.values).collect();
-        Found::Route { route, parameters }
+        Found::Route { route, number: *number, parameters }
     }
 }
 
@@ -86,30 +88,39 @@ fn parameter_names(route: &Route) -> impl Iterator<Item = &str> {
     })
 }
 
+/// A route and its place among all.
+#[derive(Clone, Debug)]
+struct Placed {
+    number: usize,
+    route: Arc<Route>,
+}
+
 /// The patterns that share the segments up to here.
 #[derive(Clone, Debug, Default)]
 struct Node {
     literals: HashMap<String, Self>,
     parameter: Option<Box<Self>>,
     /// Routes whose pattern ends here with a rest.
-    rest: Vec<Arc<Route>>,
+    rest: Vec<Placed>,
     /// Routes whose pattern ends here.
-    here: Vec<Arc<Route>>,
+    here: Vec<Placed>,
 }
 
 impl Node {
-    fn insert(&mut self, segments: &[Segment], route: Arc<Route>) {
+    fn insert(&mut self, segments: &[Segment], placed: Placed) {
         match segments {
-            [] => self.here.push(route),
+            [] => self.here.push(placed),
             // A pattern of `/` alone may be written as no segment or as one that is empty.
-            [Segment::Literal(only)] if only.is_empty() && route.path.segments.len() == 1 => self.here.push(route),
+            [Segment::Literal(only)] if only.is_empty() && placed.route.path.segments.len() == 1 => {
+                self.here.push(placed);
+            }
             [Segment::Literal(text), others @ ..] => {
-                self.literals.entry(text.clone()).or_default().insert(others, route);
+                self.literals.entry(text.clone()).or_default().insert(others, placed);
             }
             [Segment::Parameter(_), others @ ..] => {
-                self.parameter.get_or_insert_default().insert(others, route);
+                self.parameter.get_or_insert_default().insert(others, placed);
             }
-            [Segment::Rest(_), ..] => self.rest.push(route),
+            [Segment::Rest(_), ..] => self.rest.push(placed),
         }
     }
 }
@@ -123,7 +134,7 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     /// The best route below `node` for what is left of the path; `None` is the end of the path, `Some("")` a last empty
     /// segment.
-    fn descend(&mut self, node: &'a Node, left: Option<&'a str>) -> Option<&'a Arc<Route>> {
+    fn descend(&mut self, node: &'a Node, left: Option<&'a str>) -> Option<&'a Placed> {
         let Some(left) = left else { return self.choose(&node.here) };
         let (segment, beyond) = match left.split_once('/') {
             Some((segment, beyond)) => (segment, Some(beyond)),
@@ -150,12 +161,12 @@ impl<'a> Search<'a> {
     }
 
     /// The route of these that takes the method; a `HEAD` is taken by a route of its own first, then by one for `GET`.
-    fn choose(&mut self, routes: &'a [Arc<Route>]) -> Option<&'a Arc<Route>> {
-        let taking = |method| routes.iter().find(|route| route.methods.contains(&method));
+    fn choose(&mut self, routes: &'a [Placed]) -> Option<&'a Placed> {
+        let taking = |method| routes.iter().find(|placed| placed.route.methods.contains(&method));
         let found =
             taking(self.method).or_else(|| if self.method == Method::Head { taking(Method::Get) } else { None });
         if found.is_none() {
-            self.allowed.extend(routes.iter().flat_map(|route| route.methods.iter().copied()));
+            self.allowed.extend(routes.iter().flat_map(|placed| placed.route.methods.iter().copied()));
         }
         found
     }
@@ -191,7 +202,7 @@ mod tests {
 
     fn found(table: &RouteTable, method: Method, path: &str) -> String {
         match table.find(method, "edge.example", path) {
-            Found::Route { route, parameters } => {
+            Found::Route { route, parameters, .. } => {
                 let values: Vec<_> = parameters.iter().map(|(name, value)| format!(" {name}={value}")).collect();
                 format!("{}{}", route.name, values.concat())
             }

@@ -219,7 +219,7 @@ impl Asker {
     /// Where the payload with this URL is, if on this node at all.
     fn place<'a>(&'a self, table: &'a RouteTable, url: &'a str) -> Result<Place<'a>, Disagreement> {
         let target = target_on(url, &self.host).ok_or(Disagreement::Elsewhere)?;
-        let Found::Route { route, parameters } = table.find(Method::Get, target.host, target.path) else {
+        let Found::Route { route, parameters, .. } = table.find(Method::Get, target.host, target.path) else {
             return Err(Disagreement::Elsewhere);
         };
         let Action::Cache(cached) = &route.action else { return Err(Disagreement::Elsewhere) };

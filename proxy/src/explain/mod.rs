@@ -83,7 +83,7 @@ fn route(report: &mut Report, question: &Question, view: &RequestView<'_>, asker
     let config = &question.config;
     let table = RouteTable::new(&config.routes);
     let (route, parameters) = match table.find(view.method, view.host, view.path) {
-        Found::Route { route, parameters } => (route, parameters),
+        Found::Route { route, parameters, .. } => (route, parameters),
         Found::WrongMethod { .. } => {
             return report.refused(Refusal::WrongMethod, "routes match the path, none the method");
         }

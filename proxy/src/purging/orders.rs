@@ -228,7 +228,7 @@ fn key_of(request: &Request, snapshot: &ConfigSnapshot) -> Result<CacheKey, Repl
         Some("POST") => Method::Post,
         Some(_) => return Err(wrong("only answers to GET and POST are kept")),
     };
-    let Found::Route { route, parameters } = snapshot.table.find(method, target.host, target.path) else {
+    let Found::Route { route, parameters, .. } = snapshot.table.find(method, target.host, target.path) else {
         return Err(wrong("no route takes this request"));
     };
     let (parts, shared) = match &route.action {

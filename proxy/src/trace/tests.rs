@@ -47,7 +47,9 @@ impl Scene {
 
     fn ask(&self, channel: &str) -> bool {
         let (path, headers) = (format!("/v1/updates/{channel}"), HeaderMap::new());
-        let Found::Route { route, parameters } = self.table.find(Method::Get, "h", &path) else { panic!("no route") };
+        let Found::Route { route, parameters, .. } = self.table.find(Method::Get, "h", &path) else {
+            panic!("no route")
+        };
         let identity = Identity { agent: AgentId::new("a-1"), tenant: None };
         let request =
             RequestView { method: Method::Get, path: &path, query: None, host: "h", headers: &headers, body: b"" };

@@ -48,7 +48,7 @@ impl Stage {
     pub(super) fn meet(&self, line: &Line) -> Option<Scene> {
         let method = method(&line.method)?;
         let host = line.host.as_deref().unwrap_or_default();
-        let Found::Route { route, parameters } = self.table.find(method, host, &line.path) else { return None };
+        let Found::Route { route, parameters, .. } = self.table.find(method, host, &line.path) else { return None };
         let identity = Identity {
             agent: line.agent.as_deref().and_then(AgentId::new),
             tenant: line.tenant.as_deref().and_then(TenantId::new),

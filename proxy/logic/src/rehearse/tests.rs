@@ -72,7 +72,9 @@ impl Asked {
         let routes = config(ROUTES).routes;
         let veil = Veil::new([7; 32], "salt".into(), &routes);
         let table = RouteTable::new(&routes);
-        let Found::Route { route, parameters } = table.find(self.method, "h", &self.path) else { panic!("{self:?}") };
+        let Found::Route { route, parameters, .. } = table.find(self.method, "h", &self.path) else {
+            panic!("{self:?}")
+        };
         let identity = Identity {
             agent: self.agent.as_deref().and_then(AgentId::new),
             tenant: self.tenant.as_deref().and_then(TenantId::new),

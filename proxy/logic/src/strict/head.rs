@@ -184,7 +184,7 @@ impl<'a> Fields<'a> {
 
 /// A value without the white space around it, which is spaces and tabs and nothing else (RFC 9110, section 5.6.3): a
 /// carriage return or a form feed there is a fault of the value.
-fn without_space(mut value: &[u8]) -> &[u8] {
+pub(super) fn without_space(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }

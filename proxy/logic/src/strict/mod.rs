@@ -2,10 +2,11 @@
 //! routes on it.
 //!
 //! [`head`] checks an HTTP/1.1 header section byte by byte as it came off the wire, before any other parser has had a
-//! chance to repair it. [`target`] checks what both protocol versions share: the request target and the host. Neither
+//! chance to repair it. [`section`] gives its parts without copying them. [`target`] checks what both protocol versions share: the request target and the host. Neither
 //! knows routes.
 
 pub mod head;
+pub mod section;
 pub mod target;
 
 use crate::Refusal;

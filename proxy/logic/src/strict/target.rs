@@ -63,9 +63,10 @@ fn plain(target: &[u8]) -> Result<&str, Fault> {
     std::str::from_utf8(target).map_err(|_| FORBIDDEN)
 }
 
-/// Printable ASCII, without the fragment that no agent may send and the backslash that some read as a slash.
+/// Printable ASCII, without the fragment that no agent may send, the backslash that some read as a slash, and the quotes and angle
+/// brackets that some refuse and others repair. Braces, `|` and `^`, which do not belong there either, are read alike by all.
 pub(super) const fn may_stand_in_target(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\')
+    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\' | b'"' | b'<' | b'>' | b'`')
 }
 
 /// What follows `http://authority` in an absolute form.
@@ -143,6 +144,8 @@ mod tests {
     #[test]
     fn other_targets_are_refused() {
         for target in ["*", "", "a", "edge:443", "?a", "/a#b", "/a b", "/a\\b", "/\u{0}", "/\u{e9}", "/\r\n", "http:/a"]
+            .into_iter()
+            .chain(["/\"", "/?\"", "/<", "/?>", "/`", "/?`"])
         {
             assert!(parse(target, "edge").is_err(), "{target:?}");
         }
