@@ -22,6 +22,7 @@ mod holds;
 pub mod identify;
 pub mod logging;
 pub mod lookup;
+pub mod meters;
 pub mod metrics;
 pub mod presence;
 pub mod purging;

@@ -93,7 +93,7 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
         attendance: Some(Arc::clone(&presence) as _),
         door: Arc::clone(&door),
         budget,
-        metrics: metrics.clone(),
+        metrics: Arc::new(metrics.clone()),
         clock,
     });
     let app = gateway.into_app(conf);

@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Version;
-use http::header::{CONTENT_LENGTH, EXPECT};
-use pingora::ErrorType;
-use pingora::protocols::http::ServerSession;
 use tokio::time::{Instant, timeout, timeout_at};
 use weir_logic::Refusal;
 
+use super::exchange::Exchange;
 use crate::budget::{Hold, NoRoom};
 
 /// What a body may cost.
@@ -41,28 +38,28 @@ pub(super) enum BodyError {
 /// Reads the whole body. An agent that waits to be told so is told to go on. Where the end of the body is not certain
 /// any more, the connection ends with the answer. The memory is taken through `hold`: for a body whose length is stated,
 /// all of it before the first byte.
-pub(super) async fn read(session: &mut ServerSession, bounds: Bounds, hold: Hold) -> Result<Body, BodyError> {
-    let body = gather(session, bounds, hold).await;
+pub(super) async fn read<E: Exchange>(exchange: &mut E, bounds: Bounds, hold: Hold) -> Result<Body, BodyError> {
+    let body = gather(exchange, bounds, hold).await;
     if matches!(body, Err(BodyError::Gone | BodyError::Refused(Refusal::BadBody | Refusal::BodyTimeout))) {
-        session.set_keepalive(None);
+        exchange.close_after();
     }
     body
 }
 
-async fn gather(session: &mut ServerSession, bounds: Bounds, mut hold: Hold) -> Result<Body, BodyError> {
+async fn gather<E: Exchange>(exchange: &mut E, bounds: Bounds, mut hold: Hold) -> Result<Body, BodyError> {
     const TOO_LARGE: BodyError = BodyError::Refused(Refusal::BodyTooLarge);
-    let declared = declared_length(session);
+    let declared = exchange.declared_length();
     if declared.is_some_and(|length| length > bounds.bytes as u64) {
         return Err(TOO_LARGE);
     }
     let ahead = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     hold.take(ahead).map_err(BodyError::NoRoom)?;
     let deadline = Instant::now() + bounds.time;
-    if waits_for_continue(session) {
-        session.write_continue_response().await.map_err(|_| BodyError::Gone)?;
+    if exchange.waits_for_continue() {
+        exchange.tell_to_continue().await?;
     }
     let mut whole = Gathered { first: Bytes::new(), all: Vec::new(), ahead, hold };
-    while let Some(piece) = next(session, deadline).await? {
+    while let Some(piece) = next(exchange, deadline).await? {
         if whole.len() + piece.len() > bounds.bytes {
             return Err(TOO_LARGE);
         }
@@ -112,38 +109,30 @@ impl Gathered {
     }
 }
 
-async fn next(session: &mut ServerSession, deadline: Instant) -> Result<Option<Bytes>, BodyError> {
-    match timeout_at(deadline, session.read_request_body()).await {
-        Err(_) => Err(BodyError::Refused(Refusal::BodyTimeout)),
-        Ok(Ok(piece)) => Ok(piece),
-        Ok(Err(error)) => Err(match error.etype() {
-            ErrorType::ReadTimedout => BodyError::Refused(Refusal::BodyTimeout),
-            ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error => BodyError::Gone,
-            _ => BodyError::Refused(Refusal::BadBody),
-        }),
-    }
+async fn next<E: Exchange>(exchange: &mut E, deadline: Instant) -> Result<Option<Bytes>, BodyError> {
+    timeout_at(deadline, exchange.next_piece()).await.unwrap_or(Err(BodyError::Refused(Refusal::BodyTimeout)))
 }
 
 /// Reads a body nobody wants and throws it away, so that the connection can be used again. Says whether it has come to
 /// its end; one that is too long or too slow is not waited for. An agent that waits to be told so is told to send a small one: what
 /// it does with its body otherwise is not certain, and so neither is where its next request begins.
-pub(super) async fn discard(session: &mut ServerSession) -> bool {
-    if session.is_body_done() {
+pub(super) async fn discard<E: Exchange>(exchange: &mut E) -> bool {
+    if exchange.is_body_done() {
         return true;
     }
-    let declared = declared_length(session);
+    let declared = exchange.declared_length();
     if declared.is_some_and(|length| length > DISCARD_BYTES) {
         return false;
     }
-    if waits_for_continue(session) {
+    if exchange.waits_for_continue() {
         let small = declared.is_some_and(|length| length <= EXPECTED_BYTES);
-        if !small || session.write_continue_response().await.is_err() {
+        if !small || exchange.tell_to_continue().await.is_err() {
             return false;
         }
     }
     let reading = async {
         let mut left = DISCARD_BYTES;
-        while let Ok(piece) = session.read_request_body().await {
+        while let Ok(piece) = exchange.next_piece().await {
             let Some(piece) = piece else { return true };
             left = left.saturating_sub(piece.len() as u64);
             if left == 0 {
@@ -153,19 +142,6 @@ pub(super) async fn discard(session: &mut ServerSession) -> bool {
         false
     };
     timeout(DISCARD_TIME, reading).await.unwrap_or(false)
-}
-
-/// The length that the header section states; checked to be one plain number when the request came in.
-pub(super) fn declared_length(session: &ServerSession) -> Option<u64> {
-    session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Whether the agent sends its body only once it is told to (RFC 9110, section 10.1.1).
-fn waits_for_continue(session: &ServerSession) -> bool {
-    let header = session.req_header();
-    header.version == Version::HTTP_11
-        && session.body_bytes_read() == 0
-        && header.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// A new TLS connection costs the node more than reading this much.

@@ -1,4 +1,4 @@
-//! What a request carries through pingora's callbacks, and the count it leaves behind.
+//! What a request carries along its way, through pingora's callbacks if need be, and the count it leaves behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +6,20 @@ use std::time::Duration;
 use weir_config::Route;
 use weir_logic::{Answer, Cause, Outcome};
 
+use super::Parts;
 use crate::accept::Connection;
 use crate::admission::{Admitted, Asked};
 use crate::clock::Clock;
 use crate::forward::Forwarding;
+use crate::meters::{End, RouteMeters};
 use crate::metrics::Metrics;
+use crate::snapshot::ConfigSnapshot;
 use crate::trace::Sketch;
 
 /// One request on its way through the gateway.
 pub struct RequestContext {
+    /// The configuration that it sees, from its beginning to its end.
+    pub(super) snapshot: Arc<ConfigSnapshot>,
     pub(super) connection: Arc<Connection>,
     pub(super) tally: Tally,
     /// Who asks, once that is known.
@@ -23,12 +28,25 @@ pub struct RequestContext {
     pub(super) forwarding: Option<Box<Forwarding>>,
 }
 
+impl RequestContext {
+    /// The context of a request that begins now.
+    pub(super) fn new(parts: &Parts, snapshot: Arc<ConfigSnapshot>, connection: Arc<Connection>) -> Self {
+        let tally = Tally::new(&parts.metrics, parts.clock, Arc::clone(snapshot.meters_of_none()));
+        Self { snapshot, connection, tally, asked: None, admitted: None, forwarding: None }
+    }
+
+    /// The route that the request took.
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.snapshot.config.routes.get(self.tally.route.number?)
+    }
+}
+
 /// Counts the request, once, when it is dropped: however the request ended, it ended in one outcome.
 pub(super) struct Tally {
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     clock: Clock,
     started: Duration,
-    route: Option<Arc<Route>>,
+    route: Arc<RouteMeters>,
     /// How the request ended; `None` until it is known, and abandoned when it never is.
     pub(super) outcome: Option<Outcome>,
     /// Why its answer was stale or went past the cache, when it did.
@@ -44,13 +62,13 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// A count that begins now.
-    pub(super) fn new(metrics: &Metrics, clock: Clock) -> Self {
+    /// A count that begins now, of a request whose route is not known.
+    fn new(metrics: &Arc<Metrics>, clock: Clock, none: Arc<RouteMeters>) -> Self {
         Self {
-            metrics: metrics.clone(),
+            metrics: Arc::clone(metrics),
             clock,
             started: clock.elapsed(),
-            route: None,
+            route: none,
             outcome: None,
             cause: None,
             refusal: None,
@@ -61,13 +79,8 @@ impl Tally {
     }
 
     /// Says which route the request took.
-    pub(super) fn routed(&mut self, route: &Arc<Route>) {
-        self.route = Some(Arc::clone(route));
-    }
-
-    /// The route that the request took.
-    pub(super) fn route(&self) -> Option<&Route> {
-        self.route.as_deref()
+    pub(super) fn routed(&mut self, route: &Arc<RouteMeters>) {
+        self.route = Arc::clone(route);
     }
 
     /// Notes the answer for the trace.
@@ -93,27 +106,22 @@ impl Tally {
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        let route = self.route.as_ref().map_or(NO_ROUTE, |route| &route.name);
+        let route = self.route.name.as_str();
         let outcome = self.outcome.unwrap_or(Outcome::Abandoned);
         let metrics = &self.metrics;
-        metrics.requests.with_label_values(&[route, outcome.label()]).inc();
         if let Some(cause) = self.refusal {
             metrics.refusals.with_label_values(&[route, cause]).inc();
         }
         if let Some(cause) = self.cause {
             metrics.explained.with_label_values(&[route, outcome.label(), cause.label()]).inc();
         }
-        metrics.answer_bytes.with_label_values(&[route, outcome.label()]).inc_by(self.answer_bytes);
-        metrics.request_bytes.with_label_values(&[route, outcome.label()]).inc_by(self.request_bytes);
-        metrics.request_duration.with_label_values(&[route]).observe(self.took().as_secs_f64());
+        let Self { answer_bytes, request_bytes, .. } = *self;
+        self.route.count(metrics, &End { outcome, answer_bytes, request_bytes, took: self.took() });
         if let Some(sketch) = self.sketch.take() {
             sketch.ended(outcome, self.answer_bytes);
         }
     }
 }
-
-/// The route in metrics of a request that found none.
-const NO_ROUTE: &str = "none";
 
 #[cfg(test)]
 mod tests {
@@ -121,8 +129,8 @@ mod tests {
 
     #[test]
     fn a_request_that_ends_without_a_word_counts_as_abandoned() {
-        let metrics = Metrics::new();
-        drop(Tally::new(&metrics, Clock::start()));
+        let metrics = Arc::new(Metrics::new());
+        drop(Tally::new(&metrics, Clock::start(), Arc::new(RouteMeters::of_none())));
         assert_eq!(metrics.requests.with_label_values(&["none", "abandoned"]).get(), 1);
     }
 }

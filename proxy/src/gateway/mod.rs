@@ -1,14 +1,15 @@
 //! Between pingora and the actions: each request is checked, identified, routed and admitted, then answered by its
 //! action or passed through.
 //!
-//! The callbacks of [`ProxyHttp`] are thin; what they do is in `steps`, `body`, `write` and, for
-//! requests passed through, [`crate::forward`]. The actions know nothing of pingora: another way in, for the plain
-//! cases of HTTP/1.1, shares all of it but this folder.
+//! The callbacks of [`ProxyHttp`] are thin. What becomes of a request is decided in `walk`, over what `exchange` says of a request, which
+//! for pingora's is in `session`; requests passed through go on in [`crate::forward`]. The actions know nothing of pingora.
 
 mod action;
 mod body;
 mod context;
-mod steps;
+mod exchange;
+mod session;
+mod walk;
 mod write;
 
 use std::sync::Arc;
@@ -16,25 +17,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{HeaderValue, RETRY_AFTER};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::v1;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
-use weir_config::Refusals;
 use weir_logic::Outcome;
 use weir_logic::answer::Wait;
 
 pub use action::{Action, Attendance};
 pub use context::RequestContext;
 
-use self::context::Tally;
-use self::steps::Next;
-use self::write::Unwritten;
+use self::exchange::Exchange;
+use self::session::Next;
 use crate::accept::Connection;
 use crate::admission::Door;
-use crate::answer::Answer;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::forward::{self, Failure};
@@ -67,20 +64,20 @@ pub struct Parts {
     /// The memory that bodies may take.
     pub budget: Budget,
     /// The node's metrics.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// The node's clock.
     pub clock: Clock,
 }
 
 /// Answers or passes through every request of every connection.
 pub struct Gateway {
-    parts: Parts,
+    parts: Arc<Parts>,
 }
 
 impl Gateway {
     /// A gateway over these parts.
     pub fn new(parts: Parts) -> Self {
-        Self { parts }
+        Self { parts: Arc::new(parts) }
     }
 
     /// The gateway as what an [`Acceptor`](crate::accept::Acceptor) serves. `conf` sizes the pool of connections for
@@ -95,23 +92,21 @@ impl ProxyHttp for Gateway {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        RequestContext {
-            connection: Connection::current(),
-            tally: Tally::new(&self.parts.metrics, self.parts.clock),
-            asked: None,
-            admitted: None,
-            forwarding: None,
-        }
+        RequestContext::new(&self.parts, self.parts.snapshot.load_full(), Connection::current())
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> pingora::Result<bool> {
-        match steps::decide(self, session.as_downstream_mut(), ctx).await {
-            Next::Answer(answer) => self.answer_now(session, ctx, answer).await,
-            Next::Forward(forwarding) => {
+        let downstream = session.as_downstream_mut();
+        match session::decide(&self.parts, downstream, ctx).await {
+            Ok(Next::Forward(forwarding)) => {
                 ctx.forwarding = Some(forwarding);
                 return Ok(false);
             }
-            Next::Gone => session.set_keepalive(None),
+            Ok(Next::Answer(answer)) => walk::respond(&self.parts, downstream, ctx, answer).await,
+            Err(stop) => match stop.answer(&mut ctx.tally) {
+                Some(answer) => walk::respond(&self.parts, downstream, ctx, answer).await,
+                None => downstream.close_after(),
+            },
         }
         Ok(true)
     }
@@ -205,8 +200,8 @@ impl ProxyHttp for Gateway {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
         tracing::debug!(%error, "a request could not be passed through");
-        let answer = steps::refuse(&mut ctx.tally, refusal, failure.detail(), Wait::AtLeast(Duration::ZERO));
-        self.answer_now(session, ctx, answer).await;
+        let answer = walk::refuse(&mut ctx.tally, refusal, failure.detail(), Wait::AtLeast(Duration::ZERO));
+        walk::respond(&self.parts, session.as_downstream_mut(), ctx, answer).await;
         let kept = v1_is_kept(session.as_downstream_mut().as_http1());
         if kept {
             ctx.connection.keep();
@@ -222,13 +217,7 @@ impl ProxyHttp for Gateway {
                 ctx.tally.outcome = Some(Outcome::Forwarded);
             }
         }
-        ctx.tally.request_bytes = session.body_bytes_read() as u64;
-        ctx.admitted = None;
-        if let (Some(asked), Some(outcome)) = (&ctx.asked, ctx.tally.outcome)
-            && !matches!(outcome, Outcome::Shed | Outcome::Failed | Outcome::Abandoned)
-        {
-            self.parts.door.answered(asked, self.parts.clock.now());
-        }
+        walk::ended(&self.parts, ctx, session.as_downstream_mut().body_read());
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &RequestContext, _error: &pingora::Error) -> bool {
@@ -244,41 +233,6 @@ impl ProxyHttp for Gateway {
         _context: ProxyWarnLogContext,
     ) -> bool {
         true
-    }
-}
-
-impl Gateway {
-    /// Whoever the core has failed comes back when the line at its gate is through, and not before.
-    fn through_the_line(&self, wait: Wait, outcome: Outcome, ctx: &RequestContext) -> Wait {
-        match (wait, ctx.tally.route()) {
-            (Wait::AtLeast(rest), Some(route)) if outcome == Outcome::Failed => {
-                let line = self.parts.upstream.time_through(route.core, route.class);
-                Wait::AtLeast(rest.max(line.unwrap_or_default()))
-            }
-            (wait, _) => wait,
-        }
-    }
-
-    /// Writes the answer and notes what came of it. An answer that asks for patience is given the agent's own time here, whoever made it.
-    async fn answer_now(&self, session: &mut Session, ctx: &mut RequestContext, mut answer: Answer) {
-        let snapshot = self.parts.snapshot.load_full();
-        if let Some(wait) = answer.wait {
-            let wait = self.through_the_line(wait, answer.outcome, ctx);
-            let seconds = self.parts.door.seconds(ctx.asked.as_ref(), wait, &snapshot.rules, self.parts.clock.now());
-            answer = answer.with(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        let (outcome, cause) = (answer.outcome, answer.cause);
-        let refused = matches!(outcome, Outcome::Shed | Outcome::Refused | Outcome::Failed);
-        let last = ctx.connection.ends_with_answer() || (refused && snapshot.config.limits.refusals == Refusals::Close);
-        ctx.tally.answered(&answer);
-        match write::answer(session.as_downstream_mut(), answer, last, &mut ctx.tally.answer_bytes).await {
-            Ok(()) => (ctx.tally.outcome, ctx.tally.cause) = (Some(outcome), cause),
-            Err(Unwritten::Cut) => ctx.tally.outcome = Some(Outcome::Failed),
-            Err(Unwritten::Gone(error)) => {
-                tracing::debug!(%error, "the agent left before its answer");
-                session.set_keepalive(None);
-            }
-        }
     }
 }
 

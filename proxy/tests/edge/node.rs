@@ -189,7 +189,7 @@ impl Node {
             attendance: Some(witness.clone()),
             door: Arc::new(Door::new(config.limits.agents.max_agents, metrics.clone(), clock.now())),
             budget: Budget::new(metrics.clone()),
-            metrics: metrics.clone(),
+            metrics: Arc::new(metrics.clone()),
             clock,
         });
         let app = gateway.into_app(&Arc::new(ServerConf { threads: 2, max_retries: 4, ..ServerConf::default() }));

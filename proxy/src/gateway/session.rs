@@ -1,0 +1,208 @@
+//! A session of pingora's as the walk sees it: HTTP/2, and what is not plain of HTTP/1.1.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue, SERVER, TRANSFER_ENCODING};
+use http::{Method as HttpMethod, Version};
+use pingora::ErrorType;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v1::server::HttpSession;
+use weir_config::{Action, Method};
+use weir_logic::answer::Wait;
+use weir_logic::{Headers, Refusal};
+
+use super::Parts;
+use super::body::{self, BodyError};
+use super::context::RequestContext;
+use super::exchange::{Exchange, Unwritten};
+use super::walk::{self, Known, Line, Stop};
+use super::write::{Framing, is_empty_by_status, is_the_writers};
+use crate::accept::Connection;
+use crate::answer::{Answer, Body, Stream};
+use crate::forward::Forwarding;
+
+/// What becomes of a request.
+pub(super) enum Next {
+    /// It is answered here.
+    Answer(Answer),
+    /// It is passed through.
+    Forward(Box<Forwarding>),
+}
+
+/// Takes a request as far as its answer, or to the door of its core.
+pub(super) async fn decide(parts: &Parts, session: &mut ServerSession, ctx: &mut RequestContext) -> Result<Next, Stop> {
+    let snapshot = std::sync::Arc::clone(&ctx.snapshot);
+    prepare(session, &ctx.connection);
+    let header = session.req_header();
+    let (target, authority) = raw_target(header);
+    let line = Line { method: method(&header.method), target: &target, authority: authority.as_deref() };
+    let found = walk::find(&snapshot, &line)?;
+    let known = walk::admit(parts, &snapshot, found, &session.req_header().headers, ctx).await?;
+    let Action::Forward(action) = &known.route.action else {
+        return walk::act(parts, session, ctx, &known).await.map(Next::Answer);
+    };
+    ctx.tally.sketch = parts.recorder.sketch(|| known.call(&session.req_header().headers, &[], known.now));
+    pass_through(parts, session, ctx, &known, action.max_body_bytes.bytes()).await
+}
+
+/// Sets what pingora leaves open: timeouts, and that an answer, `100 Continue` among them, before the end of a body
+/// does not cost the connection. The rest of the body is read before the next request.
+fn prepare(session: &mut ServerSession, connection: &Connection) {
+    session.set_write_timeout(Some(connection.listener.body_timeout));
+    session.set_read_timeout(Some(connection.listener.body_timeout));
+    session.set_total_drain_timeout(Some(body::DISCARD_TIME));
+    session.set_close_on_response_before_downstream_finish(false);
+}
+
+/// The bytes of the target and the authority; they outlive the borrow of the session.
+fn raw_target(header: &RequestHeader) -> (Vec<u8>, Option<Vec<u8>>) {
+    let from_uri = || header.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec());
+    let authority = header.headers.get(http::header::HOST).map(|host| host.as_bytes().to_vec());
+    (header.raw_path().to_vec(), authority.or_else(from_uri))
+}
+
+fn method(method: &HttpMethod) -> Option<Method> {
+    Some(match *method {
+        HttpMethod::GET => Method::Get,
+        HttpMethod::HEAD => Method::Head,
+        HttpMethod::POST => Method::Post,
+        HttpMethod::PUT => Method::Put,
+        HttpMethod::PATCH => Method::Patch,
+        HttpMethod::DELETE => Method::Delete,
+        HttpMethod::OPTIONS => Method::Options,
+        _ => return None,
+    })
+}
+
+async fn pass_through(
+    parts: &Parts,
+    session: &mut ServerSession,
+    ctx: &RequestContext,
+    known: &Known<'_>,
+    max_body_bytes: u64,
+) -> Result<Next, Stop> {
+    if session.declared_length().is_some_and(|length| length > max_body_bytes) {
+        return Err(Stop::refused(Refusal::BodyTooLarge, ""));
+    }
+    let Known { config, method, route, identity, target, .. } = known;
+    let forwarding = Forwarding::begin(&parts.upstream, config, route, *method, identity.clone(), target).await;
+    let mut forwarding = forwarding.map_err(|error| Stop::Refused {
+        refusal: error.refusal(),
+        detail: "the core cannot be asked now",
+        wait: Wait::AtLeast(error.rest().unwrap_or_default()),
+    })?;
+    let silence = ctx.connection.listener.idle_timeout;
+    if session.is_upgrade_req() && forwarding.upgrade(silence) {
+        session.set_read_timeout(Some(silence));
+    }
+    Ok(Next::Forward(Box::new(forwarding)))
+}
+
+impl Exchange for ServerSession {
+    fn headers(&self) -> &dyn Headers {
+        &self.req_header().headers
+    }
+
+    fn declared_length(&self) -> Option<u64> {
+        self.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
+    fn waits_for_continue(&self) -> bool {
+        let header = self.req_header();
+        header.version == Version::HTTP_11
+            && self.body_bytes_read() == 0
+            && header.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    }
+
+    async fn tell_to_continue(&mut self) -> Result<(), BodyError> {
+        self.write_continue_response().await.map_err(|_| BodyError::Gone)
+    }
+
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, BodyError> {
+        self.read_request_body().await.map_err(|error| match error.etype() {
+            ErrorType::ReadTimedout => BodyError::Refused(Refusal::BodyTimeout),
+            ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error => BodyError::Gone,
+            _ => BodyError::Refused(Refusal::BadBody),
+        })
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        Self::is_body_done(self)
+    }
+
+    fn body_read(&self) -> u64 {
+        self.body_bytes_read() as u64
+    }
+
+    fn is_kept(&self) -> bool {
+        self.as_http1().is_some_and(HttpSession::will_keepalive)
+    }
+
+    fn close_after(&mut self) {
+        self.set_keepalive(None);
+    }
+
+    async fn write(&mut self, answer: Answer, written: &mut u64) -> Result<(), Unwritten> {
+        let without_body = is_empty_by_status(&answer) || self.req_header().method == HttpMethod::HEAD;
+        let header = header(self, &answer)?;
+        self.write_response_header(Box::new(header)).await?;
+        match answer.body {
+            _ if without_body => self.write_response_body(Bytes::new(), true).await?,
+            Body::Whole(body) => {
+                let length = body.len() as u64;
+                self.write_response_body(body, true).await?;
+                *written += length;
+            }
+            Body::Stream(pieces) => stream(self, pieces, written).await?,
+        }
+        Ok(())
+    }
+}
+
+/// Writes the pieces one by one: the next is asked for when the agent has taken the last.
+async fn stream(session: &mut ServerSession, mut stream: Stream, written: &mut u64) -> Result<(), Unwritten> {
+    while let Some(piece) = stream.next().await {
+        let Ok(piece) = piece else {
+            session.set_keepalive(None);
+            session.shutdown().await;
+            return Err(Unwritten::Cut);
+        };
+        let length = piece.len() as u64;
+        session.write_response_body(piece, false).await?;
+        *written += length;
+    }
+    session.write_response_body(Bytes::new(), true).await?;
+    Ok(())
+}
+
+fn header(session: &mut ServerSession, answer: &Answer) -> pingora::Result<ResponseHeader> {
+    let mut header = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 4))?;
+    for (name, value) in &answer.headers {
+        if !is_the_writers(name) {
+            header.append_header(name.clone(), value.clone())?;
+        }
+    }
+    if !header.headers.contains_key(SERVER) {
+        header.insert_header(SERVER, "weir")?;
+    }
+    match (Framing::of(answer), session.req_header().version) {
+        (Framing::None, _) => {}
+        (Framing::Length(length), _) => header.insert_header(CONTENT_LENGTH, length)?,
+        (Framing::Open, Version::HTTP_11) => {
+            header.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+        }
+        // By the protocol: the end of the stream in HTTP/2, of the connection in HTTP/1.0.
+        (Framing::Open, version) => {
+            if version < Version::HTTP_11 {
+                session.set_keepalive(None);
+            }
+        }
+    }
+    Ok(header)
+}
+
+impl From<Box<pingora::Error>> for Unwritten {
+    fn from(error: Box<pingora::Error>) -> Self {
+        Self::Gone(error)
+    }
+}
