@@ -7,7 +7,7 @@ use pingora::server::ShutdownWatch;
 use weir_logic::strict::head::Bounds;
 use weir_logic::{Answer, Refusal};
 
-use super::Drain;
+use super::{Drain, Shortcut};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::snapshot::SharedSnapshot;
@@ -16,6 +16,8 @@ use crate::snapshot::SharedSnapshot;
 pub(super) struct Host<A> {
     /// Who answers requests.
     pub(super) app: Arc<A>,
+    /// Who is asked first, where the listener says so.
+    pub(super) shortcut: Arc<dyn Shortcut>,
     pub(super) snapshot: SharedSnapshot,
     pub(super) drain: Arc<Drain>,
     pub(super) metrics: Metrics,

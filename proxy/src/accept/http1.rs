@@ -2,12 +2,13 @@
 //!
 //! A request's header section is read and checked here, with its own deadline and bounds, before pingora parses it:
 //! pingora repairs what ought to be refused, bounds neither time nor size as it should, and holds buffers while it
-//! waits.
+//! waits. A request of which nothing is unusual never gets to pingora ([`Shortcut`](super::Shortcut)).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use bytes::Buf;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +20,7 @@ use weir_logic::strict::head::{Framing, Head, Scan, scan};
 use super::connection::{CURRENT, Connection};
 use super::host::Host;
 use super::lent::Lent;
+use super::plain::{Plain, Taken};
 use super::wire::{Allowance, Wire};
 
 /// Serves a connection to its end.
@@ -35,6 +37,12 @@ where
                 return refuse_and_close(host, wire, &answer).await;
             }
         };
+        if let Some(lives_on) = serve_plain(host, connection, &mut wire, head).await {
+            if lives_on {
+                continue;
+            }
+            return close(wire).await;
+        }
         wire.allow(match head.body {
             Framing::Length(length) => Allowance::Exactly(length.saturating_add(head.length as u64)),
             Framing::Chunked | Framing::Upgrade => Allowance::Unbounded,
@@ -47,7 +55,26 @@ where
     }
 }
 
-/// Has one request answered. Gives the stream back and whether the connection lives on.
+/// Has one request answered without pingora, if it is of a kind for which that can be done: whether the connection lives on, or `None`
+/// for a request that is as it came.
+async fn serve_plain<A>(host: &Host<A>, connection: &Arc<Connection>, wire: &mut Wire, head: Head) -> Option<bool> {
+    let Framing::Length(length) = head.body else { return None };
+    // Pingora has a word of its own to say when it stops.
+    if !connection.listener.plain_requests || !matches!(host.shutdown.has_changed(), Ok(false)) {
+        return None;
+    }
+    let mut ahead = wire.take_ahead();
+    let mut request = Plain::new(wire, &ahead, head.length, length);
+    let taken = host.shortcut.serve(connection, &mut request).await;
+    let (used, lives_on) = request.end();
+    if taken == Taken::Yes {
+        ahead.advance(used);
+    }
+    wire.give_back(ahead);
+    (taken == Taken::Yes).then_some(lives_on)
+}
+
+/// Has one request answered by pingora. Gives the stream back and whether the connection lives on.
 async fn serve_one<A>(host: &Host<A>, connection: &Arc<Connection>, wire: Box<Wire>) -> Option<(Box<Wire>, bool)>
 where
     A: HttpServerApp + Send + Sync + 'static,

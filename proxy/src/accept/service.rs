@@ -26,7 +26,7 @@ use super::host::Host;
 use super::preamble::{self, PreambleError};
 use super::tls::{Certificates, Tls};
 use super::wire::{Transport, Wire};
-use super::{Drain, Listener, http1, http2, proof};
+use super::{Drain, Listener, Shortcut, http1, http2, proof};
 use crate::clock::Clock;
 use crate::identify::certificate_fields;
 use crate::metrics::Metrics;
@@ -38,6 +38,7 @@ use crate::task;
 pub struct Acceptor<A> {
     listeners: Vec<Listener>,
     app: Arc<A>,
+    shortcut: Arc<dyn Shortcut>,
     snapshot: SharedSnapshot,
     drain: Arc<Drain>,
     metrics: Metrics,
@@ -45,16 +46,17 @@ pub struct Acceptor<A> {
 }
 
 impl<A> Acceptor<A> {
-    /// An acceptor that hands requests to `app`.
+    /// An acceptor that hands requests to `app`, plain ones of HTTP/1.1 to `shortcut` first.
     pub fn new(
         listeners: Vec<Listener>,
         app: Arc<A>,
+        shortcut: Arc<dyn Shortcut>,
         snapshot: SharedSnapshot,
         drain: Arc<Drain>,
         metrics: Metrics,
         clock: Clock,
     ) -> Self {
-        Self { listeners, app, snapshot, drain, metrics, clock }
+        Self { listeners, app, shortcut, snapshot, drain, metrics, clock }
     }
 
     /// The certificates, to be reloaded while the acceptor runs.
@@ -86,6 +88,7 @@ where
     pub async fn serve(&mut self, shutdown: ShutdownWatch) {
         let host = Arc::new(Host {
             app: Arc::clone(&self.app),
+            shortcut: Arc::clone(&self.shortcut),
             snapshot: Arc::clone(&self.snapshot),
             drain: Arc::clone(&self.drain),
             metrics: self.metrics.clone(),

@@ -12,9 +12,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 /// The bytes below, encrypted or not.
@@ -65,6 +66,38 @@ impl Wire {
     /// Forgets the first `count` of these bytes.
     pub(super) fn skip(&mut self, count: usize) {
         self.ahead.advance(count);
+    }
+
+    /// Takes all of them.
+    pub(super) fn take_ahead(&mut self) -> BytesMut {
+        std::mem::take(&mut self.ahead)
+    }
+
+    /// Gives back what was taken and is not used; nothing has been read ahead in between.
+    pub(super) fn give_back(&mut self, ahead: BytesMut) {
+        debug_assert!(self.ahead.is_empty(), "bytes would change places");
+        // What is empty is dropped: it may have memory.
+        if !ahead.is_empty() {
+            self.ahead = ahead;
+        }
+    }
+
+    /// Reads at most `limit` bytes to the end of `buffer`, past what has been read ahead. The count is zero at the end of the stream.
+    pub(super) async fn read_into(&mut self, buffer: &mut BytesMut, limit: usize) -> io::Result<usize> {
+        self.transport.read_buf(&mut buffer.limit(limit)).await
+    }
+
+    /// Writes two pieces at once, past what is gathered, which leaves before them. A peer that takes longer over them than its patience
+    /// is given up.
+    pub(super) async fn write_through(&mut self, first: &[u8], second: &[u8]) -> io::Result<()> {
+        if !self.gathered.is_empty() {
+            self.flush().await?;
+        }
+        let writing = async {
+            self.transport.write_all_buf(&mut Buf::chain(first, second)).await?;
+            self.transport.flush().await
+        };
+        timeout(self.stall.patience, writing).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Reads once more. The count is zero at the end of the stream.
@@ -259,6 +292,21 @@ impl AsyncWrite for Transport {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
         }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, pieces),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

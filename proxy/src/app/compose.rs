@@ -96,8 +96,10 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
         metrics: Arc::new(metrics.clone()),
         clock,
     });
+    let shortcut = gateway.shortcut();
     let app = gateway.into_app(conf);
-    let acceptor = Acceptor::new(listeners, app, Arc::clone(&snapshot), Arc::clone(&drain), metrics.clone(), clock);
+    let acceptor =
+        Acceptor::new(listeners, app, shortcut, Arc::clone(&snapshot), Arc::clone(&drain), metrics.clone(), clock);
     let replays = ReplayOrders::new(Arc::clone(&aggregate));
     let ttls = TtlPage::new(Arc::clone(&what_if), Arc::clone(&snapshot), clock);
     let traces = TracePage::new(recorder, Arc::clone(&snapshot));

@@ -1,13 +1,15 @@
 //! Between pingora and the actions: each request is checked, identified, routed and admitted, then answered by its
 //! action or passed through.
 //!
-//! The callbacks of [`ProxyHttp`] are thin. What becomes of a request is decided in `walk`, over what `exchange` says of a request, which
-//! for pingora's is in `session`; requests passed through go on in [`crate::forward`]. The actions know nothing of pingora.
+//! There are two ways in. Plain requests of HTTP/1.1 are read and answered in `plain`; all others come through the callbacks of
+//! [`ProxyHttp`] here, which are thin, and `session`. What becomes of a request is decided once for both, in `walk`, over what `exchange`
+//! says of a request; requests passed through go on in [`crate::forward`].
 
 mod action;
 mod body;
 mod context;
 mod exchange;
+mod plain;
 mod session;
 mod walk;
 mod write;
@@ -29,8 +31,9 @@ pub use action::{Action, Attendance};
 pub use context::RequestContext;
 
 use self::exchange::Exchange;
+use self::plain::PlainGateway;
 use self::session::Next;
-use crate::accept::Connection;
+use crate::accept::{Connection, Shortcut};
 use crate::admission::Door;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -78,6 +81,11 @@ impl Gateway {
     /// A gateway over these parts.
     pub fn new(parts: Parts) -> Self {
         Self { parts: Arc::new(parts) }
+    }
+
+    /// The way in for plain requests, which an [`Acceptor`](crate::accept::Acceptor) asks first.
+    pub fn shortcut(&self) -> Arc<dyn Shortcut> {
+        Arc::new(PlainGateway::new(Arc::clone(&self.parts)))
     }
 
     /// The gateway as what an [`Acceptor`](crate::accept::Acceptor) serves. `conf` sizes the pool of connections for

@@ -192,11 +192,13 @@ impl Node {
             metrics: Arc::new(metrics.clone()),
             clock,
         });
+        let shortcut = gateway.shortcut();
         let app = gateway.into_app(&Arc::new(ServerConf { threads: 2, max_retries: 4, ..ServerConf::default() }));
         let listener = bind(&config, &metrics, clock);
         let address = listener.address();
         let drain = Arc::new(Drain::new());
-        let mut acceptor = Acceptor::new(vec![listener], app, snapshot, Arc::clone(&drain), metrics.clone(), clock);
+        let mut acceptor =
+            Acceptor::new(vec![listener], app, shortcut, snapshot, Arc::clone(&drain), metrics.clone(), clock);
         let certificates = acceptor.certificates();
         let (stop, stopped) = tokio::sync::watch::channel(false);
         task::spawn("acceptor", async move { acceptor.serve(stopped).await });
