@@ -15,15 +15,12 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    tokio::spawn(async move {
-        match AssertUnwindSafe(future).catch_unwind().await {
-            Ok(output) => Some(output),
-            Err(panic) => {
-                tracing::error!(task = name, panic = panic_text(panic.as_ref()), "a task panicked");
-                None
-            }
-        }
-    })
+    // Combinators and no `async` block, which would take room for the future twice: before it is begun and after.
+    tokio::spawn(AssertUnwindSafe(future).catch_unwind().map(move |ended| {
+        ended
+            .inspect_err(|panic| tracing::error!(task = name, panic = panic_text(panic.as_ref()), "a task panicked"))
+            .ok()
+    }))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
