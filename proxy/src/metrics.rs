@@ -45,6 +45,8 @@ pub struct Metrics {
     pub connections_accepted: IntCounterVec,
     /// Connections refused by listener and cause.
     pub connections_refused: IntCounterVec,
+    /// Connections that ended after they were established, by listener and reason: agent, idle, age, drain, refused.
+    pub connections_ended: IntCounterVec,
     /// Handshakes by kind: full, resumed, failed, timeout.
     pub handshakes: IntCounterVec,
     /// Tickets that agents showed and that resumed nothing, by cause: key (unknown, or the ticket is damaged), age,
@@ -233,6 +235,11 @@ impl Metrics {
                 "connections_refused_total",
                 "Connections closed before a request.",
                 &["listener", "cause"],
+            ),
+            connections_ended: make.counters(
+                "connections_ended_total",
+                "Connections ended after they were established.",
+                &["listener", "reason"],
             ),
             handshakes: make.counters("handshakes_total", "TLS handshakes.", &["kind"]),
             tickets_refused: make.counters("tickets_refused_total", "Tickets that resumed nothing.", &["cause"]),

@@ -31,6 +31,8 @@ pub struct Listener {
     pub max_connections: usize,
     /// The time a kept-alive connection may stay without a request.
     pub idle_timeout: Duration,
+    /// The age after which a connection ends with its next answer.
+    pub max_age: Duration,
     /// The time from the first byte of a request to the end of its headers.
     pub header_timeout: Duration,
     /// The time from the end of a request's headers to the end of its body.

@@ -60,8 +60,8 @@ section! { Presence, "[presence]",
 
 section! { Shutdown, "[shutdown]", "How the node stops on SIGTERM.", |_, _| {}, {
     drain: Duration = Key::default("30s",
-        "The time over which kept-alive connections are closed, spread evenly, each after the answer it waits for, \
-         so that agents do not come back all at once. `0s` closes them as soon as they are idle.").between("0s", "1h");
+        "The time over which kept-alive connections are closed, spread evenly, each with an answer if a request comes within a \
+         fifth of that time, so that agents do not come back all at once. `0s` closes them as soon as they are idle.").between("0s", "1h");
     timeout: Duration = Key::default("30s",
         "The most time that requests in flight and the last flush may take after the drain.").between("0s", "1h");
 }}

@@ -40,6 +40,9 @@ section! { Listener, "[[listener]]", "An address that agents connect to.", liste
         "Connections open at once, at most; one more is closed as soon as it is accepted.").between("1", "10000000").restart();
     idle_timeout: Duration = Key::default("5m",
         "The time a kept-alive connection may stay without a request.").between("1s", "1d").restart();
+    max_age: Duration = Key::default("1h",
+        "The age after which a connection ends with its next answer, so that no agent stays on one node for good. The last \
+         quarter of it is spread over the connections.").between("1s", "365d").restart();
     header_timeout: Duration = Key::default("10s",
         "The time from the first byte of a request to the end of its headers.").between("100ms", "10m").restart();
     body_timeout: Duration = Key::default("30s",

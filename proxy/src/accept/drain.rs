@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 /// The end of all connections, spread evenly over a window.
 ///
-/// Every connection has a turn that follows from its number. An answer given at or shortly before the turn closes the
-/// connection (`Connection: close`, GOAWAY); a connection that is idle at its turn is closed. Requests in flight are
-/// never cut.
+/// Every connection has a turn that follows from its number. The first answer given from its turn on closes the
+/// connection (`Connection: close`), and HTTP/2 says GOAWAY at it: so no request is lost. A connection without a request
+/// for a fifth of the window from its turn on is closed as it is, since nobody knows when its agent will speak again.
+/// Requests in flight are never cut.
 #[derive(Debug)]
 pub struct Drain {
     begun: watch::Sender<Option<Begun>>,
@@ -26,8 +27,13 @@ struct Begun {
 }
 
 impl Begun {
+    /// Turns fill the window but for the time that the last one has left then.
     fn turn(self, number: u64) -> Instant {
-        self.at + turn(number, self.window)
+        self.at + turn(number, self.window - self.grace())
+    }
+
+    fn grace(self) -> Duration {
+        self.window / 5
     }
 }
 
@@ -85,24 +91,31 @@ impl Drain {
 
     /// Waits for the turn of the connection `number`.
     pub(super) async fn turn(&self, number: u64) {
+        self.reached(|begun| begun.turn(number)).await;
+    }
+
+    /// Waits for the time at which the connection `number` is closed though no request has come since its turn.
+    pub(super) async fn end_of_turn(&self, number: u64) {
+        self.reached(|begun| begun.turn(number) + begun.grace()).await;
+    }
+
+    async fn reached(&self, time: impl Fn(Begun) -> Instant) {
         let mut begun = self.begun.subscribe();
         loop {
-            let turn = begun.borrow_and_update().map(|begun| begun.turn(number));
-            match turn {
+            let time = begun.borrow_and_update().map(&time);
+            match time {
                 None => drop(begun.changed().await),
-                Some(turn) => tokio::select! {
-                    () = tokio::time::sleep_until(turn) => return,
+                Some(time) => tokio::select! {
+                    () = tokio::time::sleep_until(time) => return,
                     changed = begun.changed() => drop(changed),
                 },
             }
         }
     }
 
-    /// Whether the connection `number` ends with the answer given now: its turn has come, or comes within a tenth of
-    /// the window. That look ahead lets a busy connection end with an answer rather than between two requests, where a
-    /// request on its way would be lost.
+    /// Whether the connection `number` ends with the answer given now: its turn has come.
     pub(super) fn ends_with_answer(&self, number: u64) -> bool {
-        self.begun.borrow().is_some_and(|begun| begun.turn(number) <= Instant::now() + begun.window / 10)
+        self.begun.borrow().is_some_and(|begun| begun.turn(number) <= Instant::now())
     }
 
     /// Counts a connection as open until the guard is dropped.
@@ -125,7 +138,7 @@ impl Drop for OpenConnection {
 
 /// The time from the beginning to a connection's turn. Numbers that follow one another land far apart, and any run of
 /// numbers fills the window evenly (multiples of the golden ratio).
-fn turn(number: u64, window: Duration) -> Duration {
+pub(super) fn turn(number: u64, window: Duration) -> Duration {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let part = number.wrapping_mul(GOLDEN) >> 32;
     let nanos = (window.as_nanos() * u128::from(part)) >> 32;
@@ -162,17 +175,21 @@ mod tests {
         let begun = Instant::now();
         drain.turn(7).await;
         let waited = begun.elapsed();
-        assert!(waited.abs_diff(turn(7, WINDOW)) <= Duration::from_millis(1), "{waited:?}");
+        assert!(waited.abs_diff(turn(7, WINDOW * 4 / 5)) <= Duration::from_millis(1), "{waited:?}");
+        drain.end_of_turn(7).await;
+        let idle = begun.elapsed() - waited;
+        assert!(idle.abs_diff(WINDOW / 5) <= Duration::from_millis(1), "{idle:?}");
+        assert!(begun.elapsed() <= WINDOW);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_shortly_before_the_turn_ends_the_connection() {
+    async fn an_answer_from_the_turn_on_ends_the_connection() {
         let drain = Drain::new();
         let number = (0..100).find(|number| turn(*number, WINDOW) > WINDOW / 2).unwrap();
         assert!(!drain.ends_with_answer(number));
         drain.begin(WINDOW);
         assert!(!drain.ends_with_answer(number));
-        tokio::time::advance(turn(number, WINDOW) - WINDOW / 20).await;
+        drain.turn(number).await;
         assert!(drain.ends_with_answer(number));
     }
 

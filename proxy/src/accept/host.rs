@@ -7,6 +7,7 @@ use pingora::server::ShutdownWatch;
 use weir_logic::strict::head::Bounds;
 use weir_logic::{Answer, Refusal};
 
+use super::connection::Connection;
 use super::{Drain, Shortcut};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -45,6 +46,12 @@ impl<A> Host<A> {
         self.metrics.requests.with_label_values(&[NO_ROUTE, refusal.outcome().label()]).inc();
         self.metrics.refusals.with_label_values(&[NO_ROUTE, refusal.label()]).inc();
         refusal.answer(detail, std::time::Duration::ZERO)
+    }
+
+    /// Counts a connection that has ended.
+    pub(super) fn ended(&self, connection: &Connection) {
+        let (listener, reason) = (connection.listener.name.as_str(), connection.end().label());
+        self.metrics.connections_ended.with_label_values(&[listener, reason]).inc();
     }
 
     /// Counts a connection that ended before its first request.

@@ -17,7 +17,7 @@ use weir_logic::Answer;
 use weir_logic::strict::Fault;
 use weir_logic::strict::head::{Framing, Head, Scan, scan};
 
-use super::connection::{CURRENT, Connection};
+use super::connection::{CURRENT, Connection, End};
 use super::host::Host;
 use super::lent::Lent;
 use super::plain::{Plain, Taken};
@@ -33,6 +33,7 @@ where
             Next::Request(head) => head,
             Next::End => return close(wire).await,
             Next::Refuse(fault) => {
+                connection.ends_for(End::Refused);
                 let answer = host.refuse(fault.refusal, fault.detail);
                 return refuse_and_close(host, wire, &answer).await;
             }
@@ -117,6 +118,7 @@ async fn next_head<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) 
                 filled.ok()
             } else {
                 host.turn_away(&connection.listener.name, "header_timeout");
+                connection.ends_for(End::Refused);
                 None
             }
         };
@@ -132,8 +134,8 @@ async fn idle<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) -> Op
     tokio::select! {
         biased;
         filled = wire.fill() => return filled.ok(),
-        () = host.drain.turn(connection.number) => {}
-        () = tokio::time::sleep(connection.listener.idle_timeout) => {}
+        () = host.drain.end_of_turn(connection.number) => connection.ends_for(End::Drain),
+        () = tokio::time::sleep(connection.listener.idle_timeout) => connection.ends_for(End::Idle),
     }
     timeout(LAST_CALL, wire.fill()).await.ok()?.ok()
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use weir_logic::Refusal;
 
-use super::connection::{CURRENT, Connection};
+use super::connection::{CURRENT, Connection, End};
 use super::host::Host;
 use super::lent::Lent;
 use super::wire::{Allowance, Wire};
@@ -28,6 +28,7 @@ where
     let (lent, _home) = Lent::new(wire);
     let opening = handshake(Box::new(lent), Some(options(host, connection)));
     let Ok(Ok(mut streams)) = timeout(connection.listener.header_timeout, opening).await else {
+        connection.ends_for(End::Refused);
         return host.turn_away(&connection.listener.name, "http2_preface");
     };
     let digest = Arc::new(Digest::default());
@@ -38,7 +39,7 @@ where
         let accepted = tokio::select! {
             biased;
             accepted = HttpSession::from_h2_conn(&mut streams, Arc::clone(&digest)) => accepted,
-            () = host.drain.turn(connection.number), if !ending => {
+            () = connection.turn(), if !ending => {
                 streams.graceful_shutdown();
                 ending = true;
                 continue;
@@ -47,6 +48,7 @@ where
                 if ending {
                     return;
                 }
+                connection.ends_for(End::Idle);
                 streams.graceful_shutdown();
                 ending = true;
                 continue;

@@ -12,6 +12,7 @@
 pub mod certificates;
 mod connection;
 mod drain;
+mod establish;
 mod hex_lines;
 mod host;
 mod http1;

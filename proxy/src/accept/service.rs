@@ -3,32 +3,25 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::HttpServerApp;
-use pingora::protocols::TcpKeepalive;
-use pingora::protocols::l4::ext::set_tcp_keepalive;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
-use rustls::HandshakeKind;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use weir_config::ProxyProtocol;
-use weir_logic::CertificateFields;
 
-use super::connection::Connection;
+use super::connection::{Connection, End};
 use super::drain::OpenConnection;
+use super::establish::establish;
 use super::host::Host;
-use super::preamble::{self, PreambleError};
 use super::tls::{Certificates, Tls};
-use super::wire::{Transport, Wire};
-use super::{Drain, Listener, Shortcut, http1, http2, proof};
+use super::wire::Wire;
+use super::{Drain, Listener, Shortcut, http1, http2};
 use crate::clock::Clock;
-use crate::identify::certificate_fields;
 use crate::metrics::Metrics;
 use crate::snapshot::SharedSnapshot;
 use crate::task;
@@ -112,10 +105,10 @@ where
 }
 
 /// One listener while it accepts.
-struct Site<A> {
-    host: Arc<Host<A>>,
-    listener: Arc<weir_config::Listener>,
-    tls: Option<Arc<Tls>>,
+pub(super) struct Site<A> {
+    pub(super) host: Arc<Host<A>>,
+    pub(super) listener: Arc<weir_config::Listener>,
+    pub(super) tls: Option<Arc<Tls>>,
     open: Arc<Semaphore>,
 }
 
@@ -148,7 +141,30 @@ where
             Err(error) => trouble.wait(&site.listener.name, &error).await,
         }
     }
+    last_call(&site, &socket, &handshakes).await;
 }
+
+/// Takes those who stand in the kernel's queue when the node stops: they would be reset with the socket, with what they
+/// have said already.
+async fn last_call<A>(site: &Arc<Site<A>>, socket: &TcpListener, handshakes: &Arc<Semaphore>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let _open = site.host.drain.enter();
+    let taking = async {
+        while let Ok(Ok((tcp, peer, turn))) = timeout(QUIET, next(site, socket, handshakes)).await {
+            start(site, tcp, peer, turn);
+        }
+    };
+    // Those who go on coming must be turned away at some time.
+    drop(timeout(LAST_CALL, taking).await);
+}
+
+/// The time without a new connection after which nobody stands in the queue.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// The time in which the queue is emptied.
+const LAST_CALL: Duration = Duration::from_millis(250);
 
 type Accepted = (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>);
 
@@ -201,17 +217,28 @@ where
     let gauge = metrics.connections.with_label_values(&[name]);
     gauge.inc();
     let held = Held { gauge, _place: place, _open: site.host.drain.enter() };
-    let site = Arc::clone(site);
-    task::spawn("connection", async move {
-        let _held = held;
-        // Boxed, because it is several times the size of what the connection needs later.
-        let established = Box::pin(establish(&site, tcp, peer)).await;
-        drop(turn);
-        match established {
-            Ok((transport, number, certificate, peer)) => serve(&site, transport, number, certificate, peer).await,
-            Err(cause) => site.host.turn_away(&site.listener.name, cause),
+    task::spawn("connection", attend(Arc::clone(site), tcp, peer, turn, held));
+}
+
+async fn attend<A>(
+    site: Arc<Site<A>>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    turn: Option<OwnedSemaphorePermit>,
+    _held: Held,
+) where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    // Boxed, because it is several times the size of what the connection needs later.
+    let established = Box::pin(establish(&site, tcp, peer)).await;
+    drop(turn);
+    match established {
+        Ok(established) => {
+            serve(&site, &established.connection, established.wire, established.is_http2).await;
+            site.host.ended(&established.connection);
         }
-    });
+        Err(cause) => site.host.turn_away(&site.listener.name, cause),
+    }
 }
 
 /// What a connection takes from the listener's bounds.
@@ -227,118 +254,24 @@ impl Drop for Held {
     }
 }
 
-type Established = (Transport, u64, Option<CertificateFields>, SocketAddr);
-
-/// Reads the PROXY header and shakes hands, where the listener asks for it. An error is the cause in metrics.
-async fn establish<A>(site: &Site<A>, mut tcp: TcpStream, peer: SocketAddr) -> Result<Established, &'static str> {
-    let number = site.host.next.fetch_add(1, Ordering::Relaxed);
-    tune(&tcp);
-    let limit = site.tls.as_ref().map_or(site.listener.header_timeout, |tls| tls.settings().handshake_timeout);
-    let opening = async {
-        let peer = agent_address(site, &mut tcp, peer).await?;
-        match &site.tls {
-            Some(tls) => {
-                let (transport, certificate) = shake_hands(site, tls, tcp).await?;
-                Ok((transport, number, certificate, peer))
-            }
-            None => Ok((Transport::Plain(tcp), number, None, peer)),
-        }
-    };
-    timeout(limit, opening).await.unwrap_or_else(|_| {
-        if site.tls.is_some() {
-            site.host.metrics.handshakes.with_label_values(&["timeout"]).inc();
-        }
-        Err("timeout")
-    })
-}
-
-/// Answers are written whole, so waiting to fill packets only delays them; a peer that vanished is noticed in about two
-/// minutes.
-fn tune(tcp: &TcpStream) {
-    let keepalive = TcpKeepalive {
-        idle: Duration::from_secs(60),
-        interval: Duration::from_secs(15),
-        count: 4,
-        user_timeout: Duration::ZERO,
-    };
-    if let Err(error) = tcp.set_nodelay(true) {
-        tracing::debug!(%error, "the connection was gone before it was served");
-    }
-    if let Err(error) = set_tcp_keepalive(tcp, &keepalive) {
-        tracing::debug!(%error, "the connection was gone before it was served");
-    }
-}
-
-async fn agent_address<A>(site: &Site<A>, tcp: &mut TcpStream, peer: SocketAddr) -> Result<SocketAddr, &'static str> {
-    let source = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    if site.listener.proxy_protocol == ProxyProtocol::Off {
-        return Ok(source);
-    }
-    if !site.listener.proxy_sources.iter().any(|network| network.contains(&source.ip())) {
-        return Err("proxy_source");
-    }
-    match preamble::read(tcp).await {
-        Ok(agent) => Ok(agent.unwrap_or(source)),
-        Err(PreambleError::Silent) => Err("silent"),
-        Err(PreambleError::Broken | PreambleError::Bad) => Err("proxy_header"),
-    }
-}
-
-async fn shake_hands<A>(
-    site: &Site<A>,
-    tls: &Tls,
-    tcp: TcpStream,
-) -> Result<(Transport, Option<CertificateFields>), &'static str> {
-    let kind = |kind: &str| site.host.metrics.handshakes.with_label_values(&[kind]).inc();
-    let accepting = TlsAcceptor::from(tls.config()).accept(tcp);
-    let stream = proof::scope(site.host.clock.now(), accepting).await.map_err(|error| {
-        tracing::debug!(%error, "a handshake failed");
-        kind("failed");
-        "handshake"
-    })?;
-    let session = stream.get_ref().1;
-    kind(if session.handshake_kind() == Some(HandshakeKind::Resumed) { "resumed" } else { "full" });
-    let leaf = session.peer_certificates().and_then(|chain| chain.first());
-    let certificate = leaf.map(|leaf| certificate_fields(leaf));
-    Ok((Transport::Tls(Box::new(stream)), certificate))
-}
-
-async fn serve<A>(
-    site: &Site<A>,
-    transport: Transport,
-    number: u64,
-    certificate: Option<CertificateFields>,
-    peer: SocketAddr,
-) where
+async fn serve<A>(site: &Site<A>, connection: &Arc<Connection>, mut wire: Box<Wire>, is_http2: Option<bool>)
+where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let listener = Arc::clone(&site.listener);
-    let by_alpn = match &transport {
-        Transport::Plain(_) => None,
-        Transport::Tls(tls) => Some(tls.get_ref().1.alpn_protocol() == Some(b"h2")),
-    };
-    let mut wire = Box::new(Wire::new(transport, listener.body_timeout));
-    let connection = Arc::new(Connection {
-        number,
-        listener,
-        peer,
-        certificate,
-        drain: Arc::clone(&site.host.drain),
-        kept: false.into(),
-    });
-    let is_http2 = match by_alpn {
+    // All boxed, so that a connection of the one version carries neither the state of the other nor that of telling them
+    // apart.
+    let is_http2 = match is_http2 {
         Some(is_http2) => is_http2,
-        None if connection.listener.http2 => match has_http2_preface(site, &connection, &mut wire).await {
+        None if connection.listener.http2 => match Box::pin(has_http2_preface(site, connection, &mut wire)).await {
             Some(is_http2) => is_http2,
             None => return,
         },
         None => false,
     };
-    // Boxed apart, so that a connection of the one version does not carry the state of the other.
     if is_http2 {
-        Box::pin(http2::serve(&site.host, &connection, wire)).await;
+        Box::pin(http2::serve(&site.host, connection, wire)).await;
     } else {
-        Box::pin(http1::serve(&site.host, &connection, wire)).await;
+        Box::pin(http1::serve(&site.host, connection, wire)).await;
     }
 }
 
@@ -355,8 +288,8 @@ async fn has_http2_preface<A>(site: &Site<A>, connection: &Connection, wire: &mu
     tokio::select! {
         biased;
         () = telling => {}
-        () = site.host.drain.turn(connection.number) => {}
-        () = tokio::time::sleep(connection.listener.idle_timeout) => {}
+        () = site.host.drain.end_of_turn(connection.number) => connection.ends_for(End::Drain),
+        () = tokio::time::sleep(connection.listener.idle_timeout) => connection.ends_for(End::Idle),
     }
     (!wire.ahead().is_empty()).then(|| wire.ahead().starts_with(PREFACE))
 }
@@ -368,6 +301,40 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+
+    /// Answers nothing.
+    struct Mute;
+
+    #[async_trait]
+    impl HttpServerApp for Mute {
+        async fn process_new_http(
+            self: &Arc<Self>,
+            _session: pingora::protocols::http::ServerSession,
+            _shutdown: &ShutdownWatch,
+        ) -> Option<pingora::apps::ReusedHttpStream> {
+            None
+        }
+    }
+
+    fn future_size<T, F: Future>(_: impl FnOnce(T) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_holds_little_beside_the_buffers_of_tls() {
+        type Parts<'a> = (&'a Arc<Host<Mute>>, &'a Arc<Connection>, Box<Wire>);
+        let task = future_size(|(site, tcp, peer, turn, held): (Arc<Site<Mute>>, _, _, _, _)| {
+            attend(site, tcp, peer, turn, held)
+        });
+        let establishing = future_size(|(site, tcp, peer): (&Site<Mute>, _, _)| establish(site, tcp, peer));
+        let http1 = future_size(|(host, connection, wire): Parts<'_>| http1::serve(host, connection, wire));
+        let http2 = future_size(|(host, connection, wire): Parts<'_>| http2::serve(host, connection, wire));
+        let tls = size_of::<tokio_rustls::server::TlsStream<TcpStream>>();
+        let held = task + http1 + tls + size_of::<Wire>() + size_of::<Connection>();
+        assert!(held <= 2_700, "task {task}, HTTP/1.1 {http1}, TLS {tls}: {held}");
+        assert!(establishing <= 3_500, "while it is established: {establishing}");
+        assert!(http2 <= 2_500, "HTTP/2 in place of HTTP/1.1: {http2}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_accept_loop_in_trouble_waits_longer_each_time_and_begins_anew_when_it_is_over() {

@@ -1,8 +1,11 @@
 //! Bounds of connections: how many, how long, and what a load balancer says of them.
 
+use std::time::Duration;
+
 use tokio::net::TcpStream;
 
 use crate::client::Raw;
+use crate::http2;
 use crate::node::Node;
 use crate::tls::Secure;
 
@@ -38,6 +41,65 @@ async fn an_idle_connection_is_closed_and_a_slow_header_as_well() {
     assert_eq!(refused(&node, "header_timeout"), 1);
     node.until("all are gone", |node| node.drain.open() == 0).await;
     assert_eq!(node.metrics.connections.with_label_values(&["agents"]).get(), 0);
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_with_an_answer() {
+    let node = Node::start("max_age = \"1s\"", "").await;
+    let mut agent = Raw::connect(node.address).await;
+    let mut answers = 0;
+    loop {
+        let answer = agent.get("/v1/things/a").await;
+        assert_eq!(answer.status, 200);
+        answers += 1;
+        if answer.header("connection") == "close" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(answers > 1 && agent.is_closed().await);
+    node.until("it is gone", |node| ended(node, "age") == 1).await;
+}
+
+#[tokio::test]
+async fn an_old_connection_with_http2_is_told_to_end() {
+    let node = Node::start("max_age = \"1s\"\ntrusted_headers = true", "").await;
+    let mut agent = http2::plain(&node).await;
+    assert_eq!(http2::send(&mut agent, "GET", "/v1/things/a", "").await.0, 200);
+    node.until("it is gone", |node| ended(node, "age") == 1).await;
+    assert!(agent.ready().await.is_err());
+}
+
+fn ended(node: &Node, reason: &str) -> u64 {
+    node.metrics.connections_ended.with_label_values(&["agents", reason]).get()
+}
+
+#[tokio::test]
+async fn the_gauge_says_what_the_kernel_says() {
+    let node = Node::start("", "").await;
+    let gauge = || usize::try_from(node.metrics.connections.with_label_values(&["agents"]).get()).unwrap();
+    let mut agents = Vec::new();
+    for _ in 0..50 {
+        let mut agent = Raw::connect(node.address).await;
+        assert_eq!(agent.get("/v1/things/a").await.status, 200);
+        agents.push(agent);
+    }
+    assert_eq!((gauge(), established(node.address)), (50, 50));
+    agents.truncate(20);
+    node.until("thirty have gone", |_| gauge() == 20).await;
+    assert_eq!(established(node.address), 20);
+    node.drain.begin(Duration::ZERO);
+    node.drain.finished().await;
+    assert_eq!((gauge(), established(node.address)), (0, 0));
+    assert_eq!((ended(&node, "agent"), ended(&node, "drain")), (30, 20));
+}
+
+/// The node's ends of connections that the kernel knows as established.
+fn established(address: std::net::SocketAddr) -> usize {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let port = format!(":{:04X}", address.port());
+    let sockets = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    sockets.filter(|fields| fields[1].ends_with(&port) && fields[3] == "01").count()
 }
 
 #[tokio::test]
