@@ -14,6 +14,7 @@ use weir_fleet::FleetTls;
 pub(crate) struct Place {
     path: PathBuf,
     temporary: Option<TempDir>,
+    issuer: Box<Issuer<'static, KeyPair>>,
     /// The certificate of the authority that signed the node's, PEM.
     pub(crate) authority: Vec<u8>,
 }
@@ -35,8 +36,34 @@ impl Place {
                 (temporary.path().to_owned(), Some(temporary))
             }
         };
-        let authority = certify(&path).map_err(io::Error::other)??;
-        Ok(Self { path, temporary, authority })
+        let (issuer, authority) = authority().map_err(io::Error::other)?;
+        let place = Self { path, temporary, issuer: Box::new(issuer), authority };
+        place.renew()?;
+        Ok(place)
+    }
+
+    /// Writes a new certificate for the node and its key. A node that reads them meanwhile may find the one without the other.
+    pub(crate) fn renew(&self) -> io::Result<()> {
+        let names = vec!["localhost".to_owned()];
+        let (certificate, key) = self.sign(names, ExtendedKeyUsagePurpose::ServerAuth).map_err(io::Error::other)?;
+        std::fs::write(self.path.join("server.pem"), certificate)?;
+        std::fs::write(self.path.join("server.key"), key)
+    }
+
+    /// A certificate for an agent and its key, PEM.
+    pub(crate) fn agent(&self) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        let (certificate, key) =
+            self.sign(Vec::new(), ExtendedKeyUsagePurpose::ClientAuth).map_err(io::Error::other)?;
+        Ok((certificate.into_bytes(), key.into_bytes()))
+    }
+
+    fn sign(&self, names: Vec<String>, usage: ExtendedKeyUsagePurpose) -> Result<(String, String), rcgen::Error> {
+        let mut params = CertificateParams::new(names)?;
+        params.extended_key_usages = vec![usage];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
     }
 
     /// What a client needs to believe the node's certificate.
@@ -75,23 +102,13 @@ impl Place {
     }
 }
 
-/// Makes an authority and has it sign a certificate for `localhost`; gives the authority's certificate.
-fn certify(directory: &Path) -> Result<io::Result<Vec<u8>>, rcgen::Error> {
-    let mut authority = CertificateParams::new(Vec::new())?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.distinguished_name.push(DnType::CommonName, "weir bench authority");
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    let authority_key = KeyPair::generate()?;
-    let authority_pem = authority.self_signed(&authority_key)?.pem();
-    let issuer = Issuer::new(authority, authority_key);
-
-    let mut server = CertificateParams::new(vec!["localhost".to_owned()])?;
-    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    server.use_authority_key_identifier_extension = true;
+/// Makes an authority; gives what signs and its certificate.
+fn authority() -> Result<(Issuer<'static, KeyPair>, Vec<u8>), rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "weir bench authority");
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let key = KeyPair::generate()?;
-    let certificate = server.signed_by(&key, &issuer)?.pem();
-    let written = std::fs::write(directory.join("server.pem"), certificate)
-        .and_then(|()| std::fs::write(directory.join("server.key"), key.serialize_pem()));
-    Ok(written.map(|()| authority_pem.into_bytes()))
+    let pem = params.self_signed(&key)?.pem();
+    Ok((Issuer::new(params, key), pem.into_bytes()))
 }

@@ -65,6 +65,13 @@ fn a_refusal_costs_no_connection_unless_it_closes_it() {
 }
 
 #[test]
+fn agents_of_nodes_that_restart_resume_elsewhere_one_by_one_unless_tickets_or_turns_are_missing() {
+    passes("cert-restart --small");
+    fails("cert-restart --small --without tickets", &["agents that came back resumed"]);
+    fails("cert-restart --small --without drain", &["the busiest fifth"]);
+}
+
+#[test]
 fn uploads_that_drown_a_node_are_not_felt_by_polls_unless_all_classes_share_its_room() {
     passes("control-lanes --small");
     fails("control-lanes --small --without lanes", &["polls not answered", "the slowest order"]);

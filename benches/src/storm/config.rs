@@ -18,6 +18,8 @@ pub(super) struct NodeConfig {
     pub(super) peers: Vec<SocketAddr>,
     /// Whether agents connect with TLS, by the certificate in the node's directory.
     pub(super) tls: bool,
+    /// More keys of its table.
+    pub(super) tls_more: &'static str,
     pub(super) max_requests_per_second: u32,
     pub(super) ramp: Duration,
     pub(super) breaker_cooldown: Duration,
@@ -28,6 +30,8 @@ pub(super) struct NodeConfig {
     pub(super) batch_age: Duration,
     pub(super) merge_window: Duration,
     pub(super) retry_max: Duration,
+    /// The time over which connections are closed when the node stops.
+    pub(super) drain: Duration,
     /// The parts of `max_requests` that classes may fill, where they differ from the defaults.
     pub(super) classes: &'static str,
     /// Whether agents that do not wait are damped.
@@ -57,6 +61,7 @@ impl Default for NodeConfig {
             agents: SocketAddr::from(([127, 0, 0, 1], 0)),
             peers: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
             tls: false,
+            tls_more: "",
             max_requests_per_second: 5_000,
             ramp: Duration::from_secs(30),
             breaker_cooldown: Duration::from_secs(1),
@@ -66,6 +71,7 @@ impl Default for NodeConfig {
             batch_age: Duration::from_secs(1),
             merge_window: Duration::from_secs(60),
             retry_max: Duration::from_secs(30),
+            drain: Duration::from_secs(1),
             classes: "",
             damped: true,
             core_more: String::new(),
@@ -80,14 +86,14 @@ impl NodeConfig {
         let (stale, pace) = (switches.is_on(Protection::Stale), switches.is_on(Protection::Pace));
         let time = |duration: Duration| duration_to_text(duration);
         let on = |on: bool, text: &str, off: &str| if on { text.to_owned() } else { off.to_owned() };
-        let tls = r#"tls = { certificate = "server.pem", key = "server.key" }"#;
+        let tls = format!(r#"tls = {{ certificate = "server.pem", key = "server.key"{} }}"#, self.tls_more);
         let values = [
             ("name", self.name.clone()),
             ("data_dir", format!("data-{}", self.name)),
             ("agents", self.agents.to_string()),
             ("peers", self.peers.iter().map(|peer| format!("\"{peer}\"")).collect::<Vec<_>>().join(", ")),
             ("agent", on(switches.is_on(Protection::Identity), "\"header.x-agent-id\"", NOBODY)),
-            ("tls", on(self.tls, tls, "")),
+            ("tls", on(self.tls, &tls, "")),
             ("max_requests_per_second", if pace { self.max_requests_per_second } else { NO_PACE }.to_string()),
             ("ramp", time(if pace { self.ramp } else { Duration::ZERO })),
             ("breaker_failures", if switches.is_on(Protection::Breaker) { 5 } else { NEVER }.to_string()),
@@ -110,6 +116,7 @@ impl NodeConfig {
             ("merge_window", time(self.merge_window)),
             ("batch_age", time(self.batch_age)),
             ("retry_max", time(self.retry_max)),
+            ("drain", time(self.drain)),
         ];
         fill(TEMPLATE, &values) + &self.more
     }

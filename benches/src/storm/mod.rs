@@ -2,12 +2,14 @@
 //!
 //! - `scenario` is the list of them; `recovery` is the incident in virtual time, `outage` on real sockets, `slow` a core in
 //!   virtual time that can do less than it is asked; `shed`, `lanes`, `polls`, `poison`,
-//!   `black_hole` and `come_back` run the product as a child process, on the `stage` that they share;
+//!   `black_hole` and `come_back` run the product as a child process, on the `stage` that they share; `roll` several of them
+//!   behind a `balancer`;
 //! - `protection` names what can be switched off, `config` makes a node's file with it on or off: a scenario that passes without the
 //!   protection that it is about shows nothing, so each must then fail;
 //! - `report` is what a scenario gives, `plot` draws it.
 
 mod arguments;
+mod balancer;
 mod black_hole;
 mod come_back;
 mod config;
@@ -22,6 +24,7 @@ mod polls;
 mod protection;
 mod recovery;
 mod report;
+mod roll;
 mod scenario;
 mod shed;
 mod slow;

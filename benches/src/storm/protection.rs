@@ -29,11 +29,15 @@ pub(super) enum Protection {
     Damping,
     /// The part of the node that a tenant may have.
     Shares,
+    /// Keys of session tickets that nodes share.
+    Tickets,
+    /// The window over which connections are closed when a node stops.
+    Drain,
 }
 
 impl Protection {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Stale,
         Self::Pace,
         Self::Breaker,
@@ -46,6 +50,8 @@ impl Protection {
         Self::KeepAlive,
         Self::Damping,
         Self::Shares,
+        Self::Tickets,
+        Self::Drain,
     ];
 
     /// The word on the command line.

@@ -1,11 +1,11 @@
 //! The scenarios.
 
 use super::protection::Protection::{
-    self, Adaptive, Bisect, Bulkhead, Damping, Identity, KeepAlive, Lanes, Lookups, Pace, Shares, Stale,
+    self, Adaptive, Bisect, Bulkhead, Damping, Drain, Identity, KeepAlive, Lanes, Lookups, Pace, Shares, Stale, Tickets,
 };
 use super::report::Report;
 use super::{
-    Failure, Order, black_hole, come_back, ignorers, lanes, noisy, outage, poison, polls, recovery, shed, slow,
+    Failure, Order, black_hole, come_back, ignorers, lanes, noisy, outage, poison, polls, recovery, roll, shed, slow,
 };
 
 /// One scenario.
@@ -17,7 +17,7 @@ pub(super) struct Scenario {
     pub(super) play: fn(&Order) -> Result<Report, Failure>,
 }
 
-pub(super) const SCENARIOS: [Scenario; 11] = [
+pub(super) const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "recovery-stampede",
         about: "the core is away for ten minutes; all agents and all that waits come back to it",
@@ -41,6 +41,12 @@ pub(super) const SCENARIOS: [Scenario; 11] = [
         about: "all uploads are refused; the agents' TLS connections stay",
         protections: &[KeepAlive],
         play: shed::play,
+    },
+    Scenario {
+        name: "cert-restart",
+        about: "certificates are renewed each second and nodes restarted one after the other; agents resume on the others",
+        protections: &[Tickets, Drain],
+        play: roll::play,
     },
     Scenario {
         name: "control-lanes",
