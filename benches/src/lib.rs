@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod capacity;
 pub mod chaos;
+pub mod connections;
 pub mod demo;
 pub mod ingest;
 pub mod lookups;
