@@ -76,16 +76,21 @@ fn answered(metrics: &str) -> BTreeMap<String, u64> {
 
 /// Has the node read its configuration again.
 pub(crate) async fn reload(admin: SocketAddr) -> io::Result<()> {
-    ask(admin, "POST", "/reload").await.map(drop)
+    ask(admin, "POST", "/reload", "").await.map(drop)
+}
+
+/// Has the node take answers out of use: what `POST /purge` takes.
+pub(crate) async fn purge(admin: SocketAddr, order: &str) -> io::Result<()> {
+    ask(admin, "POST", "/purge", order).await.map(drop)
 }
 
 pub(crate) async fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
-    ask(admin, "GET", path).await
+    ask(admin, "GET", path, "").await
 }
 
 /// A page of the admin listener.
-async fn ask(admin: SocketAddr, method: &str, path: &str) -> io::Result<String> {
-    tokio::time::timeout(PATIENCE, exchange(admin, method, path))
+async fn ask(admin: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<String> {
+    tokio::time::timeout(PATIENCE, exchange(admin, method, path, body))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
@@ -94,10 +99,12 @@ async fn ask(admin: SocketAddr, method: &str, path: &str) -> io::Result<String> 
 const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_PAGE_BYTES: u64 = 4 << 20;
 
-async fn exchange(admin: SocketAddr, method: &str, path: &str) -> io::Result<String> {
+async fn exchange(admin: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(admin).await?;
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: {admin}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let length = body.len();
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nHost: {admin}\r\nContent-Length: {length}\r\nConnection: close\r\n");
+    let request = format!("{head}Content-Type: application/json\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.take(MAX_PAGE_BYTES).read_to_string(&mut answer).await?;

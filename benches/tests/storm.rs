@@ -61,7 +61,7 @@ fn an_outage_has_no_echo_with_a_node_and_one_without_stale_answers() {
 #[test]
 fn a_refusal_costs_no_connection_unless_it_closes_it() {
     passes("shed-reconnect --small");
-    fails("shed-reconnect --small --without keep-alive", &["new handshakes"]);
+    fails("shed-reconnect --small --without keep-alive", &["HTTP/1.1: new handshakes"]);
 }
 
 #[test]
@@ -117,6 +117,16 @@ fn agents_that_do_not_wait_cost_little_unless_nobody_damps_them() {
 fn a_noisy_tenant_is_not_felt_by_others_unless_it_may_have_everything() {
     passes("noisy-tenant --small");
     fails("noisy-tenant --small --without shares", &["polls of the others"]);
+}
+
+#[test]
+fn a_change_for_everybody_is_no_stampede_unless_a_protection_is_off() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| passes("policy-change --small"));
+        scope.spawn(|| fails("policy-change --small --without pace", &["requests at the core"]));
+        scope.spawn(|| fails("policy-change --small --without lookups", &["configurations and manifests of before"]));
+        scope.spawn(|| fails("policy-change --small --without stale", &["requests of agents not answered"]));
+    });
 }
 
 #[test]

@@ -3,14 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use serde_json::json;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use weir_fleet::{Fleet, FleetOptions, Press, PressCounts, PressOptions, Route, Uploads};
 
 use super::config::NodeConfig;
 use super::report::Report;
 use super::stage::{POLLS, Stage, on_sockets};
-use super::{Failure, Order};
+use super::{Failure, Order, urgent};
 use crate::status;
 use crate::text::grouped;
 use crate::verdict::{Line, line};
@@ -19,8 +18,6 @@ use crate::wire::{self, Connection};
 /// The node works on few requests at once, so that uploads could fill it.
 const MAX_REQUESTS: u32 = 6;
 const UPLOADING: u32 = 64;
-/// From one poll of the agent that is given an order to its next.
-const POLL: Duration = Duration::from_secs(1);
 const PROBE: Duration = Duration::from_millis(100);
 
 /// Runs the scenario.
@@ -55,36 +52,18 @@ async fn run(order: &Order) -> Result<Report, Failure> {
     let options = FleetOptions { mix: POLLS, obey_retry_after: false, ..stage.fleet(100, polls, time)? };
     let fleet = Fleet::start(options)?;
     let end = Instant::now() + time;
-    let (orders, (probes, not_ready)) = tokio::try_join!(orders(&stage, end), probes(&stage, end))?;
+    let mut connection = Connection::open(stage.node.agents()?).await?;
+    let poll = async || {
+        let names = "x-agent-id: agent-under-attack\r\nx-tenant-id: tenant-1\r\n";
+        let (head, body) = connection.get(urgent::TASKS, names).await?;
+        Ok((wire::status(&head), body))
+    };
+    let (orders, (probes, not_ready)) = tokio::try_join!(urgent::orders(&stage.core, end, poll), probes(&stage, end))?;
     let fleet = fleet.finish().await;
     let uploads = press.stop().await;
     stage.clear().await?;
     let seen = Seen { fleet, uploads, orders, probes, not_ready, seconds };
     Ok(Report { lines: judge(&seen, order.small), notes: vec![note(&seen)], ..Report::default() })
-}
-
-/// One agent polls once a second and is given one order after the other.
-async fn orders(stage: &Stage, end: Instant) -> io::Result<Vec<Duration>> {
-    let mut connection = Connection::open(stage.node.agents()?).await?;
-    let (mut took, mut due) = (Vec::new(), Instant::now());
-    while Instant::now() < end {
-        // Just after a poll has found nothing, which is the worst moment.
-        let given = Instant::now();
-        stage.core.set_task("agent-under-attack", Some(json!({"order": "isolate"})));
-        loop {
-            due += POLL;
-            sleep_until(due).await;
-            let names = "x-agent-id: agent-under-attack\r\nx-tenant-id: tenant-1\r\n";
-            let (head, body) = connection.get("/v1/agents/agent-under-attack/tasks", names).await?;
-            let arrived = wire::status(&head) == 200 && String::from_utf8_lossy(&body).contains("isolate");
-            if arrived || Instant::now() >= end {
-                break;
-            }
-        }
-        took.push(given.elapsed());
-        stage.core.set_task("agent-under-attack", None);
-    }
-    Ok(took)
 }
 
 /// Operators ask whether the node is ready.
@@ -104,7 +83,6 @@ fn judge(seen: &Seen, small: bool) -> Vec<Line> {
     let polls = seen.fleet.routes.get(&Route::Tasks).cloned().unwrap_or_default();
     let bad = polls.sent - polls.ok;
     let shed = seen.uploads.refused as f64 / (seen.uploads.refused + seen.uploads.uploads).max(1) as f64;
-    let slowest = seen.orders.iter().max().copied().unwrap_or(Duration::MAX);
     // A debug build on a busy machine is not what latencies are promised for.
     let most = |millis: f64| if small { 2_000.0 } else { millis };
     let probe = percentile(&seen.probes, 99);
@@ -125,12 +103,7 @@ fn judge(seen: &Seen, small: bool) -> Vec<Line> {
             probe.as_secs_f64() * 1_000.0 < most(20.0),
         ),
         line("/readyz without 200", seen.not_ready.to_string(), "0".to_owned(), seen.not_ready == 0),
-        line(
-            "the slowest order to reach its agent",
-            format!("{:.2} s", slowest.as_secs_f64()),
-            "at most a poll and 1 s: 2 s".to_owned(),
-            slowest <= POLL + Duration::from_secs(1),
-        ),
+        urgent::judge(&seen.orders),
     ]
 }
 

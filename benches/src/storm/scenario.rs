@@ -5,7 +5,7 @@ use super::protection::Protection::{
 };
 use super::report::Report;
 use super::{
-    Failure, Order, black_hole, come_back, ignorers, lanes, noisy, outage, poison, polls, recovery, roll, shed, slow,
+    Failure, Order, black_hole, come_back, ignorers, lanes, noisy, outage, poison, policy, polls, recovery, roll, shed, slow,
 };
 
 /// One scenario.
@@ -17,7 +17,7 @@ pub(super) struct Scenario {
     pub(super) play: fn(&Order) -> Result<Report, Failure>,
 }
 
-pub(super) const SCENARIOS: [Scenario; 12] = [
+pub(super) const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "recovery-stampede",
         about: "the core is away for ten minutes; all agents and all that waits come back to it",
@@ -38,7 +38,7 @@ pub(super) const SCENARIOS: [Scenario; 12] = [
     },
     Scenario {
         name: "shed-reconnect",
-        about: "all uploads are refused; the agents' TLS connections stay",
+        about: "all uploads are refused; the agents' TLS connections stay, and orders arrive",
         protections: &[KeepAlive],
         play: shed::play,
     },
@@ -95,6 +95,12 @@ pub(super) const SCENARIOS: [Scenario; 12] = [
         about: "one tenant asks fifty times as often as the others, who do not notice; nor do agents who share an address",
         protections: &[Shares],
         play: noisy::play,
+    },
+    Scenario {
+        name: "policy-change",
+        about: "all configurations and manifests are changed at once, and the node is told that what it keeps is out of date",
+        protections: &[Pace, Lookups, Stale],
+        play: policy::play,
     },
 ];
 
