@@ -13,7 +13,7 @@ use weir_spool::{Disk, Lent, Outbox, Parcel, Waiting};
 
 use super::plan::Settings;
 use crate::clock::Clock;
-use crate::upstream::{Origin, OriginAnswer, OriginError, OriginRequest, Patience, Rank};
+use crate::upstream::{Origin, OriginAnswer, OriginError, OriginRequest, Patience, Rank, Sending};
 
 /// What it takes to deliver the batches of one stream.
 pub(super) struct Courier {
@@ -51,18 +51,18 @@ pub(super) enum End {
 }
 
 impl Courier {
-    /// Makes one attempt.
-    pub(super) async fn attempt(self: Arc<Self>, lent: Lent<Disk>, lane: Lane) -> Attempt {
+    /// Makes one attempt, the first or another.
+    pub(super) async fn attempt(self: Arc<Self>, lent: Lent<Disk>, lane: Lane, sending: Sending) -> Attempt {
         let batch = Arc::from(lent.waiting().name());
-        let (delivery, label, end) = match self.deliver(lent.waiting().clone(), lane).await {
+        let (delivery, label, end) = match self.deliver(lent.waiting().clone(), lane, sending).await {
             Ok(Told { delivery, status, end }) => (Some(delivery), status.to_string(), end),
             Err(Failure { label, setback }) => (None, label, End::NotTaken(setback)),
         };
         Attempt { batch, delivery, label, end, _lent: lent }
     }
 
-    async fn deliver(self: Arc<Self>, waiting: Waiting, lane: Lane) -> Result<Told, Failure> {
-        let (request, rows) = Arc::clone(&self).prepare(waiting.clone(), lane).await?;
+    async fn deliver(self: Arc<Self>, waiting: Waiting, lane: Lane, sending: Sending) -> Result<Told, Failure> {
+        let (request, rows) = Arc::clone(&self).prepare(waiting.clone(), lane, sending).await?;
         let bytes = request.body.len() as u64;
         let answer = self.origin.send(request).await.map_err(Failure::from)?;
         let courier = Arc::clone(&self);
@@ -71,7 +71,12 @@ impl Courier {
 
     /// Reads what is to be sent, addresses it, and says how many rows it has. A file that cannot be read as a batch goes to
     /// the dead letters.
-    async fn prepare(self: Arc<Self>, waiting: Waiting, lane: Lane) -> Result<(OriginRequest, u64), Failure> {
+    async fn prepare(
+        self: Arc<Self>,
+        waiting: Waiting,
+        lane: Lane,
+        sending: Sending,
+    ) -> Result<(OriginRequest, u64), Failure> {
         let settings = self.settings.load();
         let Some((core, path)) = settings.destination(&waiting.meta.core, &waiting.meta.path) else {
             return Err(Failure::named("no such core"));
@@ -95,6 +100,7 @@ impl Courier {
             patience: Patience::Whole,
             // The core drops a batch whose id it has accepted before.
             repeatable: true,
+            sending,
         };
         Ok((request, meta.counts.rows))
     }

@@ -21,6 +21,7 @@ use super::courier::{Attempt, Courier, End};
 use super::merging::MergeState;
 use super::plan::Settings;
 use crate::metrics::Metrics;
+use crate::upstream::Sending;
 
 /// What the sender shows of itself, and the one order it takes.
 #[derive(Debug, Default)]
@@ -144,8 +145,9 @@ impl Sender {
                 self.queue.add(arrival, &rules, now);
             }
             while let Some((batch, lane)) = self.queue.next(&rules, now) {
+                let sending = if self.queue.has_failed(&batch) { Sending::Again } else { Sending::First };
                 match self.courier.outbox.lend(&batch) {
-                    Some(lent) => attempts.push(Arc::clone(&self.courier).attempt(lent, lane)),
+                    Some(lent) => attempts.push(Arc::clone(&self.courier).attempt(lent, lane, sending)),
                     None => self.queue.forget(&batch),
                 }
             }

@@ -22,7 +22,7 @@ use super::flight::Ticket;
 use super::payloads::Claims;
 use super::rollouts::Asked;
 use crate::purging::Departure;
-use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Patience, Rank};
+use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Patience, Rank, Sending};
 
 /// How a fill ended, for everyone who waited. Cloning shares the answer.
 #[derive(Clone, Debug)]
@@ -168,6 +168,7 @@ impl Order {
             max_answer_bytes,
             patience: Patience::Whole,
             repeatable: true,
+            sending: Sending::First,
         }
     }
 

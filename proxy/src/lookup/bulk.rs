@@ -19,7 +19,7 @@ use weir_logic::retry::asked_wait;
 use super::store::Holding;
 use super::{About, Asking, Found, KeyFailure, RouteWindows, Settled, Shared, Waiter, Window};
 use crate::purging::Departure;
-use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Patience, Rank};
+use crate::upstream::{OriginAnswer, OriginError, OriginRequest, Patience, Rank, Sending};
 
 /// A window that has left. However it ends, none of its keys stays under way.
 pub(super) struct Bulk {
@@ -169,6 +169,7 @@ impl Shared {
             patience: Patience::Whole,
             // A lookup changes nothing at the core.
             repeatable: true,
+            sending: Sending::First,
         }
     }
 

@@ -23,7 +23,7 @@ use super::opened::{Exchanged, Opened, Transfer};
 use super::peers::{PeerState, Peers, Series, Target};
 use super::permit::ForwardPermit;
 use super::turnstile::{CLASSES, Turnstile};
-use super::{Origin, OriginAnswer, OriginError, OriginRequest, OriginStream, Patience, Rank, health};
+use super::{Origin, OriginAnswer, OriginError, OriginRequest, OriginStream, Patience, Rank, Sending, health};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -175,7 +175,7 @@ impl Upstream {
         label: &Arc<str>,
     ) -> Result<ForwardPermit, OriginError> {
         let core = self.core(core)?;
-        self.permit(&core, Rank::Class(class), label, Patience::Whole).await
+        self.permit(&core, Rank::Class(class), label, (Patience::Whole, Sending::First)).await
     }
 
     async fn permit(
@@ -183,9 +183,9 @@ impl Upstream {
         core: &Core,
         rank: Rank,
         label: &Arc<str>,
-        patience: Patience,
+        (patience, sending): (Patience, Sending),
     ) -> Result<ForwardPermit, OriginError> {
-        let permit = core.turnstile.enter(rank, label, patience).await?;
+        let permit = core.turnstile.enter(rank, label, patience, sending).await?;
         Ok(ForwardPermit::new(permit, core.name.clone(), Arc::clone(label), self.metrics.clone(), self.clock))
     }
 
@@ -214,7 +214,7 @@ impl Upstream {
 impl Origin for Upstream {
     async fn send(&self, request: OriginRequest) -> Result<OriginAnswer, OriginError> {
         let core = self.core(request.core)?;
-        let permit = core.turnstile.enter(request.rank, &request.label, request.patience).await?;
+        let permit = core.turnstile.enter(request.rank, &request.label, request.patience, request.sending).await?;
         let started = self.clock.elapsed();
         let result = core.fetch(&request).await;
         let latency = self.clock.elapsed().saturating_sub(started);
@@ -229,7 +229,7 @@ impl Origin for Upstream {
 
     async fn open(&self, request: OriginRequest) -> Result<OriginStream, OriginError> {
         let core = self.core(request.core)?;
-        let permit = self.permit(&core, request.rank, &request.label, request.patience).await?;
+        let permit = self.permit(&core, request.rank, &request.label, (request.patience, request.sending)).await?;
         let patience = core.settings().core.request_timeout;
         match core.open(&request).await {
             Ok(opened) => Ok(Transfer::new(opened, permit, patience, request.max_answer_bytes).into_stream()),

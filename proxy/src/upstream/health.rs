@@ -10,7 +10,7 @@ use weir_config::{Class, CoreId, HealthCheck};
 
 use super::cores::Core;
 use super::peers::{PeerState, Target};
-use super::{OriginRequest, Patience, Rank};
+use super::{OriginRequest, Patience, Rank, Sending};
 use crate::clock::Clock;
 
 /// Checks one core's machines for ever; returns at once when the operator has switched checks off.
@@ -52,6 +52,7 @@ fn question(check: &HealthCheck) -> OriginRequest {
         max_answer_bytes: MAX_HEALTH_ANSWER_BYTES,
         patience: Patience::Whole,
         repeatable: true,
+        sending: Sending::First,
     }
 }
 

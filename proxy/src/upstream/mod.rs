@@ -80,6 +80,18 @@ pub struct OriginRequest {
     pub patience: Patience,
     /// Whether the request may be sent again after it may have reached the core: its repetition does no harm.
     pub repeatable: bool,
+    /// Whether it was sent before.
+    pub sending: Sending,
+}
+
+/// Whether the core may have seen a request before. What is sent again pays for nobody's retries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sending {
+    /// It has not.
+    #[default]
+    First,
+    /// It failed before, and its sender sends it once more.
+    Again,
 }
 
 /// How long a request may stand in line at a core's gate.

@@ -50,6 +50,7 @@ fn request(method: Method, target: &str, body: &'static [u8]) -> OriginRequest {
         max_answer_bytes: 1 << 20,
         patience: Patience::Whole,
         repeatable: true,
+        sending: Sending::First,
     }
 }
 

@@ -10,7 +10,7 @@ use weir_config::Class;
 use weir_logic::Millis;
 use weir_logic::gate::{Attempt, BreakerState, Call, Cuts, Entry, Gate, GateLimits, Line, Ticket};
 
-use super::{OriginError, Patience, Rank};
+use super::{OriginError, Patience, Rank, Sending};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::task;
@@ -106,7 +106,16 @@ impl Turnstile {
         rank: Rank,
         label: &str,
         patience: Patience,
+        sending: Sending,
     ) -> Result<Permit, OriginError> {
+        let permit = self.pass(rank, label, patience).await?;
+        if sending == Sending::First {
+            self.line.lock().gate.note_first_attempt();
+        }
+        Ok(permit)
+    }
+
+    async fn pass(self: &Arc<Self>, rank: Rank, label: &str, patience: Patience) -> Result<Permit, OriginError> {
         let (max_wait, turn) = match self.stand(rank, label, patience) {
             Stand::Go(ticket) => return Ok(self.permit(ticket)),
             Stand::Away(error) => return Err(self.turn_away(error, label)),

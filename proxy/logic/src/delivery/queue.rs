@@ -252,6 +252,11 @@ impl DeliveryQueue {
         self.failures > 0
     }
 
+    /// Whether the core was given the batch before and did not take it, as far as this process knows.
+    pub fn has_failed(&self, name: &str) -> bool {
+        self.batches.get(name).is_some_and(|batch| batch.failures > 0)
+    }
+
     /// The status for which deliveries rest until an operator has mended something.
     pub fn paused(&self) -> Option<u16> {
         self.paused

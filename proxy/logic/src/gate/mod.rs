@@ -236,6 +236,11 @@ impl Gate {
         self.breaker.hasten(now);
     }
 
+    /// A request that was not sent before goes to the core: it pays for a part of a retry.
+    pub fn note_first_attempt(&mut self) {
+        self.budget.deposit();
+    }
+
     /// Whether a retry may be scheduled now; it still has to enter. Counted at once.
     #[must_use]
     pub fn try_retry(&mut self) -> bool {
@@ -311,7 +316,6 @@ impl Gate {
         self.in_flight += 1;
         self.flows.on_entry(flow);
         self.limit.on_entry(self.in_flight);
-        self.budget.deposit();
         Entry::Go(Ticket { epoch: self.breaker.epoch(), flow, started: now })
     }
 }

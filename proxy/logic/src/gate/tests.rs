@@ -163,6 +163,19 @@ fn new_bounds_keep_what_is_known_of_the_core() {
     assert_eq!((gate.breaker(Millis(1)), gate.limit()), (BreakerState::Open, 100));
 }
 
+#[test]
+fn only_first_attempts_pay_for_retries() {
+    let mut gate = Gate::new(&GateLimits { retry_budget: Ratio::new(0.5).unwrap(), ..limits() }, []);
+    while gate.try_retry() {}
+    for _ in 0..100 {
+        let ticket = enter(&mut gate, 0);
+        gate.on_result(ticket, FINE, Millis(0), 0.0);
+    }
+    assert!(!gate.try_retry(), "what is let through may be what failed before");
+    (0..2).for_each(|_| gate.note_first_attempt());
+    assert!(gate.try_retry());
+}
+
 /// Ten minutes of outage under a fleet that asks twelve times as often as is admitted, without a pause and without jitter.
 #[test]
 fn an_outage_ends_in_a_ramp_and_not_in_a_herd() {

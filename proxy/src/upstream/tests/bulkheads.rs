@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
+use pingora::upstreams::peer::Peer as _;
 use tokio::net::TcpListener;
 
 use super::*;
@@ -86,13 +87,15 @@ async fn a_black_hole_takes_no_more_than_its_own_room_and_nothing_of_other_cores
     to_hole.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
+/// A machine that takes no connections.
+async fn closed() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
 /// Invariant: however many fail and whoever asks, retries are a tenth of the requests and what was saved up.
 #[tokio::test]
 async fn attempts_at_a_core_that_always_fails_are_within_the_budget() {
-    let closed = || async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
     let peers = [closed().await, closed().await, closed().await];
     let (upstream, metrics) = upstream(&format!(
         "[core]\npeers = {peers:?}\nbreaker_failures = 100000\nmax_requests_per_second = 1000000\nmax_in_flight = 1000\n"
@@ -110,6 +113,64 @@ async fn attempts_at_a_core_that_always_fails_are_within_the_budget() {
     let granted = metrics.core_retries.with_label_values(&["core", "granted"]).get();
     assert!(granted <= 1_000 / 10 + 10, "{granted} retries of 1000 requests");
     assert!(granted >= 100 && forwarded_again > 0, "{granted}, of which {forwarded_again} forwarded");
+}
+
+#[tokio::test]
+async fn batches_that_are_sent_again_pay_for_no_retries() {
+    let peers = [closed().await, closed().await];
+    let (upstream, metrics) = upstream(&format!(
+        "[core]\npeers = {peers:?}\nbreaker_failures = 100000\nmax_requests_per_second = 1000000\nmax_in_flight = 1000\n"
+    ));
+    for _ in 0..500 {
+        let again = OriginRequest { sending: Sending::Again, rank: Rank::Backlog, ..get("/v1/echo") };
+        assert_eq!(upstream.send(again).await.unwrap_err(), OriginError::Connect);
+    }
+    assert_eq!(metrics.core_retries.with_label_values(&["core", "granted"]).get(), 10, "what was in hand at the start");
+}
+
+#[tokio::test]
+async fn a_machine_that_fails_forwarded_requests_is_left_out() {
+    let (bad, good) = (started(CoreOptions::default()).await, started(CoreOptions::default()).await);
+    let (upstream, metrics) =
+        upstream(&format!("[core]\npeers = [\"{}\", \"{}\"]\neject_after = 3\n", bad.address(), good.address()));
+    let label = Arc::from("all");
+    let mut given = Vec::new();
+    for _ in 0..20 {
+        let mut permit = upstream.forward_permit(CoreId(0), Class::Config, &label).await.unwrap();
+        let (peer, _, machine) = upstream.peer(CoreId(0)).await.unwrap();
+        let is_bad = peer.address().to_string() == bad.address().to_string();
+        given.push(is_bad);
+        permit.given_to(machine);
+        permit.answered(if is_bad { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }, None);
+    }
+    assert_eq!(given.iter().filter(|is_bad| **is_bad).count(), 3, "{given:?}");
+    assert!(metrics.render().contains(r#"weir_core_ejections_total{core="core"} 1"#));
+}
+
+#[tokio::test]
+async fn a_health_check_that_succeeds_again_has_the_breaker_probe_at_once() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(
+        &sim,
+        "breaker_failures = 2\nbreaker_cooldown = \"10m\"\nhealth_check = { path = \"/healthz\", interval = \"100ms\", \
+         failures = 1, successes = 1 }",
+    ));
+    let upstream = Arc::new(upstream);
+    let checked = Arc::clone(&upstream);
+    let checks = crate::task::spawn("health", async move { checked.check_health().await });
+    sim.script(Behaviour::status(500)).unwrap();
+    while upstream.status()[0].breaker != "open" || upstream.status()[0].peers[0].healthy {
+        drop(upstream.send(get("/v1/echo")).await);
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(upstream.send(get("/v1/echo")).await, Err(OriginError::Resting(_))));
+    sim.script(Behaviour::Up).unwrap();
+    while upstream.status()[0].breaker == "open" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(upstream.send(get("/v1/echo")).await.unwrap().status, StatusCode::OK);
+    assert_eq!(upstream.status()[0].breaker, "closed");
+    checks.abort();
 }
 
 #[tokio::test]
