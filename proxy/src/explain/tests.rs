@@ -127,6 +127,20 @@ fn a_lookup_needs_to_know_who_asks() {
 }
 
 #[test]
+fn a_route_shows_the_gate_that_it_passes() {
+    let gate = |url| {
+        let text = explain(&question("GET", url)).unwrap();
+        let line = text.lines().find(|line| line.starts_with("gate")).unwrap_or_else(|| panic!("{text}"));
+        line["gate".len()..].trim_start().to_owned()
+    };
+    assert_eq!(
+        gate("/v1/updates/stable/manifest.json"),
+        "8 to 256 in flight, 50 % of them for this route; held to 500 requests a second; waits 1s at most"
+    );
+    assert!(gate("/v1/agents/a-1/tasks").contains("; not held to 500 requests a second; "), "orders are not paced");
+}
+
+#[test]
 fn headers_name_an_agent_only_where_the_listener_believes_them() {
     let mut poll = question("GET", "/v1/agents/a-1/tasks");
     poll.headers = vec!["X-Agent-Id: a-1".to_owned(), "x-tenant-id:t-1".to_owned()];
