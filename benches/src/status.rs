@@ -56,6 +56,14 @@ pub(crate) async fn answered_by_core(admin: SocketAddr) -> io::Result<BTreeMap<S
     Ok(answered(&get(admin, "/metrics").await?))
 }
 
+/// Retries that a node's gates have granted.
+pub(crate) async fn retries(admin: SocketAddr) -> io::Result<u64> {
+    let metrics = get(admin, "/metrics").await?;
+    let lines = metrics.lines().filter(|line| line.starts_with("weir_core_retries_total{"));
+    let granted = lines.filter(|line| line.contains("result=\"granted\""));
+    Ok(granted.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum())
+}
+
 fn answered(metrics: &str) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
     for line in metrics.lines().filter(|line| line.starts_with("weir_core_requests_total{")) {

@@ -130,6 +130,12 @@ fn a_change_for_everybody_is_no_stampede_unless_a_protection_is_off() {
 }
 
 #[test]
+fn a_core_that_fails_is_left_alone_unless_there_is_no_breaker() {
+    passes("failing-core --small");
+    fails("failing-core --small --without breaker", &["requests at the core that fails"]);
+}
+
+#[test]
 fn the_plot_is_written_and_every_scenario_is_listed() {
     let directory = tempfile::tempdir().unwrap();
     let run = |arguments: &str| {

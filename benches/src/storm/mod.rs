@@ -13,6 +13,7 @@ mod balancer;
 mod black_hole;
 mod come_back;
 mod config;
+mod failing;
 mod http2;
 mod ignorers;
 mod lanes;

@@ -1,11 +1,13 @@
 //! The scenarios.
 
 use super::protection::Protection::{
-    self, Adaptive, Bisect, Bulkhead, Damping, Drain, Identity, KeepAlive, Lanes, Lookups, Pace, Shares, Stale, Tickets,
+    self, Adaptive, Bisect, Breaker, Bulkhead, Damping, Drain, Identity, KeepAlive, Lanes, Lookups, Pace, Shares,
+    Stale, Tickets,
 };
 use super::report::Report;
 use super::{
-    Failure, Order, black_hole, come_back, ignorers, lanes, noisy, outage, poison, policy, polls, recovery, roll, shed, slow,
+    Failure, Order, black_hole, come_back, failing, ignorers, lanes, noisy, outage, poison, policy, polls, recovery,
+    roll, shed, slow,
 };
 
 /// One scenario.
@@ -17,7 +19,7 @@ pub(super) struct Scenario {
     pub(super) play: fn(&Order) -> Result<Report, Failure>,
 }
 
-pub(super) const SCENARIOS: [Scenario; 13] = [
+pub(super) const SCENARIOS: [Scenario; 14] = [
     Scenario {
         name: "recovery-stampede",
         about: "the core is away for ten minutes; all agents and all that waits come back to it",
@@ -101,6 +103,12 @@ pub(super) const SCENARIOS: [Scenario; 13] = [
         about: "all configurations and manifests are changed at once, and the node is told that what it keeps is out of date",
         protections: &[Pace, Lookups, Stale],
         play: policy::play,
+    },
+    Scenario {
+        name: "failing-core",
+        about: "the core answers everything with 500; it is left alone, and nobody is misled",
+        protections: &[Breaker],
+        play: failing::play,
     },
 ];
 
