@@ -71,6 +71,7 @@ impl Lookups {
         lookup: &LookupRoute,
         (subject, key): (u32, CacheKey),
         activity: Activity,
+        is_crowded: bool,
         desk: &mut Desk,
     ) -> Option<Entries> {
         let hold = self.holds.get(&subject).copied();
@@ -82,7 +83,7 @@ impl Lookups {
                 return None;
             }
             Some(Freshness::Stale { while_revalidate, if_error, .. })
-                if while_revalidate || (if_error && hold.is_some()) =>
+                if while_revalidate || (if_error && (hold.is_some() || is_crowded)) =>
             {
                 desk.tell(activity, Told::Good);
                 return if held_back.is_none() { self.refresh(lookup, subject, key, desk) } else { None };

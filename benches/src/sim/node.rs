@@ -137,7 +137,8 @@ impl Node {
 
     fn look_up(&mut self, plan: &Plan, route: Looked, subject: u32, tenant: u32, activity: Activity, desk: &mut Desk) {
         let Some(key) = plan.key(route, subject, tenant) else { return };
-        if let Some(entries) = self.lookups(route).ask(plan.lookup(route), (subject, key), activity, desk) {
+        let is_crowded = self.turnstile.is_crowded(plan.rank(route), desk.now);
+        if let Some(entries) = self.lookups(route).ask(plan.lookup(route), (subject, key), activity, is_crowded, desk) {
             self.send_bulk(plan, route, entries, desk);
         }
     }

@@ -118,6 +118,12 @@ impl Turnstile {
         self.call(desk, over);
     }
 
+    /// Whether a request of that rank that has another answer to fall back on would be turned away.
+    pub(super) fn is_crowded(&self, rank: usize, now: Millis) -> bool {
+        let rank = Rank::ALL[rank];
+        self.gate.time_through(rank.class(), self.line.ahead(rank), now) > self.max_wait / 8
+    }
+
     /// One who waits since then has waited long enough, if it still does.
     pub(super) fn give_up(&mut self, name: u32, since: Millis, over: &mut Vec<Over>) {
         let Some(Some(Order { state: State::Waiting { since: came }, .. })) = self.orders.get(name as usize) else {

@@ -84,7 +84,7 @@ pub enum Cause {
     FillOverdue,
     /// Stale: the core found fault with a request that it had answered before.
     CoreRefuses,
-    /// Stale: the node had no room for another fill.
+    /// Stale: the node had no room for another fill, or there is a line at the core's gate.
     Crowded,
     /// Stale: a newer answer is there, and waits for the payloads that it names.
     PayloadPending,

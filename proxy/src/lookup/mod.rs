@@ -10,6 +10,7 @@
 //! | fresh | not asked, or just before the TTL ends, with others | the kept answer |
 //! | stale within `stale_while_revalidate` | asked behind the agent's back, with others | the kept answer, at once |
 //! | stale within `stale_if_error`, last answer a failure | asked behind the agent's back, once the key's hold ends | the kept answer, at once |
+//! | the same, and there is a line at the core's gate | asked behind the agent's back, with others | the kept answer, at once |
 //! | stale within `stale_if_error`, nothing failed yet | asked in the window | the new or confirmed answer; the kept one if the core fails |
 //! | nothing usable | asked in the window, not at all while the key's hold lasts | the answer; calm or 503 if the core fails |
 //!

@@ -36,12 +36,16 @@ impl Visit<'_> {
         let held_back = hold.filter(|hold| hold.holds(now));
         if let Some((holding, freshness)) = self.held()
             && let Freshness::Stale { while_revalidate, if_error, .. } = freshness
-            && (while_revalidate || (if_error && hold.is_some()))
+            && (while_revalidate || (if_error && (hold.is_some() || self.is_crowded())))
         {
             if held_back.is_none() {
                 self.shared.refresh(&self.asking, Some(Arc::clone(holding)));
             }
-            let cause = if hold.is_some() { Cause::CoreFailing } else { Cause::Revalidating };
+            let cause = match hold {
+                Some(_) => Cause::CoreFailing,
+                None if while_revalidate => Cause::Revalidating,
+                None => Cause::Crowded,
+            };
             return reply::kept(self.call, &holding.kept, freshness, Outcome::Stale).because(cause);
         }
         match held_back {
@@ -93,6 +97,12 @@ impl Visit<'_> {
         let (place, waiting) = (joined.place, Waiting { settled, windows: Arc::clone(&windows) });
         self.shared.see_off(route, &windows, joined, self.route.window);
         Joined::Waiting(place, waiting)
+    }
+
+    /// Whether waiting for an answer would mean to stand in a line, as while the core's rate climbs after an outage.
+    fn is_crowded(&self) -> bool {
+        let route = &self.asking.route;
+        self.shared.origin.is_crowded(route.core, route.class)
     }
 
     /// What is kept if it may stand in, else the calm answer, else when to come back.

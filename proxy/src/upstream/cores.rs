@@ -239,6 +239,10 @@ impl Origin for Upstream {
             }
         }
     }
+
+    fn is_crowded(&self, core: CoreId, class: Class) -> bool {
+        self.core(core).is_ok_and(|core| core.turnstile.is_crowded(class))
+    }
 }
 
 impl Core {

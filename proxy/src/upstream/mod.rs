@@ -33,7 +33,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
-use weir_config::CoreId;
+use weir_config::{Class, CoreId};
 use weir_logic::Refusal;
 
 pub use cores::{CoreStatus, Machine, PeerStatus, Upstream};
@@ -54,6 +54,12 @@ pub trait Origin: Send + Sync {
     async fn open(&self, request: OriginRequest) -> Result<OriginStream, OriginError> {
         let OriginAnswer { status, headers, body } = self.send(request).await?;
         Ok(OriginStream { status, headers, body: stream::iter([Ok(body)]).boxed() })
+    }
+
+    /// Whether the core's gate has a line that is too long for a request of this class which has another answer to fall back on:
+    /// one of [`Patience::Short`] would be turned away. An origin without a line is never crowded.
+    fn is_crowded(&self, _core: CoreId, _class: Class) -> bool {
+        false
     }
 }
 

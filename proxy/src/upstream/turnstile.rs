@@ -151,6 +151,14 @@ impl Turnstile {
         line.gate.time_through(class, line.waiting.ahead(Rank::Class(class)), self.clock.now())
     }
 
+    /// Whether a request of `class` that has another answer to fall back on would be turned away now.
+    pub(super) fn is_crowded(&self, class: Class) -> bool {
+        let line = self.line.lock();
+        let now = self.clock.now();
+        let time = line.gate.time_through(class, line.waiting.ahead(Rank::Class(class)), now);
+        time > line.max_wait(Patience::Short, now)
+    }
+
     /// Takes one retry out of the core's budget.
     pub(super) fn try_retry(&self) -> bool {
         let granted = self.line.lock().gate.try_retry();

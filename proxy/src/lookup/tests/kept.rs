@@ -1,6 +1,7 @@
 //! What is kept past its TTL, how it is fetched anew, and what becomes of keys that fail.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -112,6 +113,22 @@ async fn a_stale_answer_stands_in_while_the_core_fails_and_no_longer() {
     bench.hand.advance(secs(9));
     let none = bench.ask("a").await;
     assert_eq!((none.status, none.outcome), (502, Outcome::Failed));
+}
+
+#[tokio::test]
+async fn nobody_stands_in_line_who_can_be_given_a_stale_answer() {
+    let bench = Bench::new(|route| route.stale_if_error = secs(100));
+    bench.script(names);
+    assert_eq!(bench.ask("a").await.status, 200);
+    bench.hand.advance(secs(150));
+    bench.core.crowded.store(true, Ordering::Relaxed);
+    bench.core.open.forget_permits(1_000_000);
+    let stale = bench.ask("a").await;
+    assert_eq!((stale.outcome, stale.cause, text(&stale)), (Outcome::Stale, Some(Cause::Crowded), "\"a\""));
+    bench.until_asked(2).await;
+    bench.core.open.add_permits(1);
+    bench.until_landed().await;
+    assert_eq!(bench.ask("a").await.outcome, Outcome::Hit, "it was asked for behind the agent's back");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A core under the test's control, and requests as the gateway would make them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +28,8 @@ pub(super) struct TestCore {
     pub(super) asked: Mutex<Vec<Value>>,
     /// Requests that may be answered.
     pub(super) open: Semaphore,
+    /// Whether its gate has a line.
+    pub(super) crowded: AtomicBool,
 }
 
 pub(super) type Script = dyn FnMut(&Value) -> Result<OriginAnswer, OriginError> + Send;
@@ -39,6 +42,11 @@ impl Origin for TestCore {
         self.asked.lock().push(question.clone());
         self.open.acquire().await.unwrap().forget();
         (self.script.lock())(&question)
+    }
+
+    fn is_crowded(&self, _core: CoreId, class: Class) -> bool {
+        assert_eq!(class, Class::Tasking);
+        self.crowded.load(Ordering::Relaxed)
     }
 }
 
@@ -58,6 +66,7 @@ impl Bench {
             script: Mutex::new(Box::new(|_| bulk(json!([]), Some(json!({"status": 204}))))),
             asked: Mutex::new(Vec::new()),
             open: Semaphore::new(1_000_000),
+            crowded: AtomicBool::new(false),
         });
         let limits = CacheLimits {
             max_bytes: ByteSize::mib(64),
