@@ -55,15 +55,24 @@ pub(super) fn measure(callers: usize, rounds: u32, first_dies: bool) -> Result<C
 /// A manifest's size.
 const BODY: usize = 4096;
 
+/// What the callers of a round share: their request too, so that what it takes to make and to drop one is not in the time.
+struct Round {
+    scene: Arc<Scene>,
+    asker: Asker,
+    waiting: watch::Sender<usize>,
+}
+
 async fn one_round(scene: &Arc<Scene>, callers: usize, round: u32, first_dies: bool) -> Result<Vec<f64>, Failure> {
     scene.core.close().await?;
-    let waiting = Arc::new(watch::Sender::new(0));
+    let mut asker = Asker::new(1);
+    asker.of(round);
+    let round = Arc::new(Round { scene: Arc::clone(scene), asker, waiting: watch::Sender::new(0) });
     let asked = scene.core.asked();
     let mut tasks = Vec::with_capacity(callers);
-    tasks.push(join(scene, &waiting, round));
+    tasks.push(join(&round));
     scene.core.was_asked(asked + 1).await;
-    tasks.extend((1..callers).map(|_| join(scene, &waiting, round)));
-    waiting.subscribe().wait_for(|waiting| *waiting >= callers).await?;
+    tasks.extend((1..callers).map(|_| join(&round)));
+    round.waiting.subscribe().wait_for(|waiting| *waiting >= callers).await?;
     if first_dies {
         tasks[0].abort();
     }
@@ -86,16 +95,15 @@ async fn one_round(scene: &Arc<Scene>, callers: usize, round: u32, first_dies: b
 }
 
 /// One more caller; it counts as waiting when the cache has let it wait.
-fn join(scene: &Arc<Scene>, waiting: &Arc<watch::Sender<usize>>, item: u32) -> JoinHandle<(u16, Instant)> {
-    let (scene, waiting) = (Arc::clone(scene), Arc::clone(waiting));
+fn join(round: &Arc<Round>) -> JoinHandle<(u16, Instant)> {
+    let round = Arc::clone(round);
     tokio::spawn(async move {
-        let mut asker = Asker::new(1);
-        let mut answer = pin!(scene.answer(asker.of(item)));
+        let mut answer = pin!(round.scene.answer(&round.asker));
         let mut counted = false;
         let answer = std::future::poll_fn(|context| {
             let polled = answer.as_mut().poll(context);
             if polled.is_pending() && !std::mem::replace(&mut counted, true) {
-                waiting.send_modify(|waiting| *waiting += 1);
+                round.waiting.send_modify(|waiting| *waiting += 1);
             }
             polled
         });

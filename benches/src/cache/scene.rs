@@ -207,7 +207,7 @@ impl Origin for Core {
     async fn send(&self, _request: OriginRequest) -> Result<OriginAnswer, OriginError> {
         self.asked.send_modify(|asked| *asked += 1);
         let _pass = self.gate.acquire().await.map_err(|_| OriginError::Broken)?;
-        // As it comes off the wire: in memory of its own.
+        // As whoever reads it off the wire gives it: in memory of its own.
         let body = Bytes::copy_from_slice(&self.body);
         *self.answered.lock() = Some(Instant::now());
         Ok(OriginAnswer { status: StatusCode::OK, headers: self.headers.clone(), body })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 
-use crate::{Cause, Outcome};
+use crate::{Cause, Fields, Outcome};
 
 /// An answer ready to be written. `Content-Length`, `Date` and connection headers are the writer's. The body is bytes here; whoever
 /// can stream puts something else in its place.
@@ -15,7 +15,7 @@ pub struct Answer<B = Bytes> {
     /// The status.
     pub status: u16,
     /// The headers, in order.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Fields,
     /// The body as it would answer `GET`; the writer leaves it out for `HEAD`, 204 and 304.
     pub body: B,
     /// How the request ended: exactly one outcome for each request.
@@ -40,7 +40,7 @@ pub enum Wait {
 impl Answer {
     /// An answer without headers or body.
     pub fn empty(status: u16, outcome: Outcome) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), outcome, cause: None, wait: None }
+        Self { status, headers: Fields::default(), body: Bytes::new(), outcome, cause: None, wait: None }
     }
 }
 

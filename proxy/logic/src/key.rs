@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use weir_config::{KeyPart, Method};
 
 pub use body::{Pointed, emptied, members_in, pointed, pointed_in, require_plain_body};
@@ -51,7 +52,7 @@ pub enum KeyError {
 impl CacheKey {
     /// The key of `call` by its route's declared `parts`.
     pub fn of(parts: &[KeyPart], scope: Scope, call: &Call<'_>) -> Result<Self, KeyError> {
-        let mut encoder = Encoder(Vec::with_capacity(TYPICAL_KEY_BYTES));
+        let mut encoder = Encoder(SmallVec::new());
         encoder.text(&call.route.name);
         encoder.text(&call.route.path.text);
         encoder.tag(method_tag(call.request.method));
@@ -65,14 +66,14 @@ impl CacheKey {
         for part in parts {
             encoder.part(part, call)?;
         }
-        Ok(Self { bytes: Bytes::from(encoder.0) })
+        Ok(encoder.key())
     }
 
     /// The key of one of several answers of this key, by the headers that it was chosen by. No two lists of headers give the same, and
     /// none gives a key that [`CacheKey::of`] gives.
     #[must_use]
     pub fn variant<'a>(&self, fields: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Self {
-        let mut encoder = Encoder(self.bytes.to_vec());
+        let mut encoder = Encoder(SmallVec::from_slice(&self.bytes));
         for (name, value) in fields {
             encoder.tag(b'v');
             encoder.text(name);
@@ -81,7 +82,7 @@ impl CacheKey {
                 encoder.bytes(value);
             }
         }
-        Self { bytes: Bytes::from(encoder.0) }
+        encoder.key()
     }
 
     /// The key whose encoding this is.
@@ -102,12 +103,6 @@ impl CacheKey {
     /// The encoding.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// The same key in memory of just its size: for tables that keep it.
-    #[must_use]
-    pub fn compact(&self) -> Self {
-        Self { bytes: Bytes::copy_from_slice(&self.bytes) }
     }
 
     /// A 128-bit hash (XXH3), the same on every node: for names, samples and spreads. Not proof against crafted collisions, so
@@ -239,14 +234,19 @@ fn method_tag(method: Method) -> u8 {
     }
 }
 
-/// Route, pattern, tenant and two or three short values.
-const TYPICAL_KEY_BYTES: usize = 192;
+/// Route, pattern, tenant and two or three short values: such a key takes no memory but its own.
+const TYPICAL_KEY_BYTES: usize = 256;
 
 /// Writes fields so that no two lists of fields have the same bytes: every text follows its length, every part its kind, its
 /// name and the number of its values.
-struct Encoder(Vec<u8>);
+struct Encoder(SmallVec<[u8; TYPICAL_KEY_BYTES]>);
 
 impl Encoder {
+    /// The key, in memory of just its size: tables keep it.
+    fn key(&self) -> CacheKey {
+        CacheKey { bytes: Bytes::copy_from_slice(&self.0) }
+    }
+
     fn tag(&mut self, tag: u8) {
         self.0.push(tag);
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
 use http::header::ValueIter;
+use http::{HeaderName, HeaderValue};
 use weir_config::{Method, Route};
 
 use crate::strict::section::Named;
@@ -34,6 +34,11 @@ pub trait Headers: Send + Sync {
     /// The first value of that header.
     fn first<'a>(&'a self, name: &str) -> Option<&'a [u8]> {
         self.values(name).next()
+    }
+
+    /// The first value of a header that has a name by itself, which need not be read then.
+    fn known<'a>(&'a self, name: &HeaderName) -> Option<&'a [u8]> {
+        self.first(name.as_str())
     }
 
     /// The first value of that header when it is text.
@@ -73,6 +78,10 @@ impl Headers for http::HeaderMap {
     }
 
     fn first<'a>(&'a self, name: &str) -> Option<&'a [u8]> {
+        self.get(name).map(HeaderValue::as_bytes)
+    }
+
+    fn known<'a>(&'a self, name: &HeaderName) -> Option<&'a [u8]> {
         self.get(name).map(HeaderValue::as_bytes)
     }
 }

@@ -4,6 +4,7 @@
 //! manifest before it names is kept apart until the manifest is used. Whatever goes wrong, the fill of the manifest has failed, and
 //! what is stored stays in use.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -166,23 +167,22 @@ impl Manifest<'_> {
         let place = self.asker.place(&table, &named.url)?;
         let (cached, call) = (place.cached, place.call(shell.clock.now()));
         let key = place.key(&call)?;
-        let lane = key.clone();
-        let found = Held::Nothing;
-        let selection = Selection::default();
-        let visit = Visit { shell, call: &call, route: cached, key, selection, lane, found, asking: Asking::default() };
+        let (lane, found) = (Cow::Borrowed(&key), Held::Nothing);
+        let (selection, asking) = (Selection::default(), Asking::default());
+        let visit = Visit { shell, call: &call, route: cached, key: &key, selection, lane, found, asking };
         let apart = self.fetched(&visit, named.digest).await?;
-        Ok(Secured { key: visit.key, digest: named.digest, store: cached.store, apart })
+        Ok(Secured { key, digest: named.digest, store: cached.store, apart })
     }
 
     /// Sees to it that the payload is in the store, or gives it where it must be kept apart.
     async fn fetched(&self, visit: &Visit<'_>, digest: Digest) -> Result<Option<Arc<Entry>>, Disagreement> {
         let shell = visit.shell;
         for round in 1..=2 {
-            let held = shell.held_sound(&visit.key, &visit.selection, visit.route.store).await;
+            let held = shell.held_sound(visit.key, &visit.selection, visit.route.store).await;
             if held.entry().is_some_and(|entry| is_it(entry, digest)) {
                 return Ok(None);
             }
-            let (claimed, by_others) = shell.payloads.stands_against(&visit.key, digest, self.before);
+            let (claimed, by_others) = shell.payloads.stands_against(visit.key, digest, self.before);
             // While a release is on its way some agents are given the manifest before it.
             if by_others || (claimed && self.route.rollout.is_some()) {
                 return Err(Disagreement::Contradiction);
@@ -201,7 +201,9 @@ impl Manifest<'_> {
                 Joined::Crowded | Joined::Settled(()) => return Err(Disagreement::NotThere),
             };
             match seat.end().await {
-                Some(Landing::Stored(entry)) if is_it(&entry, digest) => return Ok(claimed.then_some(entry)),
+                Some(Landing::Stored(entry)) if is_it(entry, digest) => {
+                    return Ok(claimed.then(|| Arc::clone(entry)));
+                }
                 // Somebody else's fill, which did not know what to bring.
                 _ if !mine && round == 1 => {}
                 _ => return Err(Disagreement::NotThere),

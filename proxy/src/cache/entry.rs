@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{AGE, CONTENT_ENCODING, CONTENT_RANGE, HeaderName, HeaderValue};
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
 use weir_logic::cache::conditional;
 use weir_logic::cache::purge::Marks;
 use weir_logic::cache::range::{Part, Recognised, content_range, part};
@@ -16,7 +16,7 @@ use weir_logic::cache::{
     age, kept, merged,
 };
 use weir_logic::heap::{allocation, shared, table_place};
-use weir_logic::{CacheKey, Digest, Millis, Outcome, RequestView};
+use weir_logic::{CacheKey, Digest, Field, Fields, Lender, Millis, Outcome, RequestView};
 
 use super::packages::Package;
 use super::payloads::Claims;
@@ -50,9 +50,9 @@ enum Content {
 }
 
 impl Entry {
-    /// The answer that has arrived. Body and headers are copied, so that no network buffer is held on to.
-    pub(super) fn new(arrival: Arrival, headers: &HeaderMap, body: &Bytes, stamp: Stamp, selection: Selection) -> Self {
-        Self::with(arrival, headers, Content::Memory(Bytes::copy_from_slice(body)), stamp, selection)
+    /// The answer that has arrived, its body in memory of its own. Headers are copied, so that no network buffer is held on to.
+    pub(super) fn new(arrival: Arrival, headers: &HeaderMap, body: Bytes, stamp: Stamp, selection: Selection) -> Self {
+        Self::with(arrival, headers, Content::Memory(body), stamp, selection)
     }
 
     /// The answer of status 200 to everyone with its key whose body is on disk, or on its way there.
@@ -161,7 +161,7 @@ impl Entry {
     }
 
     /// What agents are given besides the body.
-    pub(super) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+    pub(super) fn headers(&self) -> &[Field] {
         &self.kept.headers
     }
 
@@ -225,22 +225,15 @@ impl Entry {
 
     /// The answer to `request`: 304 when the agent says that it holds this one, 206 or 416 when it asks for a part.
     pub(super) fn answer(
-        &self,
+        self: &Arc<Self>,
         request: &RequestView<'_>,
         now: Millis,
         status: &CacheStatus,
         outcome: Outcome,
     ) -> Answer {
         let Given { status: code, headers, body, range } = self.given(request);
-        let mut answer = Answer {
-            status: code,
-            headers: Vec::with_capacity(headers.len() + 3),
-            body,
-            outcome,
-            cause: None,
-            wait: None,
-        };
-        answer.headers.extend_from_slice(headers);
+        let headers = Fields::lent(Arc::clone(self) as Arc<dyn Lender>, headers, MAX_OWN_FIELDS);
+        let mut answer = Answer { status: code, headers, body, outcome, cause: None, wait: None };
         answer.headers.extend(range.map(|range| (CONTENT_RANGE, range)));
         let total_age = self.age(now);
         let from_the_core_itself = matches!(outcome, Outcome::Miss | Outcome::Bypass) && total_age.as_secs() == 0;
@@ -251,17 +244,18 @@ impl Entry {
         answer
     }
 
-    fn given(&self, request: &RequestView<'_>) -> Given<'_> {
-        let all = &self.kept.headers[..];
+    fn given(&self, request: &RequestView<'_>) -> Given {
+        let all = self.kept.headers.len();
         let whole = || Given { status: self.status(), headers: all, body: self.part(None), range: None };
         if !(200..300).contains(&self.status()) {
             return whole();
         }
-        if conditional::is_current(request, self.kept.etag(), self.kept.last_modified()) {
-            let headers = &all[..self.kept.in_not_modified];
+        let conditional = conditional::has_condition(request);
+        if conditional && conditional::is_current(request, self.kept.etag(), self.kept.last_modified()) {
+            let headers = self.kept.in_not_modified;
             return Given { status: 304, headers, body: Body::Whole(Bytes::new()), range: None };
         }
-        if self.status() != 200 || request.headers.first("range").is_none() {
+        if self.status() != 200 || request.headers.known(&RANGE).is_none() {
             return whole();
         }
         let made = Millis(self.arrival.stored.0.saturating_sub(whole_millis(self.arrival.terms.age)));
@@ -276,7 +270,7 @@ impl Entry {
             }
             Part::Unsatisfiable => {
                 let range = Some(content_range(None, length));
-                Given { status: 416, headers: &[], body: Body::Whole(Bytes::new()), range }
+                Given { status: 416, headers: 0, body: Body::Whole(Bytes::new()), range }
             }
         }
     }
@@ -299,10 +293,17 @@ impl Entry {
     }
 }
 
+impl Lender for Entry {
+    fn fields(&self) -> &[Field] {
+        &self.kept.headers
+    }
+}
+
 /// What a request is given of an entry.
-struct Given<'a> {
+struct Given {
     status: u16,
-    headers: &'a [(HeaderName, HeaderValue)],
+    /// How many of its headers, from the first on.
+    headers: usize,
     body: Body,
     range: Option<HeaderValue>,
 }
@@ -310,6 +311,9 @@ struct Given<'a> {
 fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// `Content-Range`, `Age` and `Cache-Status`, and one that whoever writes the answer may add.
+const MAX_OWN_FIELDS: usize = 4;
 
 /// The reference counts beside what an `Arc` holds.
 const COUNTS: usize = 2 * size_of::<usize>();

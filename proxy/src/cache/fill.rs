@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{ETAG, RETRY_AFTER};
-use tokio::time::timeout;
 use weir_config::{Action, AnswerStore, CacheRoute, Route};
 use weir_logic::cache::purge::{Mark, Marks};
 use weir_logic::cache::tags::{TAG_HEADERS, tags};
@@ -87,13 +86,13 @@ impl Order {
         let departure = shell.purging.depart();
         let started = shell.clock.elapsed();
         let fetched = match route.store {
-            AnswerStore::Memory => timeout(MAX_FILL, self.fetch(&shell, route, &departure)).await,
+            AnswerStore::Memory => ticket.fly(self.fetch(&shell, route, &departure), MAX_FILL).await,
             AnswerStore::Disk => {
                 let fetch = self.fetch_to_disk(&shell, route, &departure, &ticket);
-                timeout(shell.packages.max_fill_time(), fetch).await
+                ticket.fly(fetch, shell.packages.max_fill_time()).await
             }
         };
-        let landing = fetched.unwrap_or_else(|_| self.failed(&shell, Refusal::CoreTimeout, None, None));
+        let landing = fetched.unwrap_or_else(|| self.failed(&shell, Refusal::CoreTimeout, None, None));
         shell.metrics.cache_fills.with_label_values(&[self.route.name.as_str(), landing.label()]).inc();
         if let Some(lease) = landing.lease(CachePolicy::of(route)) {
             let took = shell.clock.elapsed().saturating_sub(started);
@@ -196,7 +195,7 @@ impl Order {
             let stamp = departure.stamp(Arc::new(self.marks(&answer.headers)));
             let arrival = heard.arrival(status, &answer.headers, shell.clock.now());
             let selection = self.selection.chosen_by(&answer.headers);
-            let entry = Entry::new(arrival, &answer.headers, &answer.body, stamp, selection);
+            let entry = Entry::new(arrival, &answer.headers, answer.body.clone(), stamp, selection);
             Arc::new(entry.claiming(heard.claims.clone()))
         };
         match meaning {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use http::header::ETAG;
@@ -184,7 +184,7 @@ impl Order {
 
 /// The whole of a body that is no package.
 async fn gathered(mut body: BoxStream<'static, Result<Bytes, OriginError>>) -> Result<Bytes, OriginError> {
-    let mut whole = BytesMut::new();
+    let mut whole = Vec::new();
     while let Some(piece) = body.next().await {
         let piece = piece?;
         if whole.len() + piece.len() > MAX_PASSED_ON_BYTES {
@@ -192,5 +192,5 @@ async fn gathered(mut body: BoxStream<'static, Result<Bytes, OriginError>>) -> R
         }
         whole.extend_from_slice(&piece);
     }
-    Ok(whole.freeze())
+    Ok(whole.into_boxed_slice().into())
 }

@@ -1,27 +1,39 @@
 //! One fill for each key, however many wait for it.
 
-use std::sync::Arc;
+mod aboard;
+
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
-use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use weir_logic::CacheKey;
 
+use self::aboard::{Aboard, Place};
 use super::fill::Landing;
 
-/// The fills under way. Memory: one slot for each; their number is bounded by whoever joins.
+/// The fills under way. Memory: one slot for each, and some 40 bytes for each who waits; their number is bounded by whoever joins.
 #[derive(Default)]
 pub(super) struct Flights {
     map: DashMap<CacheKey, Arc<Flight>>,
     count: AtomicUsize,
 }
 
-/// One fill under way.
+/// One fill under way. What is told is written once and read without a lock.
+#[derive(Default)]
 struct Flight {
-    landing: watch::Receiver<Option<Landing>>,
+    /// How it will end if nothing breaks, where that is known before its end.
+    announced: OnceLock<Landing>,
+    /// How it ended: `None` when it died.
+    ended: OnceLock<Option<Landing>>,
     seats: AtomicUsize,
     overdue: AtomicBool,
+    aboard: Aboard,
 }
 
 /// What a request that needs a fill gets.
@@ -46,7 +58,17 @@ pub(super) struct Bounds {
 /// The right to be told how a fill ends. Leaving it early disturbs nobody.
 pub(super) struct Seat {
     flight: Arc<Flight>,
-    landing: watch::Receiver<Option<Landing>>,
+    place: Option<Place>,
+}
+
+/// What a seat is told.
+pub(super) enum Told<'a> {
+    /// How the fill ended, or will if nothing breaks.
+    Landing(&'a Landing),
+    /// It died.
+    Death,
+    /// It takes longer than who sits there has patience.
+    Overdue,
 }
 
 /// The duty to say how a fill ended. A ticket that is dropped tells everyone on board that the fill died, and the next request
@@ -55,7 +77,6 @@ pub(super) struct Ticket {
     flights: Arc<Flights>,
     key: CacheKey,
     flight: Arc<Flight>,
-    landing: watch::Sender<Option<Landing>>,
 }
 
 impl Flights {
@@ -76,16 +97,11 @@ impl Flights {
                 if self.count.load(Ordering::Relaxed) >= bounds.flights {
                     return Joined::Crowded;
                 }
-                let (sender, landing) = watch::channel(None);
-                let flight = Arc::new(Flight {
-                    landing: landing.clone(),
-                    seats: AtomicUsize::new(1),
-                    overdue: AtomicBool::new(false),
-                });
+                let flight = Arc::new(Flight { seats: AtomicUsize::new(1), ..Flight::default() });
                 slot.insert(Arc::clone(&flight));
                 self.count.fetch_add(1, Ordering::Relaxed);
-                let seat = Seat { flight: Arc::clone(&flight), landing };
-                Joined::Lead(Ticket { flights: Arc::clone(self), key: key.clone(), flight, landing: sender }, seat)
+                let seat = Seat { flight: Arc::clone(&flight), place: None };
+                Joined::Lead(Ticket { flights: Arc::clone(self), key: key.clone(), flight }, seat)
             }
         }
     }
@@ -108,20 +124,57 @@ impl Flight {
             self.seats.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(Seat { flight: Arc::clone(self), landing: self.landing.clone() })
+        Some(Seat { flight: Arc::clone(self), place: None })
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.get().is_some()
+    }
+
+    /// What is known of its end. One that dies after it has announced an end has told that one.
+    fn told(&self) -> Option<Told<'_>> {
+        let landing = self.ended.get().and_then(Option::as_ref).or_else(|| self.announced.get());
+        landing.map(Told::Landing).or_else(|| self.has_ended().then_some(Told::Death))
+    }
+
+    /// Tells its end, the first time that this is called.
+    fn end(&self, landing: Option<Landing>) {
+        if self.ended.set(landing).is_ok() {
+            self.aboard.wake();
+        }
     }
 }
 
 impl Seat {
-    /// Waits for the end of the fill; `None` when it died.
-    pub(super) async fn landing(&mut self) -> Option<Landing> {
-        self.landing.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone())
+    /// Waits until it is known how the fill ends, or for as long as that, up to [`ROUND`] longer.
+    pub(super) async fn landing(&mut self, patience: Duration) -> Told<'_> {
+        let mut until = None;
+        let Self { flight, place } = self;
+        poll_fn(|context| {
+            if let Some(told) = flight.told() {
+                return Poll::Ready(told);
+            }
+            let now = Instant::now();
+            let until = *until.get_or_insert(now + patience);
+            if until <= now {
+                return Poll::Ready(Told::Overdue);
+            }
+            match wait(flight, place, context, Some(until), |flight| flight.told().is_some()) {
+                Poll::Ready(()) => flight.told().map_or(Poll::Pending, Poll::Ready),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// Waits until the fill is over, whatever it has announced before; `None` when it died without a word.
-    pub(super) async fn end(&mut self) -> Option<Landing> {
-        while self.landing.changed().await.is_ok() {}
-        self.landing.borrow().clone()
+    pub(super) async fn end(&mut self) -> Option<&Landing> {
+        let Self { flight, place } = self;
+        poll_fn(|context| wait(flight, place, context, None, Flight::has_ended)).await;
+        match flight.told() {
+            Some(Told::Landing(landing)) => Some(landing),
+            _ => None,
+        }
     }
 
     /// Says that the fill takes longer than an agent should wait that can be given something else.
@@ -131,7 +184,7 @@ impl Seat {
 
     /// Whether someone has found the fill overdue, and nothing has come of it since.
     pub(super) fn is_overdue(&self) -> bool {
-        self.flight.overdue.load(Ordering::Relaxed) && self.landing.borrow().is_none()
+        self.flight.overdue.load(Ordering::Relaxed) && self.flight.told().is_none()
     }
 
     /// Makes the next request start another fill, though this one has not ended: its answer may not be given any more. Those on
@@ -141,23 +194,60 @@ impl Seat {
     }
 }
 
+/// Waits for what `over` says.
+fn wait(
+    flight: &Flight,
+    place: &mut Option<Place>,
+    context: &Context<'_>,
+    until: Option<Instant>,
+    over: fn(&Flight) -> bool,
+) -> Poll<()> {
+    if over(flight) {
+        return Poll::Ready(());
+    }
+    *place = flight.aboard.enter(*place, context.waker(), until, || over(flight));
+    if over(flight) { Poll::Ready(()) } else { Poll::Pending }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.flight.seats.fetch_sub(1, Ordering::Relaxed);
+        // When it has ended nobody counts seats, and the list is gone.
+        if !self.flight.has_ended() {
+            self.flight.seats.fetch_sub(1, Ordering::Relaxed);
+            if let Some(place) = self.place {
+                self.flight.aboard.leave(place);
+            }
+        }
     }
 }
 
 impl Ticket {
+    /// Does the fill, and wakes on the way those on board whose patience ends; `None` when it takes longer than `at_most`.
+    pub(super) async fn fly<T>(&self, fill: impl Future<Output = T>, at_most: Duration) -> Option<T> {
+        let mut fill = pin!(fill);
+        let end = Instant::now() + at_most;
+        loop {
+            let next = end.min(Instant::now() + ROUND);
+            match timeout_at(next, fill.as_mut()).await {
+                Ok(filled) => return Some(filled),
+                Err(_) if next == end => return None,
+                Err(_) => self.flight.aboard.wake_overdue(Instant::now()),
+            }
+        }
+    }
+
     /// Tells everyone on board, and whoever still joins, how the fill will end if nothing breaks: its answer can be given already.
     /// The fill goes on.
     pub(super) fn announce(&self, landing: Landing) {
-        self.landing.send_replace(Some(landing));
+        if self.flight.announced.set(landing).is_ok() {
+            self.flight.aboard.wake();
+        }
     }
 
     /// Tells everyone on board how the fill ended. What it stored must be stored by now.
     pub(super) fn land(self, landing: Landing) {
         self.leave();
-        self.landing.send_replace(Some(landing));
+        self.flight.end(Some(landing));
     }
 
     fn leave(&self) {
@@ -168,8 +258,12 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.leave();
+        self.flight.end(None);
     }
 }
+
+/// How often a fill looks after the patience of those on board.
+const ROUND: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

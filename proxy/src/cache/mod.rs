@@ -207,7 +207,7 @@ impl CacheAction {
         let lease = held.map(|entry| entry.lease(policy));
         self.shell.what_if.see(&call.route.name, &lane, call.now, lease, || policy.lease(200, &Terms::default()));
         let asking = if route.obey_agents { Asking::of(call.request.headers) } else { Asking::default() };
-        let visit = Visit { shell: &self.shell, call, route, key, selection, lane, found, asking };
+        let visit = Visit { shell: &self.shell, call, route, key: &key, selection, lane, found, asking };
         if let Some(entry) = visit.found.entry()
             && let fresh @ Freshness::Fresh { .. } = entry.freshness(policy, call.now)
             && visit.asking.accepts(&fresh, entry.age(call.now))

@@ -2,6 +2,7 @@
 //!
 //! Not here: what an answer is chosen by (`weir_logic::cache::Selection`), and what all of them together weigh (`store`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -67,11 +68,15 @@ impl Found {
 
     /// The key of the fill that a request shares with all for whom it makes no difference, as far as is known: what is stored says which
     /// headers matter, and without it each may.
-    pub(super) fn lane(&self, key: &CacheKey, asked: &Selection) -> CacheKey {
+    pub(super) fn lane<'k>(&self, key: &'k CacheKey, asked: &Selection) -> Cow<'k, CacheKey> {
+        let of = |selection: &Selection| match selection.is_empty() {
+            true => Cow::Borrowed(key),
+            false => Cow::Owned(selection.key(key)),
+        };
         match self {
-            Self::This(entry) => entry.selection().key(key),
-            Self::Another(entry) => asked.named_as(entry.selection()).as_ref().unwrap_or(asked).key(key),
-            Self::Nothing => asked.key(key),
+            Self::This(entry) => of(entry.selection()),
+            Self::Another(entry) => of(asked.named_as(entry.selection()).as_ref().unwrap_or(asked)),
+            Self::Nothing => of(asked),
         }
     }
 }

@@ -89,8 +89,8 @@ impl Store {
         if !body_fits || footprint > order.bounds.bytes || order.bounds.keys == 0 {
             return false;
         }
-        // The key as it is kept: a request's has room to spare.
-        let key = &self.map.get(key).map_or_else(|| key.compact(), |shelf| shelf.key().clone());
+        // The key as it is kept already: another one would be another piece of memory.
+        let key = &self.map.get(key).map_or_else(|| key.clone(), |shelf| shelf.key().clone());
         // Before the old one leaves: both may have the same body.
         order.enter(footprint, entry);
         let item = (key.clone(), Arc::clone(entry));
@@ -281,7 +281,7 @@ mod tests {
         let marks = Arc::new(Marks::new([Mark::tag("all")], "/"));
         let stamp = Arc::new(Purging::default()).depart().stamp(marks);
         let arrival = Arrival { status: 200, terms: Terms::default(), stored: Millis(0), draw: 0.0 };
-        Arc::new(Entry::new(arrival, &HeaderMap::new(), &body, stamp, Selection::default()))
+        Arc::new(Entry::new(arrival, &HeaderMap::new(), body, stamp, Selection::default()))
     }
 
     fn counted(store: &Store) -> (i64, i64) {

@@ -1,5 +1,6 @@
 //! A request that found nothing fresh.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use weir_logic::{CacheKey, Call, Cause, Millis, Outcome, Refusal, TenantId, calm
 use super::agreement::{Asker, Expecting};
 use super::entry::Entry;
 use super::fill::{Failure, Landing, Order};
-use super::flight::{Bounds, Joined, Ticket};
+use super::flight::{Bounds, Joined, Ticket, Told};
 use super::rollouts::Asked;
 use super::shelf::Found;
 use super::{Shell, refused};
@@ -24,11 +25,11 @@ pub(super) struct Visit<'a> {
     pub(super) shell: &'a Arc<Shell>,
     pub(super) call: &'a Call<'a>,
     pub(super) route: &'a CacheRoute,
-    pub(super) key: CacheKey,
+    pub(super) key: &'a CacheKey,
     /// What it says in the headers that the core may choose by.
     pub(super) selection: Selection,
     /// The key of the fill that it shares with others.
-    pub(super) lane: CacheKey,
+    pub(super) lane: Cow<'a, CacheKey>,
     pub(super) found: Found,
     /// What the agent asks for besides; the default where the route does not obey its agents.
     pub(super) asking: Asking,
@@ -84,9 +85,9 @@ impl Visit<'_> {
     /// else, is followed by another once, which only those share who say the same in all that the core may choose by.
     pub(super) async fn wait(&self) -> Answer {
         for round in 1..=MAX_FILLS_AWAITED {
-            let lane = if round == 1 { self.lane.clone() } else { self.selection.key(&self.key) };
+            let lane = if round == 1 { Cow::Borrowed(&*self.lane) } else { Cow::Owned(self.selection.key(self.key)) };
             let (role, mut seat) = match self.join(&lane, self.shell.limits.load().max_keys) {
-                Joined::Lead(ticket, seat) => match self.launch(lane.clone(), ticket, None) {
+                Joined::Lead(ticket, seat) => match self.launch(CacheKey::clone(&lane), ticket, None) {
                     Ok(()) => (Role::Leader, seat),
                     Err(error) => return refused(error.into(), error.detail()),
                 },
@@ -109,14 +110,14 @@ impl Visit<'_> {
             {
                 return stale;
             }
-            match tokio::time::timeout(self.patience(), seat.landing()).await {
+            match seat.landing(self.patience()).await {
                 // What a purge has hit on its way is not for those who came after the purge: they ask once more.
-                Ok(Some(landing)) if round < MAX_FILLS_AWAITED && !self.is_for_me(&landing) => {
+                Told::Landing(landing) if round < MAX_FILLS_AWAITED && !self.is_for_me(landing) => {
                     seat.part(&self.shell.flights, &lane);
                 }
-                Ok(Some(landing)) => return self.landed(landing, role),
-                Ok(None) => {}
-                Err(_) => {
+                Told::Landing(landing) => return self.landed(landing, role),
+                Told::Death => {}
+                Told::Overdue => {
                     seat.call_overdue();
                     if let Some(waiting) = self.while_payloads_come(self.forwarded(role)) {
                         return waiting;
@@ -131,7 +132,7 @@ impl Visit<'_> {
     /// Starts the key's fill, unless it is under way, without waiting for it.
     fn fill_behind(&self) {
         if let Joined::Lead(ticket, _seat) = self.join(&self.lane, self.shell.limits.load().max_waiters)
-            && let Err(error) = self.launch(self.lane.clone(), ticket, None)
+            && let Err(error) = self.launch(CacheKey::clone(&self.lane), ticket, None)
         {
             tracing::debug!(route = self.call.route.name, cause = error.detail(), "no fill for a stale answer");
         }
@@ -144,7 +145,7 @@ impl Visit<'_> {
             if let Some(hold) = self.shell.holds.find(lane).filter(|hold| hold.holds(now)) {
                 return Some(Settled::Held(hold));
             }
-            let found = self.shell.held(&self.key, &self.selection, self.route.store);
+            let found = self.shell.held(self.key, &self.selection, self.route.store);
             let entry = found.entry()?;
             let freshness = entry.freshness(CachePolicy::of(self.route), now);
             let fresh = matches!(freshness, Freshness::Fresh { .. });
@@ -190,25 +191,25 @@ impl Visit<'_> {
         Some(self.give(entry, now, &status, Outcome::Stale).because(Cause::PayloadPending))
     }
 
-    fn landed(&self, landing: Landing, role: Role) -> Answer {
+    fn landed(&self, landing: &Landing, role: Role) -> Answer {
         let forwarded = self.forwarded(role);
-        match landing {
-            Landing::Stored(entry) => {
+        match *landing {
+            Landing::Stored(ref entry) => {
                 let status = CacheStatus { fwd_status: Some(entry.status()), stored: true, ..forwarded };
-                self.filled(&entry, status, role, Outcome::Miss)
+                self.filled(entry, status, role, Outcome::Miss)
             }
-            Landing::Confirmed(entry) => {
+            Landing::Confirmed(ref entry) => {
                 let status = CacheStatus { fwd_status: Some(304), ..forwarded };
-                self.filled(&entry, status, role, Outcome::Revalidated)
+                self.filled(entry, status, role, Outcome::Revalidated)
             }
-            Landing::PassedOn(entry, why) => {
+            Landing::PassedOn(ref entry, why) => {
                 let status = CacheStatus { fwd_status: Some(entry.status()), detail: Some(why.label()), ..forwarded };
-                self.passed_on(&entry, status, role, Cause::Unstorable(why))
+                self.passed_on(entry, status, role, Cause::Unstorable(why))
             }
-            Landing::Refused(entry) => {
+            Landing::Refused(ref entry) => {
                 let status = CacheStatus { fwd_status: Some(entry.status()), detail: Some("refused"), ..forwarded };
                 let stale = self.stale(Cause::CoreRefuses, CacheStatus { detail: None, ..status });
-                stale.unwrap_or_else(|| self.passed_on(&entry, status, role, Cause::Refused))
+                stale.unwrap_or_else(|| self.passed_on(entry, status, role, Cause::Refused))
             }
             Landing::Failed(Failure { refusal, status, hold }) => {
                 let status = CacheStatus { fwd_status: status, ..forwarded };
@@ -218,7 +219,7 @@ impl Visit<'_> {
     }
 
     /// What the agent is given who would be given `entry`: that, or the release before it while it is not the agent's turn.
-    pub(super) fn give(&self, entry: &Entry, now: Millis, status: &CacheStatus, outcome: Outcome) -> Answer {
+    pub(super) fn give(&self, entry: &Arc<Entry>, now: Millis, status: &CacheStatus, outcome: Outcome) -> Answer {
         let Some(previous) = self.previous(entry, now) else {
             return entry.answer(&self.call.request, now, status, outcome);
         };
@@ -228,27 +229,27 @@ impl Visit<'_> {
 
     fn previous(&self, entry: &Entry, now: Millis) -> Option<Arc<Entry>> {
         let agent = self.call.identity.agent.as_ref();
-        let asked = Asked { key: &self.key, route: &self.call.route.name, pacing: self.route.rollout?, agent, now };
+        let asked = Asked { key: self.key, route: &self.call.route.name, pacing: self.route.rollout?, agent, now };
         let previous = self.shell.rollouts.instead(&asked, entry)?;
-        let usable = self.shell.purging.allows(&self.key, previous.stamp());
+        let usable = self.shell.purging.allows(self.key, previous.stamp());
         if !usable {
-            self.shell.rollouts.forget(&entry.selection().key(&self.key));
+            self.shell.rollouts.forget(&entry.selection().key(self.key));
         }
         usable.then_some(previous)
     }
 
-    fn filled(&self, entry: &Entry, status: CacheStatus, role: Role, outcome: Outcome) -> Answer {
+    fn filled(&self, entry: &Arc<Entry>, status: CacheStatus, role: Role, outcome: Outcome) -> Answer {
         let now = self.shell.clock.now();
         let ttl = entry.freshness(CachePolicy::of(self.route), now).ttl();
         self.give(entry, now, &CacheStatus { ttl: Some(ttl), ..status }, role.outcome(outcome))
     }
 
-    fn passed_on(&self, entry: &Entry, status: CacheStatus, role: Role, cause: Cause) -> Answer {
+    fn passed_on(&self, entry: &Arc<Entry>, status: CacheStatus, role: Role, cause: Cause) -> Answer {
         let outcome = role.outcome(Outcome::Bypass);
         self.give(entry, self.shell.clock.now(), &status, outcome).because(cause)
     }
 
-    fn just_filled(&self, entry: &Entry) -> Answer {
+    fn just_filled(&self, entry: &Arc<Entry>) -> Answer {
         let now = self.shell.clock.now();
         let ttl = entry.freshness(CachePolicy::of(self.route), now).ttl();
         self.give(entry, now, &CacheStatus::hit(ttl), Outcome::Hit)
@@ -292,7 +293,7 @@ impl Visit<'_> {
     /// Whether what a fill has brought is chosen by what this request says, and not purged meanwhile.
     fn is_for_me(&self, landing: &Landing) -> bool {
         landing.entry().is_none_or(|entry| {
-            entry.selection().answers(&self.selection) && self.shell.purging.allows(&self.key, entry.stamp())
+            entry.selection().answers(&self.selection) && self.shell.purging.allows(self.key, entry.stamp())
         })
     }
 
@@ -303,8 +304,8 @@ impl Visit<'_> {
         Marks::new(marks, self.call.request.path).of_tenant(tenant)
     }
 
-    fn held(&self, now: Millis) -> Option<(&Entry, Freshness)> {
-        let entry = self.found.entry().filter(|entry| self.shell.purging.allows(&self.key, entry.stamp()))?;
+    fn held(&self, now: Millis) -> Option<(&Arc<Entry>, Freshness)> {
+        let entry = self.found.entry().filter(|entry| self.shell.purging.allows(self.key, entry.stamp()))?;
         Some((entry, entry.freshness(CachePolicy::of(self.route), now)))
     }
 

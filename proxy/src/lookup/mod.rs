@@ -191,7 +191,7 @@ impl LookupAction {
         }
         let text = KeyText::new(&key::parts(&route.key, scope, call)?);
         let marks = Arc::new(marks(call, route));
-        let asking = Arc::new(Asking { key: key.compact(), route: Arc::clone(call.route), text, marks });
+        let asking = Arc::new(Asking { key: key.clone(), route: Arc::clone(call.route), text, marks });
         Ok(Visit { shared: &self.shared, call, route, asking, held }.answer().await)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, USER_AGENT};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -29,9 +29,12 @@ pub(super) fn head(request: &OriginRequest, host: &str) -> Result<RequestHeader,
             .map_err(|_| OriginError::Broken)?;
     let host = HeaderValue::from_str(host).map_err(|_| OriginError::Broken)?;
     insert(&mut head, HOST, host)?;
-    insert(&mut head, USER_AGENT, AGENT)?;
     for (name, value) in &request.headers {
         head.append_header(name.clone(), value.clone()).map_err(|_| OriginError::Broken)?;
+    }
+    // A key may name the agent's: then the core is told that one.
+    if !head.headers.contains_key(USER_AGENT) {
+        insert(&mut head, USER_AGENT, AGENT)?;
     }
     if !request.body.is_empty() || has_body(&request.method) {
         insert(&mut head, CONTENT_LENGTH, HeaderValue::from(request.body.len()))?;
@@ -108,29 +111,22 @@ pub fn announced_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The whole body, of at most `max_bytes`.
+/// The whole body, of at most `max_bytes`, in memory of just its size: it may be kept, and what is larger by as little as a header would
+/// hold on to the connection's buffer.
 pub(super) async fn read_body(session: &mut HttpSession, max_bytes: usize) -> Result<Bytes, OriginError> {
     let announced = session.response_header().and_then(|answer| announced_length(&answer.headers));
     let announced = announced.and_then(|length| usize::try_from(length).ok());
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(chunk) = read_piece(session).await? {
-        if first.len() + rest.len() + chunk.len() > max_bytes {
+    let mut body = Vec::new();
+    while let Some(piece) = read_piece(session).await? {
+        if body.len() + piece.len() > max_bytes {
             return Err(OriginError::TooLarge(max_bytes));
         }
-        // Most answers come in one piece and are not copied.
-        if first.is_empty() && rest.is_empty() {
-            first = chunk;
-            continue;
+        if body.is_empty() {
+            body.reserve_exact(announced.unwrap_or(0).clamp(piece.len(), max_bytes));
         }
-        if rest.is_empty() {
-            rest.reserve(announced.unwrap_or(0).clamp(first.len() + chunk.len(), max_bytes));
-            rest.extend_from_slice(&first);
-            first = Bytes::new();
-        }
-        rest.extend_from_slice(&chunk);
+        body.extend_from_slice(&piece);
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok(body.into_boxed_slice().into())
 }
 
 /// HTTP/2 wants the scheme and the authority in the target (RFC 9113, section 8.3.1).

@@ -117,7 +117,7 @@ pub struct OriginAnswer {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, complete.
+    /// The body, complete, in memory of just its size.
     pub body: Bytes,
 }
 

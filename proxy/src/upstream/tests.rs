@@ -86,6 +86,15 @@ async fn requests_carry_host_length_and_agent_and_share_a_connection() {
 }
 
 #[tokio::test]
+async fn a_key_that_names_the_agents_own_name_sends_that_and_no_other() {
+    let sim = started(CoreOptions::default()).await;
+    let (upstream, _) = upstream(&one_core(&sim, ""));
+    let named = (http::header::USER_AGENT, http::HeaderValue::from_static("agent/7"));
+    let answer = upstream.send(OriginRequest { headers: vec![named], ..get("/v1/echo") }).await.unwrap();
+    assert_eq!(told(&answer)["headers"]["user-agent"], serde_json::json!(["agent/7"]));
+}
+
+#[tokio::test]
 async fn the_operators_host_is_what_the_core_sees() {
     let sim = started(CoreOptions::default()).await;
     let (upstream, _) = upstream(&one_core(&sim, "host = \"core.example\""));

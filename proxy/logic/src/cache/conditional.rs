@@ -1,9 +1,14 @@
 //! Whether an agent holds the answer already (RFC 9110, section 13).
 
-use http::header::HeaderValue;
+use http::header::{HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use weir_config::Method;
 
 use crate::RequestView;
+
+/// Whether the request has a condition at all: most have none, and then the answer need not be looked at.
+pub fn has_condition(request: &RequestView<'_>) -> bool {
+    [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| request.headers.known(name).is_some())
+}
 
 /// Whether the agent's condition says that it holds the answer, so that 304 is enough.
 ///

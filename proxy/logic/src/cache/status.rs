@@ -54,10 +54,7 @@ impl CacheStatus {
 
     /// The header's value.
     pub fn value(&self) -> HeaderValue {
-        let mut text = String::with_capacity(64);
-        // Writing to a string cannot fail.
-        let _written = write!(text, "{self}");
-        HeaderValue::from_str(&text).unwrap_or(NODE)
+        written(self).unwrap_or(NODE)
     }
 }
 
@@ -70,10 +67,12 @@ impl fmt::Display for CacheStatus {
             f.write_str("; hit")?;
         }
         if let Some(why) = self.fwd {
-            write!(f, "; fwd={why}")?;
+            f.write_str("; fwd=")?;
+            f.write_str(why)?;
         }
         if let Some(status) = self.fwd_status {
-            write!(f, "; fwd-status={status}")?;
+            f.write_str("; fwd-status=")?;
+            status.fmt(f)?;
         }
         if self.stored {
             f.write_str("; stored")?;
@@ -82,10 +81,12 @@ impl fmt::Display for CacheStatus {
             f.write_str("; collapsed")?;
         }
         if let Some(ttl) = self.ttl {
-            write!(f, "; ttl={ttl}")?;
+            f.write_str("; ttl=")?;
+            ttl.fmt(f)?;
         }
         if let Some(detail) = self.detail {
-            write!(f, "; detail={detail}")?;
+            f.write_str("; detail=")?;
+            f.write_str(detail)?;
         }
         Ok(())
     }
@@ -93,7 +94,32 @@ impl fmt::Display for CacheStatus {
 
 /// `Age`: whole seconds, rounded down.
 pub fn age(age: Duration) -> HeaderValue {
-    HeaderValue::from(age.as_secs())
+    written(&age.as_secs()).unwrap_or(HeaderValue::from_static("2147483648"))
+}
+
+/// A short value, in one piece of memory of just its size: these two are written for each answer. `None` where it is longer than
+/// [`LONGEST`].
+fn written(value: &impl fmt::Display) -> Option<HeaderValue> {
+    let mut line = Line { bytes: [0; LONGEST], length: 0 };
+    write!(line, "{value}").ok()?;
+    HeaderValue::from_bytes(&line.bytes[..line.length]).ok()
+}
+
+struct Line {
+    bytes: [u8; LONGEST],
+    length: usize,
+}
+
+/// Every member is at most a few words and numbers.
+const LONGEST: usize = 160;
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.length + text.len();
+        self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ fn parsed(bytes: &[u8], departure: &Departure) -> io::Result<(CacheKey, Slot)> {
     let arrival = Arrival { status: 200, terms, stored: Millis(record.stored), draw: 0.0 };
     let stamp = departure.stamp(Arc::new(record.marks));
     // What it was chosen by is in the variant: it is never looked for by it.
-    let answer = Entry::new(arrival, &headers, &Bytes::copy_from_slice(body), stamp, Selection::default());
+    let answer = Entry::new(arrival, &headers, Bytes::copy_from_slice(body), stamp, Selection::default());
     let candidate = record.candidate.map(|known| Digest::parse(&known.digest).map(|digest| (digest, known.rollout)));
     let candidate = match candidate {
         Some(None) => return Err(broken()),

@@ -1,5 +1,6 @@
 //! A cache in front of a scripted core, on a clock that the test moves.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -197,9 +198,9 @@ impl World {
         let Action::Cache(route) = &self.route.action else { panic!("a cached route") };
         called(&self.route, self.clock.now(), &Ask::get(), async |call| {
             let key = CacheKey::of(&route.key, Scope::of(route.shared), call).unwrap();
-            let (lane, found, asking) = (key.clone(), Found::Nothing, Asking::default());
+            let (lane, found, asking) = (Cow::Borrowed(&key), Found::Nothing, Asking::default());
             let selection = Selection::default();
-            let visit = Visit { shell: &self.cache.shell, call, route, key, selection, lane, found, asking };
+            let visit = Visit { shell: &self.cache.shell, call, route, key: &key, selection, lane, found, asking };
             gathered(visit.wait().await).await
         })
         .await
