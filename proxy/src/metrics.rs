@@ -87,6 +87,8 @@ pub struct Metrics {
     pub package_damaged: IntCounter,
     /// Agents that are given an answer from disk.
     pub package_readers: IntGauge,
+    /// Requests for the rest of answers on disk that the core broke off, by route and result.
+    pub package_resumes: IntCounterVec,
 
     /// Keys that lookups asked for, by route and how each was answered.
     pub lookup_keys: IntCounterVec,
@@ -277,6 +279,11 @@ impl Metrics {
             package_evictions: make.counter("package_evictions_total", "Answers on disk that left to make room."),
             package_damaged: make.counter("package_damaged_total", "Answers on disk found damaged or missing."),
             package_readers: make.gauge("package_readers", "Agents that are given an answer from disk."),
+            package_resumes: make.counters(
+                "package_resumes_total",
+                "Requests for the rest of answers on disk that the core broke off.",
+                &["route", "result"],
+            ),
 
             lookup_keys: make.counters("lookup_keys_total", "Keys looked up.", &["route", "result"]),
             lookup_bulk_requests: make.counters("lookup_bulk_requests_total", "Bulk requests.", &["route", "result"]),

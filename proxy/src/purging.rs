@@ -123,6 +123,13 @@ impl Drop for Departure {
     }
 }
 
+impl Clone for Stamp {
+    fn clone(&self) -> Self {
+        let copy = |number: &AtomicU64| AtomicU64::new(number.load(Ordering::Acquire));
+        Self { marks: Arc::clone(&self.marks), checked: copy(&self.checked), outdated: copy(&self.outdated) }
+    }
+}
+
 impl Stamp {
     /// What the answer can be purged by.
     pub fn marks(&self) -> &Arc<Marks> {

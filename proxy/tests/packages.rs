@@ -184,10 +184,25 @@ async fn a_node_that_is_killed_leaves_whole_packages_or_none() {
 }
 
 #[tokio::test]
-async fn a_transfer_that_breaks_ends_the_agents_connection_before_the_package_looks_whole() {
+async fn a_transfer_that_breaks_is_gone_on_with_and_costs_the_core_the_rest() {
     let scene = Scene::new().await;
     let node = scene.node().await;
     let whole = package_bytes(0, 4 * MIB);
+    scene.core.fail_next(Some(EndpointKind::Package), 2, Behaviour::Reset);
+    let mut agent = scene.connect(&node).await;
+    let target = "/v1/packages/broken?bytes=4194304&delay_ms=1";
+    assert_eq!(download(&mut agent, target, None, &whole).await, Ok(4 * MIB));
+    assert_eq!(scene.asked().requests, 3);
+    assert!((node.metric("weir_package_resumes_total", &[("result", "resumed")]).await - 2.0).abs() < 0.5);
+    node.metric_until("weir_packages", &[], |packages| packages > 0.5).await;
+}
+
+#[tokio::test]
+async fn a_transfer_that_ends_too_soon_ends_the_agents_connection_before_the_package_looks_whole() {
+    let scene = Scene::new().await;
+    let node = scene.node().await;
+    let whole = package_bytes(0, 4 * MIB);
+    scene.core.script_for(EndpointKind::Package, Behaviour::status(404));
     scene.core.fail_next(Some(EndpointKind::Package), 1, Behaviour::Reset);
     let mut agent = scene.connect(&node).await;
     let target = "/v1/packages/broken?bytes=4194304&delay_ms=1";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{AGE, CONTENT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderValue, RANGE};
 use weir_logic::cache::conditional;
 use weir_logic::cache::purge::Marks;
 use weir_logic::cache::range::{Part, Recognised, content_range, part};
@@ -60,6 +60,17 @@ impl Entry {
         Self::with(arrival, headers, Content::Disk(package), stamp, Selection::default())
     }
 
+    /// The same answer, whose headers from the core are `headers`, with what is known of its body by now: without an `ETag` of the core
+    /// agents are given one of the node.
+    pub(super) fn settled(self: &Arc<Self>, headers: &HeaderMap) -> Arc<Self> {
+        if self.kept.etag().is_some() {
+            return Arc::clone(self);
+        }
+        let (content, claims) = (self.content.clone(), self.claims.clone());
+        let entry = Self::with(self.arrival, headers, content, self.stamp.clone(), self.selection.clone());
+        Arc::new(entry.claiming(claims))
+    }
+
     /// This answer, confirmed by the core for a request that says `selection`. `headers` is what [`Entry::merged`] gave, and `arrival`
     /// that of the confirmation.
     pub(super) fn confirmed(&self, arrival: Arrival, headers: &HeaderMap, stamp: Stamp, selection: Selection) -> Self {
@@ -71,7 +82,7 @@ impl Entry {
         let tag = match &content {
             Content::Memory(body) if arrival.status == 200 => TagFrom::Bytes(body),
             Content::Memory(_) => TagFrom::Nowhere,
-            Content::Disk(_) => TagFrom::Later,
+            Content::Disk(package) => package.digest().map_or(TagFrom::Later, TagFrom::Digest),
         };
         let kept = kept(headers, tag);
         Self {
@@ -163,6 +174,12 @@ impl Entry {
     /// What agents are given besides the body.
     pub(super) fn headers(&self) -> &[Field] {
         &self.kept.headers
+    }
+
+    /// The same without an entity tag that is the node's own.
+    pub(super) fn headers_of_core(&self) -> impl Iterator<Item = &Field> {
+        let own_tag = self.kept.validators.etag.is_none();
+        self.kept.headers.iter().filter(move |(name, _)| !(own_tag && *name == ETAG))
     }
 
     pub(super) fn validators(&self) -> &Validators {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use http::HeaderMap;
 use http::header::ETAG;
 use weir_config::CacheRoute;
 use weir_logic::Refusal;
@@ -19,10 +20,10 @@ use crate::purging::Departure;
 use crate::upstream::{OriginAnswer, OriginError, OriginStream, announced_length};
 
 /// What the core has begun to say, and when it was asked.
-struct Begun {
+pub(super) struct Begun {
     /// The answer without its body.
-    heard: Heard,
-    body: BoxStream<'static, Result<Bytes, OriginError>>,
+    pub(super) heard: Heard,
+    pub(super) body: BoxStream<'static, Result<Bytes, OriginError>>,
 }
 
 impl Order {
@@ -59,7 +60,11 @@ impl Order {
         }
     }
 
-    async fn begin(&self, shell: &Shell, request: weir_logic::cache::FillRequest) -> Result<Begun, OriginError> {
+    pub(super) async fn begin(
+        &self,
+        shell: &Shell,
+        request: weir_logic::cache::FillRequest,
+    ) -> Result<Begun, OriginError> {
         let asked = shell.clock.now();
         // A body is bounded where it is kept.
         let OriginStream { status, headers, body } = shell.origin.open(self.to_core(request, usize::MAX)).await?;
@@ -108,8 +113,8 @@ impl Order {
         if self.expected(shell).is_none() {
             ticket.announce(landing.clone());
         }
-        match self.filled(shell, part, body, &landing).await {
-            Ok(()) => landing,
+        match self.filled(shell, part, body, landing, &heard.answer.headers).await {
+            Ok(landing) => landing,
             Err(broken) => self.broken(shell, &broken),
         }
     }
@@ -127,14 +132,20 @@ impl Order {
         shell: &Shell,
         mut part: Part,
         body: BoxStream<'static, Result<Bytes, OriginError>>,
-        landing: &Landing,
-    ) -> Result<(), Broken> {
-        part.fill(body).await?;
+        landing: Landing,
+        headers: &HeaderMap,
+    ) -> Result<Landing, Broken> {
+        self.brought(shell, headers, &mut part, body).await?;
+        // What could not be said of it before is known now.
+        let landing = match landing {
+            Landing::Stored(entry) => Landing::Stored(entry.settled(headers)),
+            other => other,
+        };
         if landing.entry().is_some_and(|entry| self.is_another(shell, entry)) {
             return Err(Broken::Another);
         }
         shell.holds.clear(&self.lane);
-        match landing {
+        match &landing {
             Landing::Stored(entry) if shell.purging.allows(&self.key, entry.stamp()) => {
                 part.keep(&self.told(entry)).await?;
                 // What is kept apart goes with the last who wants it, files and all.
@@ -152,7 +163,7 @@ impl Order {
                 shell.outdate(&self.key, &self.selection);
             }
         }
-        Ok(())
+        Ok(landing)
     }
 
     fn told<'a>(&'a self, entry: &'a Entry) -> Told<'a> {
@@ -160,7 +171,7 @@ impl Order {
             route: &self.route.name,
             key: &self.key,
             arrival: entry.arrival(),
-            headers: entry.headers(),
+            headers: entry.headers_of_core().collect(),
             marks: entry.stamp().marks(),
         }
     }

@@ -20,6 +20,7 @@ mod filling;
 mod flight;
 mod packages;
 mod payloads;
+mod resuming;
 mod rollouts;
 mod shelf;
 mod sieve;

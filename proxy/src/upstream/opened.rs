@@ -84,6 +84,7 @@ impl Opened {
 impl Transfer {
     /// An answer whose head has just come. Its body may be `bound` bytes long and silent for `patience`.
     pub(super) fn new(opened: Opened, permit: ForwardPermit, patience: Duration, bound: usize) -> Self {
+        permit.head_came(opened.status);
         Self { opened, permit, patience, bound, left: bound }
     }
 

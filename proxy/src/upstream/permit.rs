@@ -81,6 +81,13 @@ impl ForwardPermit {
         self.end(attempt, status_label(status), latency);
     }
 
+    /// The head of a core's answer has come, and its body is read piece by piece: a good one shows that the core works.
+    pub(super) fn head_came(&self, status: StatusCode) {
+        if matches!(judge_status(status, None, None, self.clock), Attempt::Works) {
+            self.permit.head_came();
+        }
+    }
+
     /// The last of a core's answer has come, whose head took `waited`: what the rest takes says more of its length.
     pub(super) fn read(self, status: StatusCode, retry_after: Option<&[u8]>, waited: Duration) {
         let attempt = judge_status(status, retry_after, Some(waited), self.clock);

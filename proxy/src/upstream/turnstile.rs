@@ -250,10 +250,14 @@ impl Turnstile {
     }
 
     fn give_back(&self, ticket: Ticket, attempt: Attempt) {
+        self.tell_gate(|gate, now| gate.on_result(ticket, attempt, now, rand::random()));
+    }
+
+    fn tell_gate(&self, word: impl FnOnce(&mut Gate, Millis)) {
         let mut line = self.line.lock();
         let now = self.clock.now();
         let before = line.gate.breaker(now);
-        line.gate.on_result(ticket, attempt, now, rand::random());
+        word(&mut line.gate, now);
         let after = line.gate.breaker(now);
         self.gauges.show(&line.gate, now);
         drop(line);
@@ -335,6 +339,13 @@ impl Permit {
     /// Takes one retry out of the core's budget.
     pub(super) fn try_retry(&self) -> bool {
         self.turnstile.try_retry()
+    }
+
+    /// Tells the gate that a good answer has begun.
+    pub(super) fn head_came(&self) {
+        if let Some(ticket) = &self.ticket {
+            self.turnstile.tell_gate(|gate, now| gate.on_head(ticket, now, rand::random()));
+        }
     }
 
     /// Tells the gate what came of the request.

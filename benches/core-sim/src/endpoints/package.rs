@@ -35,13 +35,13 @@ pub(crate) struct Package {
 }
 
 impl Package {
-    fn new(length: u64, pause: Duration) -> Self {
-        Self { at: 0, length, breaks_at: length, pause, timer: Box::pin(sleep(Duration::ZERO)) }
+    fn new(at: u64, length: u64, pause: Duration) -> Self {
+        Self { at, length, breaks_at: length, pause, timer: Box::pin(sleep(Duration::ZERO)) }
     }
 
     /// The same, but that it breaks off half way.
     pub(crate) fn cut(self) -> Self {
-        Self { breaks_at: self.length / 2, ..self }
+        Self { breaks_at: self.at + self.remaining() / 2, ..self }
     }
 
     pub(crate) fn remaining(&self) -> u64 {
@@ -64,7 +64,8 @@ impl Package {
     }
 }
 
-/// `bytes` bytes in pieces of 64 KiB with `delay_ms` between them, tagged by name and length, or 304.
+/// `bytes` bytes in pieces of 64 KiB with `delay_ms` between them, tagged by name and length; what follows the first of them where
+/// `Range` asks for that and `If-Range` names the tag; or 304.
 pub(super) fn package(parts: &Parts) -> Answer {
     let number = |name: &str, default: u64| parameter(parts, name).map_or(Ok(default), str::parse);
     let (Ok(bytes), Ok(delay)) = (number("bytes", 1 << 20), number("delay_ms", 0)) else {
@@ -73,15 +74,31 @@ pub(super) fn package(parts: &Parts) -> Answer {
     let bytes = bytes.min(MAX_PACKAGE_BYTES);
     let etag = format!("\"{}-{bytes}\"", segment(parts, 2));
     let current = parts.headers.get(header::IF_NONE_MATCH).is_some_and(|held| names(held, &etag));
-    let mut answer = if current {
-        empty(StatusCode::NOT_MODIFIED)
-    } else {
-        Response::new(AnswerBody::Package(Package::new(bytes, Duration::from_millis(delay))))
-    };
+    let mut answer = if current { empty(StatusCode::NOT_MODIFIED) } else { body(bytes, from(parts, &etag), delay) };
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         answer.headers_mut().insert(header::ETAG, etag);
     }
     answer
+}
+
+fn body(bytes: u64, from: Option<u64>, delay: u64) -> Answer {
+    let from = from.filter(|from| *from < bytes);
+    let package = Package::new(from.unwrap_or(0), bytes, Duration::from_millis(delay));
+    let mut answer = Response::new(AnswerBody::Package(package));
+    if let Some(from) = from {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+        if let Ok(range) = HeaderValue::from_str(&format!("bytes {from}-{}/{bytes}", bytes - 1)) {
+            answer.headers_mut().insert(header::CONTENT_RANGE, range);
+        }
+    }
+    answer
+}
+
+/// Where the part begins that a request wants, if it is one of this body.
+fn from(parts: &Parts, etag: &str) -> Option<u64> {
+    let same = parts.headers.get(header::IF_RANGE).is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
+    let range = parts.headers.get(header::RANGE).filter(|_| same)?.to_str().ok()?;
+    range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
 }
 
 const PIECE_BYTES: usize = 64 * 1024;

@@ -8,6 +8,7 @@ use super::conditional::is_entity_tag;
 use super::directives::Directives;
 use super::fill::Validators;
 use super::tags::TAG_HEADERS;
+use crate::Digest;
 use crate::heap::{allocation, shared};
 
 /// The part of a core's answer that is kept beside its body. Values are copies, all of them in one piece of memory: none holds on to the
@@ -29,6 +30,8 @@ pub enum TagFrom<'a> {
     Nowhere,
     /// A hash of these bytes: the body, of which parts can be asked for.
     Bytes(&'a Bytes),
+    /// This hash of the body, which is not in memory.
+    Digest(&'a Digest),
     /// There is none, as the body is still on its way; parts of it can be asked for all the same.
     Later,
 }
@@ -69,7 +72,8 @@ pub fn kept(headers: &HeaderMap, tag: TagFrom<'_>) -> Kept {
     let tag_of_core = field(header::ETAG).filter(|value| is_entity_tag(value.as_bytes()));
     let modified = field(header::LAST_MODIFIED);
     let computed = match (tag_of_core, tag) {
-        (None, TagFrom::Bytes(body)) => hash_tag(body),
+        (None, TagFrom::Bytes(body)) => own_tag(xxhash_rust::xxh3::xxh3_128(body)),
+        (None, TagFrom::Digest(digest)) => own_tag(first_half(digest)),
         _ => None,
     };
     let given = headers.iter().filter(|(name, _)| !is_left_out(name) && **name != header::ETAG && !withheld(name));
@@ -107,17 +111,21 @@ pub fn merged(kept: &Kept, confirmation: &HeaderMap) -> HeaderMap {
 }
 
 /// The entity tag of a body without one: strong, because equal tags mean equal bytes on every node.
-fn hash_tag(body: &Bytes) -> Option<HeaderValue> {
-    HeaderValue::from_str(&format!("\"x{:032x}\"", xxhash_rust::xxh3::xxh3_128(body))).ok()
+fn own_tag(hash: u128) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("\"x{hash:032x}\"")).ok()
 }
 
-/// The same fields with values in one piece of memory, and room for so many more.
+fn first_half(digest: &Digest) -> u128 {
+    digest.0.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
+}
+
 /// Whether a tag is one that the node made: the core cannot confirm it.
 pub(crate) fn is_own_tag(tag: &HeaderValue) -> bool {
     let inside = tag.as_bytes().strip_prefix(b"\"x").and_then(|rest| rest.strip_suffix(b"\""));
     inside.is_some_and(|hash| hash.len() == 32 && hash.iter().all(u8::is_ascii_hexdigit))
 }
 
+/// The same fields with values in one piece of memory, and room for so many more.
 fn copied(list: &[(&HeaderName, &HeaderValue)], more: usize) -> Vec<(HeaderName, HeaderValue)> {
     let all: Vec<&[u8]> = list.iter().map(|(_, value)| value.as_bytes()).collect();
     let mut rest = Bytes::from(all.concat());

@@ -223,7 +223,17 @@ impl Gate {
             }
             Attempt::Abandoned => Sign::Nothing,
         };
-        if self.breaker.on_sign(ticket.epoch, sign, now, random) {
+        self.on_sign(ticket.epoch, sign, now, random);
+    }
+
+    /// The head has come of a good answer whose body may take long: that the core works is known, and a probe has done its work. The
+    /// ticket comes back when the body has come, and says what became of that.
+    pub fn on_head(&mut self, ticket: &Ticket, now: Millis, random: f64) {
+        self.on_sign(ticket.epoch, Sign::Works, now, random);
+    }
+
+    fn on_sign(&mut self, epoch: u64, sign: Sign, now: Millis, random: f64) {
+        if self.breaker.on_sign(epoch, sign, now, random) {
             self.ramp.start(now);
             self.pace.empty(&self.ramp, now);
             self.limit.on_recovery(now);

@@ -98,6 +98,17 @@ fn a_good_probe_closes_the_breaker_and_starts_the_ramp() {
 }
 
 #[test]
+fn a_probe_whose_good_answer_has_begun_does_not_keep_the_others_waiting_for_its_end() {
+    let mut gate = Gate::new(&limits(), []);
+    (0..3).for_each(|_| fail(&mut gate, 0));
+    let probe = enter(&mut gate, 1_000);
+    gate.on_head(&probe, Millis(1_100), 0.0);
+    assert_eq!(gate.breaker(Millis(1_100)), BreakerState::Closed);
+    gate.on_result(probe, Attempt::Failed, Millis(60_000), 0.0);
+    assert_eq!(gate.breaker(Millis(60_000)), BreakerState::Closed, "what becomes of the body is not the probe's word");
+}
+
+#[test]
 fn a_lost_probe_makes_the_next_request_the_probe() {
     let mut gate = Gate::new(&limits(), []);
     (0..3).for_each(|_| fail(&mut gate, 0));

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use weir_logic::cache::purge::Marks;
 use weir_logic::cache::{Arrival, Terms};
-use weir_logic::{CacheKey, Digest, Millis};
+use weir_logic::{CacheKey, Digest, Field, Millis};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Everything that is known of an answer of status 200 but its body.
@@ -38,7 +38,7 @@ pub(in crate::cache) struct Told<'a> {
     pub(in crate::cache) route: &'a str,
     pub(in crate::cache) key: &'a CacheKey,
     pub(in crate::cache) arrival: &'a Arrival,
-    pub(in crate::cache) headers: &'a [(HeaderName, HeaderValue)],
+    pub(in crate::cache) headers: Vec<&'a Field>,
     pub(in crate::cache) marks: &'a Marks,
 }
 
@@ -152,7 +152,13 @@ mod tests {
             (http::header::SERVER, HeaderValue::from_bytes(b"caf\xe9 \"x\"").unwrap()),
         ];
         let marks = Marks::new([Mark::tag("release-7"), Mark::route("r")], "/v1/packages/a").of_tenant(Some("t-1"));
-        let told = Told { route: "r", key: &key_named("k"), arrival: &arrival, headers: &headers, marks: &marks };
+        let told = Told {
+            route: "r",
+            key: &key_named("k"),
+            arrival: &arrival,
+            headers: headers.iter().collect(),
+            marks: &marks,
+        };
         Head::new(&told, 7, &Digest([0xab; 32]))
     }
 

@@ -65,6 +65,26 @@ impl Part {
         &self.package
     }
 
+    /// Bytes that have come, written or not.
+    pub(in crate::cache) fn received(&self) -> u64 {
+        self.written() + self.buffered() as u64
+    }
+
+    /// The length that the core has announced.
+    pub(in crate::cache) fn announced(&self) -> Option<u64> {
+        self.announced
+    }
+
+    /// The core has announced the length after all. What it has said before stays.
+    pub(in crate::cache) fn announce(&mut self, length: u64) -> Result<(), NoRoom> {
+        if self.announced.is_none() {
+            self.reserve(length.saturating_sub(self.reserved))?;
+            self.announced = Some(length);
+            self.package.settle(length, None);
+        }
+        Ok(())
+    }
+
     /// Takes room for so many bytes more.
     pub(super) fn reserve(&mut self, bytes: u64) -> Result<(), NoRoom> {
         self.packages.reserve(self.reserved, bytes)?;
@@ -72,7 +92,7 @@ impl Part {
         Ok(())
     }
 
-    /// Writes the body to its end. Its hash is known then.
+    /// Writes the body to its end. Its hash is known then. After an error of the core's what has come is kept: called again, it goes on.
     pub(in crate::cache) async fn fill(
         &mut self,
         mut body: BoxStream<'static, Result<Bytes, OriginError>>,

@@ -14,6 +14,7 @@ mod posts;
 mod purges;
 mod ranges;
 mod real_core;
+mod resuming;
 mod rollouts;
 pub(super) mod support;
 mod tenants;
