@@ -20,6 +20,11 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
+    /// The stream, once every answer has been read.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Asks, and gives the answer's head in lower case and its body. `headers` are whole lines. Every answer to the measurements
     /// has a `Content-Length`, or none and no body.
     pub(crate) async fn get(&mut self, target: &str, headers: &str) -> io::Result<(String, Vec<u8>)> {

@@ -1,13 +1,14 @@
 //! What the cache promises, measured: one request at the core for a crowd, purges of a million answers, the memory of each, the
-//! time of a hit, and a minute of a core that fails in every way.
+//! time of a hit, a minute of a core that fails in every way, and a package for a thousand agents.
 //!
-//! All but the last is the cache's own code in this process, with the composition root's parts around it and neither sockets nor
-//! HTTP: what the cache does, apart from what carries it. The last is the product as a process between real sockets.
+//! All but the last two is the cache's own code in this process, with the composition root's parts around it and neither sockets nor
+//! HTTP: what the cache does, apart from what carries it. The last two are the product as a process between real sockets.
 
 mod alternation;
 mod crowd;
 mod figures;
 mod latency;
+mod packages;
 mod purges;
 mod report;
 mod scene;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use self::alternation::Alternation;
 use self::crowd::Crowd;
 use self::latency::Hits;
+use self::packages::Download;
 use self::purges::Purge;
 use self::weight::{WeighArguments, Weight};
 use crate::node::{self, NodeArguments};
@@ -53,12 +55,13 @@ enum Part {
     Weight,
     Latency,
     Alternation,
+    Packages,
 }
 
 #[derive(Debug, Args)]
 struct RunArguments {
     /// The parts to run
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["crowd", "purges", "weight", "latency", "alternation"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["crowd", "purges", "weight", "latency", "alternation", "packages"])]
     only: Vec<Part>,
     /// Callers of one cold key
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
@@ -75,6 +78,12 @@ struct RunArguments {
     /// Seconds for which the core fails in turn
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=3600))]
     time: u32,
+    /// Agents that ask for one package
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    agents: u32,
+    /// MiB of the package
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    package_mib: u32,
     /// Writes the figures for machines
     #[arg(long)]
     json: Option<PathBuf>,
@@ -89,6 +98,7 @@ struct Figures {
     full: Option<Weight>,
     hits: Vec<Hits>,
     alternation: Option<Alternation>,
+    download: Option<Download>,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -139,6 +149,11 @@ fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
                 let seen = alternation::measure(arguments.time)?;
                 print(&report::alternation(&seen));
                 figures.alternation = Some(seen);
+            }
+            Part::Packages => {
+                let seen = packages::measure(arguments.agents, arguments.package_mib)?;
+                print(&report::download(&seen));
+                figures.download = Some(seen);
             }
         }
     }

@@ -5,6 +5,7 @@ use super::alternation::Alternation;
 use super::crowd::Crowd;
 use super::figures::Spread;
 use super::latency::Hits;
+use super::packages::Download;
 use super::purges::Purge;
 use super::weight::Weight;
 use crate::text::{bytes, grouped};
@@ -15,7 +16,41 @@ pub(super) fn holds(figures: &Figures) -> bool {
     let once = figures.crowds.iter().flat_map(|crowd| &crowd.asked).all(|asked| *asked == 1);
     let weighed = figures.weights.iter().chain(&figures.full).all(|weight| weight.worst_ratio <= 1.0);
     let calm = figures.alternation.as_ref().is_none_or(|seen| seen.errors + seen.others + seen.untrue == 0);
-    once && weighed && calm
+    let download = figures.download.as_ref().is_none_or(keeps_its_promises);
+    once && weighed && calm && download
+}
+
+/// One transfer, the right bytes, no more a second than the bound with the burst of a tenth of a second, and a good part of the package
+/// never in memory.
+fn keeps_its_promises(seen: &Download) -> bool {
+    let grown = seen.resident[1].saturating_sub(seen.resident[0]);
+    let paced = seen.given as f64 <= seen.bound * (seen.seconds + 0.1) * 1.01;
+    seen.transfers == 1 && seen.wrong == 0 && paced && grown <= MAX_GROWTH.min(seen.package_bytes / 2)
+}
+
+/// What a node may take for all readers of packages: `limits.packages.max_read_bytes`, at its default, and some buffers of connections.
+const MAX_GROWTH: u64 = 48 << 20;
+
+pub(super) fn download(seen: &Download) -> String {
+    format!(
+        "a package of {} for {} agents: {} transfer(s) from the core, {} wrong; {} given in {:.1} s, {} a second of {} allowed; \
+         resident {} -> {}\n",
+        bytes(seen.package_bytes),
+        grouped(u64::from(seen.agents)),
+        seen.transfers,
+        seen.wrong,
+        bytes(seen.given),
+        seen.seconds,
+        bytes(whole(seen.rate)),
+        bytes(whole(seen.bound)),
+        bytes(seen.resident[0]),
+        bytes(seen.resident[1]),
+    )
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes a second")]
+fn whole(number: f64) -> u64 {
+    number as u64
 }
 
 pub(super) fn crowds(crowds: &[Crowd]) -> String {
