@@ -37,8 +37,8 @@ struct Size {
 
 const WHOLE: Size = Size {
     nodes: 3,
-    agents: 3_000,
-    requests_per_second: 1_500.0,
+    agents: 5_000,
+    requests_per_second: 2_500.0,
     handshakes_per_second: 300.0,
     drain: Duration::from_secs(15),
     most: 2.0,

@@ -1,7 +1,6 @@
 //! Files of 32-byte values, one a line: the keys of tickets and the fingerprints of certificates.
 
 use std::collections::HashSet;
-use std::hash::RandomState;
 use std::path::Path;
 
 use super::certificates::CertificateError;
@@ -23,7 +22,7 @@ pub(super) fn read(path: &Path, most: usize) -> Result<Vec<Value>, CertificateEr
         return Err(bad(1, format!("the file has {bytes} bytes; {most} values are taken at most")));
     }
     let text = String::from_utf8_lossy(&std::fs::read(path).map_err(unreadable)?).into_owned();
-    let (mut values, mut seen) = (Vec::new(), HashSet::<Value, RandomState>::default());
+    let (mut values, mut seen) = (Vec::new(), HashSet::<Value>::new());
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
