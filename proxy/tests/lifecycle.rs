@@ -129,6 +129,22 @@ async fn agents_resume_their_tls_sessions_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_node_that_gives_notice_is_not_ready_and_takes_connections_until_it_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = BASE.replacen("drain = \"200ms\"", "drain = \"200ms\"\nnotice = \"1h\"", 1);
+    let node = Node::start(Path::new(WEIR), directory.path(), &config).await;
+    node.terminate();
+    node.logged("not ready, and serving until load balancers know").await;
+    assert_eq!(http::get(node.admin(), "/readyz").await.status.as_u16(), 503);
+    let mut connection = Connection::plain(node.listener("agents")).await.unwrap();
+    let answer = connection.get("/v1/updates/stable", &[]).await.unwrap();
+    assert_ne!(answer.header("connection"), "close");
+    // A second signal ends it.
+    node.terminate();
+    assert_eq!(node.wait().await.code, Some(0));
+}
+
+#[tokio::test]
 async fn the_name_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let node = start(directory.path()).await;

@@ -64,6 +64,8 @@ pub struct Presence {
 /// `[shutdown]`: how the node stops on SIGTERM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shutdown {
+    /// The time for which the node, though no longer ready, goes on taking connections.
+    pub notice: Duration,
     /// The time over which kept-alive connections are closed, spread evenly, each after the answer it waits for.
     pub drain: Duration,
     /// The most time that requests in flight and the last flush may take after the drain.

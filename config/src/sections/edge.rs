@@ -59,6 +59,9 @@ section! { Presence, "[presence]",
 }}
 
 section! { Shutdown, "[shutdown]", "How the node stops on SIGTERM.", |_, _| {}, {
+    notice: Duration = Key::default("0s",
+        "The time before the drain in which the node says at /readyz that it is not ready and goes on as before, for a load \
+         balancer that finds that out by asking: its interval times its threshold.").between("0s", "1h");
     drain: Duration = Key::default("30s",
         "The time over which kept-alive connections are closed, spread evenly, each with an answer if a request comes within a \
          fifth of that time, so that agents do not come back all at once. `0s` closes them as soon as they are idle.").between("0s", "1h");

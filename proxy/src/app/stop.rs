@@ -1,4 +1,5 @@
-//! How the node stops: first the connections, each at its turn, then what is left to flush; all of it within a bound.
+//! How the node stops: notice to load balancers, then the connections, each at its turn, then what is left to flush; all
+//! of it within a bound.
 //!
 //! pingora's own flow closes every idle connection at once and then sleeps through its whole grace period, so that it is given a
 //! quick end after our own drain is over. SIGTERM drains; SIGINT, or a second signal of either kind, ends the drain early. SIGQUIT
@@ -61,6 +62,19 @@ impl Stop {
         Arc::clone(&self.cut)
     }
 
+    /// Waits until load balancers know that the node is not ready. A second signal ends that as it ends the drain.
+    async fn give_notice(&self, urgency: Urgency, signals: &mut Signals) -> Urgency {
+        let notice = self.snapshot.load().config.shutdown.notice;
+        if urgency == Urgency::Quick || notice.is_zero() {
+            return urgency;
+        }
+        tracing::info!(?notice, "not ready, and serving until load balancers know");
+        tokio::select! {
+            () = tokio::time::sleep(notice) => urgency,
+            _ = signals.next() => Urgency::Quick,
+        }
+    }
+
     async fn drain(&self, urgency: Urgency, signals: &mut Signals) {
         let shutdown = self.snapshot.load().config.shutdown;
         let (window, patience) = match urgency {
@@ -94,7 +108,8 @@ impl ShutdownSignalWatch for Stop {
         self.lifecycle.enter(Phase::Draining);
         systemd::stopping("draining connections");
         let shutdown = self.snapshot.load().config.shutdown;
-        bound(shutdown.drain + 2 * shutdown.timeout + SLACK);
+        bound(shutdown.notice + shutdown.drain + 2 * shutdown.timeout + SLACK);
+        let urgency = self.give_notice(urgency, &mut signals).await;
         self.drain(urgency, &mut signals).await;
         ShutdownSignal::FastShutdown
     }
