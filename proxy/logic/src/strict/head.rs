@@ -2,8 +2,10 @@
 //!
 //! Any fault found here leaves open where the next request begins, so the connection closes after the refusal.
 
+use memchr::{memchr, memchr_iter};
+
 use super::Fault;
-use super::target::may_stand_in_target;
+use super::bytes::{TARGET, TOKEN, VALUE, are_all, is};
 use crate::Refusal;
 
 /// How long a header section may be.
@@ -60,7 +62,7 @@ pub fn scan(bytes: &[u8], searched: usize, bounds: Bounds) -> Result<Scan, Fault
     if length > bounds.head {
         return Err(too_large(bytes, bounds));
     }
-    let mut lines = bytes[..length - 2].split_inclusive(|byte| *byte == b'\n').map(line_text);
+    let mut lines = Lines(&bytes[..length - 2]);
     let version = request_line(lines.next().unwrap_or(Err(BARE_LF))?, bounds)?;
     let mut fields = Fields::default();
     for (count, line) in lines.enumerate() {
@@ -76,7 +78,8 @@ pub fn scan(bytes: &[u8], searched: usize, bounds: Bounds) -> Result<Scan, Fault
 /// found.
 fn end_of_section(bytes: &[u8], searched: usize) -> Option<usize> {
     let from = searched.saturating_sub(END.len() - 1).min(bytes.len());
-    bytes[from..].windows(END.len()).position(|four| four == END).map(|start| from + start + END.len())
+    let mut ends = memchr_iter(b'\n', &bytes[from..]).map(|at| from + at + 1);
+    ends.find(|end| bytes[from..*end].ends_with(END))
 }
 
 fn too_large(bytes: &[u8], bounds: Bounds) -> Fault {
@@ -87,8 +90,17 @@ fn too_large(bytes: &[u8], bounds: Bounds) -> Fault {
     Fault { refusal: Refusal::HeadersTooLarge, detail: "header section too large" }
 }
 
-fn line_text(line: &[u8]) -> Result<&[u8], Fault> {
-    line.strip_suffix(b"\r\n").ok_or(BARE_LF)
+/// The lines of a section, without their ends.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Result<&'a [u8], Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (line, rest) = self.0.split_at(memchr(b'\n', self.0)? + 1);
+        self.0 = rest;
+        Some(line.strip_suffix(b"\r\n").ok_or(BARE_LF))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,7 +116,7 @@ fn request_line(line: &[u8], bounds: Bounds) -> Result<Version, Fault> {
     else {
         return Err(Fault::malformed("bad request line"));
     };
-    if method.is_empty() || method.len() > MAX_METHOD || !method.iter().all(|byte| is_token(*byte)) {
+    if method.is_empty() || method.len() > MAX_METHOD || !are_all(method, TOKEN) {
         return Err(Fault::malformed("bad method"));
     }
     if method == b"CONNECT" {
@@ -113,7 +125,7 @@ fn request_line(line: &[u8], bounds: Bounds) -> Result<Version, Fault> {
     if target.len() > bounds.target {
         return Err(Fault { refusal: Refusal::TargetTooLong, detail: "request target too long" });
     }
-    if target.is_empty() || !target.iter().all(|byte| may_stand_in_target(*byte)) {
+    if target.is_empty() || !are_all(target, TARGET) {
         return Err(Fault::malformed("forbidden byte in the request target"));
     }
     match version {
@@ -137,14 +149,16 @@ impl<'a> Fields<'a> {
         if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
             return Err(Fault::malformed("folded header line"));
         }
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
-            return Err(Fault::malformed("header line without a colon"));
-        };
+        let colon = line.iter().position(|byte| !is(*byte, TOKEN)).unwrap_or(line.len());
+        if line.get(colon) != Some(&b':') {
+            let detail = if line.contains(&b':') { "bad header name" } else { "header line without a colon" };
+            return Err(Fault::malformed(detail));
+        }
         let (name, value) = (&line[..colon], without_space(&line[colon + 1..]));
-        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+        if name.is_empty() {
             return Err(Fault::malformed("bad header name"));
         }
-        if value.iter().any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
+        if !are_all(value, VALUE) {
             return Err(Fault::malformed("forbidden byte in a header value"));
         }
         if name.eq_ignore_ascii_case(b"content-length") {
@@ -207,11 +221,6 @@ fn whole_number(text: &[u8]) -> Result<u64, Fault> {
         b'0'..=b'9' => Ok(sum * 10 + u64::from(byte - b'0')),
         _ => Err(Fault::malformed("bad Content-Length")),
     })
-}
-
-/// RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 const END: &[u8] = b"\r\n\r\n";

@@ -5,6 +5,7 @@
 //! chance to repair it. [`section`] gives its parts without copying them. [`target`] checks what both protocol versions share: the request target and the host. Neither
 //! knows routes.
 
+mod bytes;
 pub mod head;
 pub mod section;
 pub mod target;

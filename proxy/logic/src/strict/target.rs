@@ -3,6 +3,7 @@
 //! Nothing is decoded or resolved: `..` and `%2e` stay as they came and match no route that does not say so.
 
 use super::Fault;
+use super::bytes::{NAME, TARGET, are_all};
 
 /// A target taken apart, as sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +58,10 @@ impl<'a> Target<'a> {
 /// The target as text, when every byte may stand in one (RFC 3986) and none is read differently by others.
 fn plain(target: &[u8]) -> Result<&str, Fault> {
     const FORBIDDEN: Fault = Fault::malformed("forbidden byte in the request target");
-    if !target.iter().all(|byte| may_stand_in_target(*byte)) {
+    if !are_all(target, TARGET) {
         return Err(FORBIDDEN);
     }
     std::str::from_utf8(target).map_err(|_| FORBIDDEN)
-}
-
-/// Printable ASCII, without the fragment that no agent may send, the backslash that some read as a slash, and the quotes and angle
-/// brackets that some refuse and others repair. Braces, `|` and `^`, which do not belong there either, are read alike by all.
-pub(super) const fn may_stand_in_target(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\' | b'"' | b'<' | b'>' | b'`')
 }
 
 /// What follows `http://authority` in an absolute form.
@@ -100,8 +95,7 @@ fn host_of(authority: &str) -> Result<&str, Fault> {
         Some(digits) => digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()),
         None => port.is_empty(),
     };
-    let is_name = host.starts_with('[')
-        || (!host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)));
+    let is_name = host.starts_with('[') || (!host.is_empty() && are_all(host.as_bytes(), NAME));
     if port_is_good && is_name { Ok(host) } else { Err(BAD_HOST) }
 }
 
