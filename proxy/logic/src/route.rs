@@ -5,9 +5,9 @@
 //! beats all that do not.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use memchr::memchr;
 use weir_config::{Method, Route, Segment};
 
 use crate::request::Parameters;
@@ -17,7 +17,7 @@ use crate::request::Parameters;
 /// A search visits each segment of each pattern once at most, whatever the path looks like.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
-    hosts: HashMap<String, Node>,
+    hosts: Names,
     any_host: Node,
 }
 
@@ -49,7 +49,7 @@ impl RouteTable {
         let mut table = Self::default();
         for (number, route) in routes.iter().enumerate() {
             let root = match &route.host {
-                Some(host) => table.hosts.entry(host.to_ascii_lowercase()).or_default(),
+                Some(host) => table.hosts.find_or_make(&host.to_ascii_lowercase()),
                 None => &mut table.any_host,
             };
             root.insert(&route.path.segments, Placed { number, route: Arc::new(route.clone()) });
@@ -65,9 +65,9 @@ impl RouteTable {
         } else {
             host.into()
         };
-        let mut search = Search { method, values: Vec::new(), allowed: Vec::new() };
+        let mut search = Search { method, parameters: Vec::new(), allowed: Vec::new() };
         let rest = path.strip_prefix('/').filter(|rest| !rest.is_empty());
-        let named = self.hosts.get(host.as_ref()).and_then(|root| search.descend(root, rest));
+        let named = self.hosts.find(&host).and_then(|root| search.descend(root, rest));
         let Some(Placed { number, route }) = named.or_else(|| search.descend(&self.any_host, rest)) else {
             if search.allowed.is_empty() {
                 return Found::Unknown;
@@ -76,7 +76,9 @@ impl RouteTable {
             search.allowed.dedup();
             return Found::WrongMethod { allowed: search.allowed };
         };
-        let parameters = parameter_names(route).zip(search.values).collect();
+        // Which name stands for which value is known only now.
+        let mut parameters = search.parameters;
+        parameter_names(route).zip(&mut parameters).for_each(|(name, parameter)| parameter.0 = name);
         Found::Route { route, number: *number, parameters }
     }
 }
@@ -98,7 +100,7 @@ struct Placed {
 /// The patterns that share the segments up to here.
 #[derive(Clone, Debug, Default)]
 struct Node {
-    literals: HashMap<String, Self>,
+    literals: Names,
     parameter: Option<Box<Self>>,
     /// Routes whose pattern ends here with a rest.
     rest: Vec<Placed>,
@@ -115,7 +117,7 @@ impl Node {
                 self.here.push(placed);
             }
             [Segment::Literal(text), others @ ..] => {
-                self.literals.entry(text.clone()).or_default().insert(others, placed);
+                self.literals.find_or_make(text).insert(others, placed);
             }
             [Segment::Parameter(_), others @ ..] => {
                 self.parameter.get_or_insert_default().insert(others, placed);
@@ -125,9 +127,32 @@ impl Node {
     }
 }
 
+/// Nodes by name, in the order of the names: operators write few, and comparing with some costs less than hashing.
+#[derive(Clone, Debug, Default)]
+struct Names(Vec<(String, Node)>);
+
+impl Names {
+    fn find(&self, name: &str) -> Option<&Node> {
+        self.place(name).ok().map(|place| &self.0[place].1)
+    }
+
+    fn find_or_make(&mut self, name: &str) -> &mut Node {
+        let place = self.place(name).unwrap_or_else(|place| {
+            self.0.insert(place, (name.to_owned(), Node::default()));
+            place
+        });
+        &mut self.0[place].1
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.as_str().cmp(name))
+    }
+}
+
 struct Search<'a> {
     method: Method,
-    values: Vec<&'a str>,
+    /// The values that parameters take on this way, their names yet to come.
+    parameters: Parameters<'a>,
     allowed: Vec<Method>,
 }
 
@@ -136,27 +161,27 @@ impl<'a> Search<'a> {
     /// segment.
     fn descend(&mut self, node: &'a Node, left: Option<&'a str>) -> Option<&'a Placed> {
         let Some(left) = left else { return self.choose(&node.here) };
-        let (segment, beyond) = match left.split_once('/') {
-            Some((segment, beyond)) => (segment, Some(beyond)),
+        let (segment, beyond) = match memchr(b'/', left.as_bytes()) {
+            Some(slash) => (&left[..slash], Some(&left[slash + 1..])),
             None => (left, None),
         };
-        if let Some(route) = node.literals.get(segment).and_then(|next| self.descend(next, beyond)) {
+        if let Some(route) = node.literals.find(segment).and_then(|next| self.descend(next, beyond)) {
             return Some(route);
         }
         if !segment.is_empty()
             && let Some(next) = node.parameter.as_deref()
         {
-            self.values.push(segment);
+            self.parameters.push(("", segment));
             if let Some(route) = self.descend(next, beyond) {
                 return Some(route);
             }
-            self.values.pop();
+            self.parameters.pop();
         }
         if left.is_empty() {
             return None;
         }
         let route = self.choose(&node.rest)?;
-        self.values.push(left);
+        self.parameters.push(("", left));
         Some(route)
     }
 
