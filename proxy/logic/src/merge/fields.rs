@@ -21,11 +21,24 @@ struct Wanted {
     targets: Vec<(usize, Vec<String>)>,
 }
 
-/// Where the fields of a record stand. Kept from record to record for its memory.
+/// Where the fields of a record stand. Kept from record to record for its memory, and because records mostly look like the ones before.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     members: Vec<Member>,
     places: Vec<Option<Range<usize>>>,
+    layout: Layout,
+}
+
+/// The names of the members of records of late, in their order: agents write theirs in one order, so that a name need not be read to
+/// be known. At most [`Layout::LENGTH`] names of [`Layout::NAME`] bytes.
+#[derive(Debug, Default)]
+struct Layout(Vec<Known>);
+
+/// A name as it is written, quotes and colon included, and which of the wanted ones it is.
+#[derive(Debug)]
+struct Known {
+    text: Vec<u8>,
+    wanted: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,8 +69,7 @@ impl Fields {
     pub(crate) fn find(&self, record: &[u8], found: &mut Found) -> bool {
         found.places.clear();
         found.places.resize(self.same + self.exemplar_names.len(), None);
-        let names = || self.wanted.iter().map(|wanted| wanted.name.as_str());
-        if members(record, 0..record.len(), names, &mut found.members).is_err() {
+        if self.members(record, found).is_err() {
             return false;
         }
         for (wanted, member) in self.wanted.iter().zip(&found.members) {
@@ -75,6 +87,31 @@ impl Fields {
             }
         }
         found.places[..self.same].iter().any(Option::is_some)
+    }
+
+    /// Finds the wanted members of the record itself, those first that stand where they stood before.
+    fn members(&self, record: &[u8], found: &mut Found) -> Result<(), Ambiguous> {
+        let Found { members: values, layout, .. } = found;
+        values.clear();
+        values.resize(self.wanted.len(), Member::Absent);
+        let names = || self.wanted.iter().map(|wanted| wanted.name.as_str());
+        let mut members = Members::new(record, 0..record.len());
+        for at in 0.. {
+            let expected = layout.0.get(at).and_then(|known| Some((known.wanted, members.next_like(&known.text)?)));
+            let (wanted, value) = match expected {
+                Some(expected) => expected,
+                None => {
+                    let Some((name, value)) = members.next() else { break };
+                    let wanted = position(&record[name.clone()], names())?;
+                    layout.note(at, &record[name.start..value.start], wanted);
+                    (wanted, value)
+                }
+            };
+            if let Some(wanted) = wanted {
+                values[wanted].meet(value);
+            }
+        }
+        Ok(())
     }
 
     /// The values of the `same` fields, in order, each its JSON text.
@@ -96,6 +133,36 @@ impl Fields {
         }
         object.push(b'}');
         Some(object.into())
+    }
+}
+
+impl Layout {
+    const LENGTH: usize = 64;
+    const NAME: usize = 64;
+
+    /// Notes what stands between the beginning of a member and its value, where that is a plain name and a colon.
+    fn note(&mut self, at: usize, text: &[u8], wanted: Option<usize>) {
+        let is_plain = text.len() <= Self::NAME && text.ends_with(b"\":") && !text.contains(&b'\\');
+        if !is_plain {
+            return;
+        }
+        if let Some(known) = self.0.get_mut(at) {
+            known.text.clear();
+            known.text.extend_from_slice(text);
+            known.wanted = wanted;
+        } else if at == self.0.len() && at < Self::LENGTH {
+            self.0.push(Known { text: text.to_vec(), wanted });
+        }
+    }
+}
+
+impl Member {
+    /// A member of that name has this value.
+    fn meet(&mut self, value: Range<usize>) {
+        *self = match self {
+            Self::Absent => Self::Once(value),
+            Self::Once(_) | Self::Twice => Self::Twice,
+        };
     }
 }
 
@@ -138,26 +205,27 @@ fn members<'n, N: Iterator<Item = &'n str>>(
     found.clear();
     found.extend(names().map(|_| Member::Absent));
     for (name, value) in Members::new(record, object) {
-        let name = &record[name];
-        let place = if name.contains(&b'\\') {
-            let name: String = serde_json::from_slice(name).map_err(|_| Ambiguous)?;
-            names().position(|wanted| wanted == name)
-        } else {
-            let name = name.get(1..name.len() - 1).unwrap_or_default();
-            names().position(|wanted| wanted.as_bytes() == name)
-        };
-        if let Some(place) = place {
-            found[place] = match found[place] {
-                Member::Absent => Member::Once(value),
-                Member::Once(_) | Member::Twice => Member::Twice,
-            };
+        if let Some(place) = position(&record[name], names())? {
+            found[place].meet(value);
         }
     }
     Ok(())
 }
 
+/// Which of these names one is that is written so.
+fn position<'n>(name: &[u8], mut names: impl Iterator<Item = &'n str>) -> Result<Option<usize>, Ambiguous> {
+    if name.contains(&b'\\') {
+        let name: String = serde_json::from_slice(name).map_err(|_| Ambiguous)?;
+        return Ok(names.position(|wanted| wanted == name));
+    }
+    let name = name.get(1..name.len() - 1).unwrap_or_default();
+    Ok(names.position(|wanted| wanted.as_bytes() == name))
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn same(fields: &[&str], record: &str) -> Option<Vec<Option<String>>> {
@@ -216,5 +284,31 @@ mod tests {
     #[test]
     fn a_record_with_a_name_that_is_no_text_has_no_key() {
         assert_eq!(same(&["a"], r#"{"a":1,"\ud800":2}"#), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_records_before_looked_like_changes_nothing(
+            records in proptest::collection::vec(
+                proptest::collection::vec(("[ab]|ab|[ab]\\\\u0061|\\PC", 0..9_u8, prop::bool::ANY), 0..5),
+                1..6,
+            ),
+        ) {
+            let fields = Fields::new(&["a".to_owned(), "ab".to_owned()], &["b".to_owned()]);
+            let mut kept = Found::default();
+            for record in records {
+                let members = record.iter().map(|(name, value, spaced)| {
+                    let name = if name.contains('\\') { format!("\"{name}\"") } else { serde_json::to_string(name).unwrap() };
+                    if *spaced { format!("{name} : {value}") } else { format!("{name}:{value}") }
+                });
+                let text = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
+                let mut fresh = Found::default();
+                let found = [&mut kept, &mut fresh].map(|found| {
+                    let has_key = fields.find(text.as_bytes(), found);
+                    (has_key, has_key.then(|| found.places.clone()))
+                });
+                prop_assert_eq!(&found[0], &found[1], "{}", text);
+            }
+        }
     }
 }

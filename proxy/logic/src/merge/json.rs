@@ -18,6 +18,20 @@ impl<'r> Members<'r> {
     pub(super) fn new(text: &'r [u8], place: Range<usize>) -> Self {
         Self(Scan::open(text, place, b'{'))
     }
+
+    /// The value of the next member, if its name and colon are written just like `expected`. If not, nothing is read.
+    pub(super) fn next_like(&mut self, expected: &[u8]) -> Option<Range<usize>> {
+        let scan = &mut self.0;
+        let before = scan.at;
+        let value = scan.skip_to_item().and_then(|()| {
+            scan.text[scan.at..].starts_with(expected).then(|| scan.at += expected.len())?;
+            scan.value()
+        });
+        if value.is_none() {
+            scan.at = before;
+        }
+        value
+    }
 }
 
 impl Iterator for Members<'_> {
@@ -67,9 +81,12 @@ impl<'r> Scan<'r> {
 
     /// The next byte that is no space.
     fn peek(&mut self) -> Option<u8> {
-        let spaces = self.text[self.at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
-        self.at += spaces.count();
-        self.text.get(self.at).copied()
+        loop {
+            match self.text.get(self.at) {
+                Some(b' ' | b'\t' | b'\r' | b'\n') => self.at += 1,
+                other => return other.copied(),
+            }
+        }
     }
 
     /// Steps over a comma to the next item; `None` at the bracket that closes.
