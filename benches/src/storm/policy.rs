@@ -16,10 +16,10 @@ use crate::verdict::{Line, line};
 use crate::wire::{self, Connection};
 
 /// Configurations and manifests; nothing else is changed.
-const MIX: Mix = Mix { update: 0.5, config: 0.5, tasks: 0.0, upload: 0.0 };
+const MIX: Mix = Mix { update: 0.7, config: 0.3, tasks: 0.0, upload: 0.0 };
 
-/// What the node was told that the core can stand: three times what it sees on a quiet day, and far less than there are answers.
-const PACE: u32 = 15;
+/// What the node was told that the core can stand: some more than it sees on a quiet day, and far less than there are answers.
+const PACE: u32 = 10;
 
 /// Seconds from the first request: caches fill, all is well, the change, and what comes after.
 const STEADY: usize = 12;
@@ -38,11 +38,13 @@ pub(super) fn play(order: &Order) -> Result<Report, Failure> {
 }
 
 async fn run(order: &Order) -> Result<Report, Failure> {
-    // Each agent is the only one of its tenant, so that there are as many configurations as agents; each asks for it every 2 or 4 s.
-    let (agents, rate) = if order.small { (300, 300.0) } else { (2_000, 1_000.0) };
+    // Each agent is the only one of its tenant, so that there are as many configurations as agents; each asks for it every 2 or 3 s.
+    let (agents, rate) = if order.small { (300, 450.0) } else { (1_000, 1_000.0) };
     let config = NodeConfig {
         max_requests_per_second: PACE,
-        window: Duration::from_millis(200),
+        window: Duration::from_millis(500),
+        // Every few seconds something expires: a quiet day has a load of its own.
+        ttl: Duration::from_secs(12),
         ramp: Duration::ZERO,
         ..NodeConfig::default()
     };
@@ -85,8 +87,10 @@ async fn run(order: &Order) -> Result<Report, Failure> {
 }
 
 fn judge(seen: &[f64], bad: u64, old: usize) -> (Vec<Line>, String) {
-    let before = seen.iter().take(CHANGE).skip(STEADY).sum::<f64>() / (CHANGE - STEADY) as f64;
-    let highest = seen.iter().skip(CHANGE).copied().fold(0.0, f64::max);
+    // The core's seconds begin within the fleet's: the last one before the change may be that of the change.
+    let changed = CHANGE - 1;
+    let before = seen.iter().take(changed).skip(STEADY).sum::<f64>() / (changed - STEADY) as f64;
+    let highest = seen.iter().skip(changed).copied().fold(0.0, f64::max);
     // The pace and its burst of a twentieth of a second; where a second begins is the core's to say.
     let most = (1.2 * before).max(f64::from(PACE) * 1.05 + 1.0);
     let lines = vec![
