@@ -136,6 +136,12 @@ fn a_core_that_fails_is_left_alone_unless_there_is_no_breaker() {
 }
 
 #[test]
+fn refusals_cost_no_connections_unless_they_close_them() {
+    passes("refusals --small");
+    fails("refusals --small --without keep-alive", &["no such route", "no identity"]);
+}
+
+#[test]
 fn the_plot_is_written_and_every_scenario_is_listed() {
     let directory = tempfile::tempdir().unwrap();
     let run = |arguments: &str| {

@@ -26,6 +26,7 @@ mod policy;
 mod polls;
 mod protection;
 mod recovery;
+mod refusals;
 mod report;
 mod roll;
 mod scenario;

@@ -7,7 +7,7 @@ use super::protection::Protection::{
 use super::report::Report;
 use super::{
     Failure, Order, black_hole, come_back, failing, ignorers, lanes, noisy, outage, poison, policy, polls, recovery,
-    roll, shed, slow,
+    refusals, roll, shed, slow,
 };
 
 /// One scenario.
@@ -19,7 +19,7 @@ pub(super) struct Scenario {
     pub(super) play: fn(&Order) -> Result<Report, Failure>,
 }
 
-pub(super) const SCENARIOS: [Scenario; 14] = [
+pub(super) const SCENARIOS: [Scenario; 15] = [
     Scenario {
         name: "recovery-stampede",
         about: "the core is away for ten minutes; all agents and all that waits come back to it",
@@ -109,6 +109,12 @@ pub(super) const SCENARIOS: [Scenario; 14] = [
         about: "the core answers everything with 500; it is left alone, and nobody is misled",
         protections: &[Breaker],
         play: failing::play,
+    },
+    Scenario {
+        name: "refusals",
+        about: "requests that are refused, as fast as they can be sent: what one costs the node",
+        protections: &[KeepAlive],
+        play: refusals::play,
     },
 ];
 
