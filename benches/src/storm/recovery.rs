@@ -88,20 +88,20 @@ impl Incident {
         Ok(run(&self.settings(Edge::Direct))?)
     }
 
-    /// The gate's rate is what an operator would set: some more than the core sees on a quiet day, which is simulated first.
+    /// The gate's rate is what an operator would set: some more than the core sees on a quiet day. Quiet days are simulated first: one
+    /// without a rate, and one with the rate that follows from it. With a rate, bulk requests wait for each other and become fewer, so that
+    /// the core sees less: by 5 % with 200,000 agents a node.
     fn behind_nodes(&self, switches: Switches) -> Result<Outcome, Failure> {
-        let quiet = NodeConfig { max_requests_per_second: 100_000, ..self.config() };
-        let settings = self.settings(self.nodes(&quiet, Switches::default()));
-        let seen = run(&Settings { duration: DOWN, ..settings.clone() })?;
-        let each = seen.series.mean(AT_CORE, STEADY as usize, DOWN as usize) / f64::from(self.nodes);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "`as` saturates; a rate is positive"
-        )]
-        let config =
-            NodeConfig { max_requests_per_second: (each * HEADROOM).floor().max(each.ceil()) as u32, ..self.config() };
-        Ok(run(&Settings { edge: self.nodes(&config, switches), ..settings })?)
+        let (mut rate, mut config) = (NO_RATE, self.config());
+        for _ in 0..2 {
+            let quiet = NodeConfig { max_requests_per_second: rate, ..self.config() };
+            let settings = self.settings(self.nodes(&quiet, Switches::default()));
+            let seen = run(&Settings { duration: DOWN, ..settings })?;
+            let each = seen.series.mean(AT_CORE, STEADY as usize, DOWN as usize) / f64::from(self.nodes);
+            rate = with_headroom(each);
+            config.max_requests_per_second = rate;
+        }
+        Ok(run(&self.settings(self.nodes(&config, switches)))?)
     }
 
     fn nodes(&self, config: &NodeConfig, switches: Switches) -> Edge {
@@ -111,6 +111,16 @@ impl Incident {
     fn config(&self) -> NodeConfig {
         NodeConfig { window: Duration::from_millis(100), ..NodeConfig::default() }
     }
+}
+
+/// More than a node ever asks.
+const NO_RATE: u32 = 100_000;
+
+fn with_headroom(requests_per_second: f64) -> u32 {
+    let rate = (requests_per_second * HEADROOM).floor().max(requests_per_second.ceil());
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates; a rate is positive")]
+    let rate = rate as u32;
+    rate
 }
 
 const ASKED: Figure = |second| second.asked;
