@@ -1,10 +1,12 @@
 //! An HTTP/1.1 header section off the wire. One that is taken reads the same to a second parser and to a naive reading
-//! of its framing, however its bytes trickle in and whatever follows it.
+//! of its framing, however its bytes trickle in and whatever follows it; cut into its parts, it has those that the second parser finds.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use weir_logic::Headers;
 use weir_logic::strict::head::{Bounds, Framing, Head, Scan, scan};
+use weir_logic::strict::section::Section;
 
 const BOUNDS: Bounds = Bounds { head: 1024, target: 128, fields: 16 };
 
@@ -67,4 +69,12 @@ fn reads_the_same(section: &[u8], head: Head) {
         }
     }
     assert!(request.version == Some(0) || values("host").len() == 1);
+    let cut = Section::of(section);
+    assert_eq!(cut.method, request.method.expect("a method").as_bytes());
+    assert_eq!(cut.target, request.path.expect("a target").as_bytes());
+    assert_eq!(cut.version == b"HTTP/1.1", request.version == Some(1));
+    for field in request.headers.iter() {
+        let found: Vec<&[u8]> = cut.values(&field.name.to_ascii_lowercase()).collect();
+        assert_eq!(found, values(field.name), "another value of {}", field.name);
+    }
 }
