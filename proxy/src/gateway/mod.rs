@@ -9,10 +9,10 @@ mod action;
 mod body;
 mod context;
 mod exchange;
+mod framing;
 mod plain;
 mod session;
 mod walk;
-mod write;
 
 use std::sync::Arc;
 use std::time::Duration;

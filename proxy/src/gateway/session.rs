@@ -1,5 +1,7 @@
 //! A session of pingora's as the walk sees it: HTTP/2, and what is not plain of HTTP/1.1.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue, SERVER, TRANSFER_ENCODING};
 use http::{Method as HttpMethod, Version};
@@ -15,8 +17,8 @@ use super::Parts;
 use super::body::{self, BodyError};
 use super::context::RequestContext;
 use super::exchange::{Exchange, Unwritten};
+use super::framing::{Framing, is_empty_by_status, is_the_writers};
 use super::walk::{self, Known, Line, Stop};
-use super::write::{Framing, is_empty_by_status, is_the_writers};
 use crate::accept::Connection;
 use crate::answer::{Answer, Body, Stream};
 use crate::forward::Forwarding;
@@ -31,7 +33,7 @@ pub(super) enum Next {
 
 /// Takes a request as far as its answer, or to the door of its core.
 pub(super) async fn decide(parts: &Parts, session: &mut ServerSession, ctx: &mut RequestContext) -> Result<Next, Stop> {
-    let snapshot = std::sync::Arc::clone(&ctx.snapshot);
+    let snapshot = Arc::clone(&ctx.snapshot);
     prepare(session, &ctx.connection);
     let header = session.req_header();
     let (target, authority) = raw_target(header);

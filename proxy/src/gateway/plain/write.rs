@@ -9,7 +9,7 @@ use http::header::SERVER;
 use weir_logic::Millis;
 
 use super::super::exchange::Unwritten;
-use super::super::write::{Framing, is_the_writers};
+use super::super::framing::{Framing, is_the_writers};
 use crate::accept::Plain;
 use crate::answer::{Answer, Body, Stream};
 
