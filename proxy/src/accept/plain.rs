@@ -63,7 +63,7 @@ impl<'a> Plain<'a> {
         self.left == 0
     }
 
-    /// The next piece of the body: all that is left of it, or 64 KiB; `None` at its end.
+    /// The next piece of the body: all that is left of it, or 16 KiB; `None` at its end.
     ///
     /// # Errors
     /// When the agent leaves before.
@@ -119,5 +119,5 @@ impl<'a> Plain<'a> {
     }
 }
 
-/// Bytes of a body read at once.
-const MAX_PIECE: usize = 64 * 1024;
+/// Bytes of a body read at once: most uploads of agents, and what somebody who sends none of it makes the node set aside.
+const MAX_PIECE: usize = 16 * 1024;
