@@ -20,6 +20,7 @@ use weir_logic::strict::head::{Framing, Head, Scan, scan};
 use super::connection::{CURRENT, Connection, End};
 use super::host::Host;
 use super::lent::Lent;
+use super::patience::Patience;
 use super::plain::{Plain, Taken};
 use super::wire::{Allowance, Wire};
 
@@ -28,8 +29,9 @@ pub(super) async fn serve<A>(host: &Host<A>, connection: &Arc<Connection>, mut w
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
+    let mut patience = Patience::new(&host.drain, connection.number, connection.listener.idle_timeout);
     loop {
-        let head = match next_head(host, connection, &mut wire).await {
+        let head = match next_head(host, connection, &mut wire, &mut patience).await {
             Next::Request(head) => head,
             Next::End => return close(wire).await,
             Next::Refuse(fault) => {
@@ -97,7 +99,7 @@ enum Next {
 }
 
 /// Waits for a request and reads its header section, within the time and bounds that the listener gives.
-async fn next_head<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) -> Next {
+async fn next_head<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire, patience: &mut Patience<'_>) -> Next {
     let bounds = host.bounds();
     let mut searched = 0;
     let mut deadline = None;
@@ -111,7 +113,7 @@ async fn next_head<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) 
             }
         }
         let filled = if wire.ahead().is_empty() {
-            idle(host, connection, wire).await
+            idle(connection, wire, patience).await
         } else {
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + connection.listener.header_timeout);
             if let Ok(filled) = timeout_at(deadline, wire.fill()).await {
@@ -130,12 +132,11 @@ async fn next_head<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) 
 
 /// Waits for the first byte of a request: `None` when it has waited long enough or the connection's turn to end has
 /// come. What has already arrived comes first, and what arrives while a busy node is late to notice as well.
-async fn idle<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire) -> Option<usize> {
+async fn idle(connection: &Connection, wire: &mut Wire, patience: &mut Patience<'_>) -> Option<usize> {
     tokio::select! {
         biased;
         filled = wire.fill() => return filled.ok(),
-        () = host.drain.end_of_turn(connection.number) => connection.ends_for(End::Drain),
-        () = tokio::time::sleep(connection.listener.idle_timeout) => connection.ends_for(End::Idle),
+        end = patience.ends() => connection.ends_for(end),
     }
     timeout(LAST_CALL, wire.fill()).await.ok()?.ok()
 }

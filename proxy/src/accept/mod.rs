@@ -19,6 +19,7 @@ mod http1;
 mod http2;
 mod lent;
 mod listener;
+mod patience;
 mod plain;
 mod preamble;
 mod proof;
