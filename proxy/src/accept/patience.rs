@@ -1,7 +1,8 @@
 //! How long a connection may be without a request.
 //!
-//! To set a timer and to join those who wait for the drain costs more than a small answer does. So both are done once, not for each
-//! request: what waits stays while requests come and go, and is set anew when it has waited in vain.
+//! To set a timer and to join those who wait for the drain takes locks that all connections share, and taking leave of both takes them
+//! again. So that is done once, not for each request: what waits stays while requests come and go, and is set anew when it has waited
+//! in vain.
 
 use std::pin::Pin;
 use std::time::Duration;
