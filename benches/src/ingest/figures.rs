@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::config::Transport;
+use crate::rounds::median;
 
 /// The version of the document.
 pub(super) const FORMAT: u32 = 1;
@@ -177,17 +178,6 @@ impl Figures {
 /// The subject that the others are compared with.
 pub(super) const FLOOR: &str = "floor";
 
-/// The middle one of them, or the mean of the two in the middle; 0 of none.
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    let middle = figures.len() / 2;
-    match figures.as_slice() {
-        [] => 0.0,
-        all if all.len() % 2 == 1 => all[middle],
-        all => f64::midpoint(all[middle - 1], all[middle]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,11 +198,5 @@ mod tests {
         assert!((figures.speed[1].cpu_over_floor.unwrap() - 3.0).abs() < 1e-9);
         assert!((figures.speed[1].median.cpu_seconds_per_million - 4.0).abs() < 1e-9);
         assert_eq!(figures.table().lines().count(), 4);
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between_two() {
-        assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
-        assert!(median(Vec::new()).abs() < 1e-9);
     }
 }

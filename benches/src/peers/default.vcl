@@ -1,0 +1,6 @@
+vcl 4.1;
+
+backend origin {
+    .host = "{{host}}";
+    .port = "{{port}}";
+}
