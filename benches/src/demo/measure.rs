@@ -50,7 +50,7 @@ pub(super) fn records_at_core(core: &Snapshot) -> u64 {
 }
 
 /// A route's name in the node's configuration.
-pub(super) const fn name(route: Route) -> &'static str {
+pub(crate) const fn name(route: Route) -> &'static str {
     match route {
         Route::Update => "updates",
         Route::Config => "config",

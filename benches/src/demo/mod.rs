@@ -2,7 +2,8 @@
 //!
 //! - `arguments` is the command line, `plan` turns it into phases and windows, `config` into a node's configuration;
 //! - `run` leads through the phases, `screen` shows how it goes;
-//! - `measure` adds up what was counted to `figures`, `verdict` judges them, `report` draws them.
+//! - `measure` adds up what was counted to `figures`, `verdict` judges them, `report` draws them;
+//! - `standard` lends node and agents to other measurements.
 //!
 //! The fleet and the core are the crates `weir-fleet` and `weir-core-sim`; they know no product. Core, node and agents share one
 //! machine's processors, so that the latencies here are those of a crowded machine and no measure of what a node can do.
@@ -17,6 +18,7 @@ mod plan;
 mod report;
 mod run;
 mod screen;
+mod standard;
 mod verdict;
 
 use std::ffi::OsString;
@@ -35,7 +37,9 @@ use crate::text::print;
 pub use figures::{
     ConnectionFigures, Figures, KeyBalance, NodeFigures, Parameters, RouteFigures, Second, StreamFigures,
 };
+pub(crate) use measure::name as route_name;
 pub use plan::Phases;
+pub(crate) use standard::StandardMix;
 
 /// Runs `demo` with these arguments, the program's name first, and says how it ended.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -255,7 +255,7 @@ fn core_options(run: &RunArguments, plan: &Plan) -> CoreOptions {
     CoreOptions { key_fields, max_tracked: MAX_REMEMBERED, ..CoreOptions::default() }
 }
 
-fn fleet_options(run: &RunArguments, plan: &Plan, node: &Node, place: &Place) -> io::Result<FleetOptions> {
+pub(super) fn fleet_options(run: &RunArguments, plan: &Plan, node: &Node, place: &Place) -> io::Result<FleetOptions> {
     Ok(FleetOptions {
         targets: vec![node.agents()?],
         tls: Some(place.tls()),
