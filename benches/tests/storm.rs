@@ -124,7 +124,7 @@ fn a_change_for_everybody_is_no_stampede_unless_a_protection_is_off() {
     std::thread::scope(|scope| {
         scope.spawn(|| passes("policy-change --small"));
         scope.spawn(|| fails("policy-change --small --without pace", &["requests at the core"]));
-        scope.spawn(|| fails("policy-change --small --without lookups", &["configurations and manifests of before"]));
+        scope.spawn(|| fails("policy-change --small --without lookups", &["of 100 configurations"]));
         scope.spawn(|| fails("policy-change --small --without stale", &["requests of agents not answered"]));
     });
 }

@@ -1,8 +1,10 @@
 //! An operator changes the policy of the whole fleet: the core has a new version of every configuration and every manifest, and the node is
 //! told that all it keeps is out of date.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use weir_fleet::{Fleet, FleetOptions, FleetReport, Mix};
 
@@ -102,7 +104,9 @@ fn judge(seen: &[f64], bad: u64, old: usize) -> (Vec<Line>, String) {
         ),
         line("requests of agents not answered well from the change on", grouped(bad), "0".to_owned(), bad == 0),
         line(
-            &format!("configurations and manifests of before that are still given {REACH} s later"),
+            &format!(
+                "of {CONFIGURATIONS} configurations and 50 manifests, those of before that are still given {REACH} s later"
+            ),
             old.to_string(),
             "0".to_owned(),
             old == 0,
@@ -111,27 +115,57 @@ fn judge(seen: &[f64], bad: u64, old: usize) -> (Vec<Line>, String) {
     (lines, format!("at the core {before:.1} requests/s before the change, the gate's rate is {PACE}/s"))
 }
 
-/// How many configurations and manifests an agent that asks now is given as they were before the change.
+/// Of so many configurations, and of all manifests, how many an agent that asks now is given as they were before the change.
 async fn outdated(stage: &Stage, agents: u32) -> Result<usize, Failure> {
-    let mut connection = Connection::open(stage.node.agents()?).await?;
+    let mut questions: Vec<Question> =
+        (0..CONFIGURATIONS).map(|number| config(number * agents / CONFIGURATIONS)).collect();
+    questions.extend((0..CHANNELS.len() * PLATFORMS.len() * ARCHITECTURES.len()).map(manifest));
+    let target = stage.node.agents()?;
+    // Where nothing stale is given each of them waits for its answer.
+    let some = questions.chunks(questions.len().div_ceil(CONNECTIONS)).map(<[_]>::to_vec);
+    let mut askers: JoinSet<std::io::Result<usize>> = some.map(|some| count_old(target, some)).collect();
     let mut old = 0;
-    for number in 0..agents {
-        let names = format!("x-agent-id: late-{number}\r\nx-tenant-id: tenant-{number:05}\r\n");
-        let (head, body) = connection.get("/v1/config", &names).await?;
-        old += usize::from(!is_new(&head, &body, r#""version":2,"#));
-    }
-    for at in 0..CHANNELS.len() * PLATFORMS.len() * ARCHITECTURES.len() {
-        let (channel, platform, architecture) = (CHANNELS[at % 5], PLATFORMS[at / 5 % 5], ARCHITECTURES[at / 25]);
-        let target = format!("/v1/updates/{channel}/manifest.json?platform={platform}&arch={architecture}");
-        let names = format!("x-agent-id: later-{at}\r\nx-tenant-id: tenant-00000\r\n");
-        let (head, body) = connection.get(&target, &names).await?;
-        old += usize::from(!is_new(&head, &body, r#""version":"7.2.0""#));
+    while let Some(counted) = askers.join_next().await {
+        old += counted??;
     }
     Ok(old)
 }
 
-fn is_new(head: &str, body: &[u8], version: &str) -> bool {
-    wire::status(head) == 200 && String::from_utf8_lossy(body).contains(version)
+/// Configurations that are looked at, and the connections over which.
+const CONFIGURATIONS: u32 = 100;
+const CONNECTIONS: usize = 15;
+
+/// What is asked for, who asks, and what the new answer holds.
+#[derive(Clone, Debug)]
+struct Question {
+    target: String,
+    names: String,
+    holds: &'static str,
+}
+
+fn config(number: u32) -> Question {
+    let names = format!("x-agent-id: late-{number}\r\nx-tenant-id: tenant-{number:05}\r\n");
+    Question { target: "/v1/config".to_owned(), names, holds: r#""version":2,"# }
+}
+
+fn manifest(at: usize) -> Question {
+    let (channel, platform, architecture) = (CHANNELS[at % 5], PLATFORMS[at / 5 % 5], ARCHITECTURES[at / 25]);
+    Question {
+        target: format!("/v1/updates/{channel}/manifest.json?platform={platform}&arch={architecture}"),
+        names: format!("x-agent-id: later-{at}\r\nx-tenant-id: tenant-00000\r\n"),
+        holds: r#""version":"7.2.0""#,
+    }
+}
+
+async fn count_old(target: SocketAddr, questions: Vec<Question>) -> std::io::Result<usize> {
+    let mut connection = Connection::open(target).await?;
+    let mut old = 0;
+    for question in questions {
+        let (head, body) = connection.get(&question.target, &question.names).await?;
+        let is_new = wire::status(&head) == 200 && String::from_utf8_lossy(&body).contains(question.holds);
+        old += usize::from(!is_new);
+    }
+    Ok(old)
 }
 
 fn unanswered(fleet: &FleetReport) -> u64 {
