@@ -21,6 +21,7 @@ mod books;
 mod node;
 mod place;
 mod rounds;
+mod server;
 mod signals;
 mod status;
 mod text;

@@ -13,7 +13,7 @@ use weir_spool::inspect::{self, Content};
 use super::arguments::RunArguments;
 use super::config::{self, Transport, Variant, WINDOW};
 use super::figures::{Bytes, Replay, Round};
-use super::floor::Floor;
+use super::floor;
 use crate::node::{self, Node, Usage};
 use crate::place::Place;
 use crate::status;
@@ -58,7 +58,7 @@ impl Bench<'_> {
     pub(super) async fn floor(&self, transport: Transport) -> io::Result<Round> {
         let place = Place::new(None)?;
         let tls = (transport == Transport::Tls).then_some(place.path());
-        let floor = Floor::start(self.processor, tls).await?;
+        let floor = floor::start(self.processor, tls).await?;
         let press = self.press(floor.address, transport, &place, self.arguments.connections, None)?;
         sleep(WARM_UP).await;
         let mark = || Some(Mark::new(&press, floor.usage()?, 0));

@@ -2,9 +2,8 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,47 +16,24 @@ use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, ChildStdin, Command};
 use tokio_rustls::TlsAcceptor;
 
 use super::arguments::{FloorArguments, Shape};
 use crate::node;
+use crate::server::Server;
 use crate::text::print;
 
 /// The object that everybody serves.
 pub(super) const OBJECT: [u8; 1024] = [b'w'; 1024];
 
-/// A running floor. Dropping it kills the process.
-pub(super) struct Floor {
-    child: Child,
-    _lifeline: Option<ChildStdin>,
-    pub(super) address: SocketAddr,
-}
-
-impl Floor {
-    /// Starts one; with TLS where a directory holds a certificate for it.
-    pub(super) async fn start(shape: Shape, processor: usize, tls: Option<&Path>) -> io::Result<Self> {
-        let shape = if shape == Shape::Loop { "loop" } else { "hyper" };
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["floor", "--shape", shape, &format!("--processor={processor}")]);
-        if let Some(directory) = tls {
-            command.arg("--tls").arg(directory);
-        }
-        let mut child =
-            command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
-        let lifeline = child.stdin.take();
-        let output = child.stdout.take().ok_or_else(|| io::Error::other("the floor's output was not piped"))?;
-        let line = BufReader::new(output).lines().next_line().await?.unwrap_or_default();
-        let address = line.parse().map_err(|_| io::Error::other("the floor does not say where it listens"))?;
-        Ok(Self { child, _lifeline: lifeline, address })
-    }
-
-    /// The processor time in seconds that it has used up.
-    pub(super) fn cpu_seconds(&self) -> Option<f64> {
-        Some(node::usage(self.child.id()?)?.cpu_seconds)
-    }
+/// Starts a floor; with TLS where a directory holds a certificate for it.
+pub(super) async fn start(shape: Shape, processor: usize, tls: Option<&Path>) -> io::Result<Server> {
+    let shape = if shape == Shape::Loop { "loop" } else { "hyper" };
+    let mut arguments = vec!["floor".to_owned(), format!("--shape={shape}"), format!("--processor={processor}")];
+    arguments.extend(tls.map(|directory| format!("--tls={}", directory.display())));
+    Server::start(&arguments).await
 }
 
 /// Runs the floor in this process.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::arguments::Shape;
-use super::floor::Floor;
+use super::floor;
 use super::process::Process;
 use crate::books::SAME;
 use crate::ingest::Transport;
@@ -54,7 +54,7 @@ pub(super) struct Running {
 enum Server {
     Node(Node),
     Other(Process),
-    Floor(Floor),
+    Floor(crate::server::Server),
 }
 
 impl Subject {
@@ -92,7 +92,7 @@ impl Subject {
             Self::Weir => node(processor, transport, &place, origin).await?,
             Self::Hyper | Self::Loop => {
                 let shape = if self == Self::Loop { Shape::Loop } else { Shape::Hyper };
-                let floor = Floor::start(shape, processor, tls).await?;
+                let floor = floor::start(shape, processor, tls).await?;
                 let address = floor.address;
                 (Server::Floor(floor), address)
             }
@@ -144,7 +144,7 @@ impl Running {
         let used = match &self.server {
             Server::Node(node) => node.usage().map(|usage| usage.cpu_seconds),
             Server::Other(process) => process.cpu_seconds(),
-            Server::Floor(floor) => floor.cpu_seconds(),
+            Server::Floor(floor) => floor.usage().map(|usage| usage.cpu_seconds),
         };
         used.ok_or_else(|| io::Error::other("the server has ended"))
     }
