@@ -1,9 +1,9 @@
 //! Storms: what a fleet, a core or an operator can do to a node, each with its thresholds.
 //!
 //! - `scenario` is the list of them; `recovery` is the incident in virtual time, `outage` on real sockets, `slow` a core in
-//!   virtual time that can do less than it is asked; `shed`, `lanes`, `polls`, `poison`,
-//!   `black_hole` and `come_back` run the product as a child process, on the `stage` that they share; `roll` several of them
-//!   behind a `balancer`;
+//!   virtual time that can do less than it is asked; the others run the product as a child process before simulated cores, on
+//!   the `stage` that they share, `roll` several of them behind a `balancer`;
+//! - `manners` are agents that are refused and what they make of it, `urgent` orders to one agent meanwhile, `http2` agents on HTTP/2;
 //! - `protection` names what can be switched off, `config` makes a node's file with it on or off: a scenario that passes without the
 //!   protection that it is about shows nothing, so each must then fail;
 //! - `report` is what a scenario gives, `plot` draws it.
