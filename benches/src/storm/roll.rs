@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,7 +109,9 @@ impl Region {
         let core = CoreOptions { key_fields: SAME.map(str::to_owned).to_vec(), ..CoreOptions::default() };
         let core = CoreSim::start(core).await?;
         std::fs::write(place.path().join("agents.pem"), &place.authority)?;
-        std::fs::write(place.path().join("ticket.keys"), "5e1f".repeat(16))?;
+        let keys = place.path().join("ticket.keys");
+        std::fs::write(&keys, "5e1f".repeat(16))?;
+        std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600))?;
         let tickets = switches.is_on(Protection::Tickets);
         let (mut configs, mut nodes) = (Vec::new(), Vec::new());
         for index in 0..size.nodes {
@@ -242,22 +245,26 @@ fn judge(
             peak <= size.most && moved,
         ),
     ];
-    Report {
-        lines,
-        notes: vec![format!(
-            "{} agents with certificates on {} nodes, each stopped over {} s: {} requests, {} connections opened again, \
-             {} certificates taken",
-            grouped(fleet.agents.into()),
-            size.nodes,
-            size.drain.as_secs(),
-            grouped(sent),
-            grouped(again),
-            grouped(renewed)
-        )],
-        panels: vec![panel],
-        moments,
-        ..Report::default()
-    }
+    let mut notes = vec![format!(
+        "{} agents with certificates on {} nodes, each stopped over {} s: {} requests, {} connections opened again, \
+         {} certificates taken",
+        grouped(fleet.agents.into()),
+        size.nodes,
+        size.drain.as_secs(),
+        grouped(sent),
+        grouped(again),
+        grouped(renewed)
+    )];
+    notes.extend(causes(fleet));
+    Report { lines, notes, panels: vec![panel], moments, ..Report::default() }
+}
+
+/// What became of the requests that were not answered well, route by route.
+fn causes(fleet: &FleetReport) -> impl Iterator<Item = String> {
+    fleet.routes.iter().filter(|(_, route)| route.ok < route.sent).map(|(name, route)| {
+        let statuses: Vec<_> = route.statuses.iter().filter(|(status, _)| **status >= 400).collect();
+        format!("{name:?} not answered well: {:?}, by status {statuses:?}", route.errors)
+    })
 }
 
 #[cfg(test)]
