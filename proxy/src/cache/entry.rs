@@ -52,6 +52,7 @@ enum Content {
 impl Entry {
     /// The answer that has arrived, its body in memory of its own. Headers are copied, so that no network buffer is held on to.
     pub(super) fn new(arrival: Arrival, headers: &HeaderMap, body: Bytes, stamp: Stamp, selection: Selection) -> Self {
+        let body = if body.len() < KEPT_AS_READ { Bytes::copy_from_slice(&body) } else { body };
         Self::with(arrival, headers, Content::Memory(body), stamp, selection)
     }
 
@@ -328,6 +329,10 @@ struct Given {
 fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// A smaller body is copied once more: what lies beside the first copy is gone after the fill, and would leave a hole that the next body
+/// does not fit into. The hole of a larger one is what costs most, as smaller things settle in it.
+const KEPT_AS_READ: usize = 4 * 1024;
 
 /// `Content-Range`, `Age` and `Cache-Status`, and one that whoever writes the answer may add.
 const MAX_OWN_FIELDS: usize = 4;
