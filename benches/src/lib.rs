@@ -10,6 +10,7 @@ pub mod connections;
 pub mod demo;
 pub mod ingest;
 pub mod lookups;
+pub mod micro;
 pub mod mix;
 pub mod peers;
 pub mod ratios;

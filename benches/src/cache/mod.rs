@@ -11,7 +11,7 @@ mod latency;
 mod packages;
 mod purges;
 mod report;
-mod scene;
+pub(crate) mod scene;
 mod weight;
 
 use std::ffi::OsString;

@@ -25,7 +25,7 @@ use super::Failure;
 use crate::text::fill;
 
 /// A cache, its core and its operators' page.
-pub(super) struct Scene {
+pub(crate) struct Scene {
     cache: Arc<CacheAction>,
     pub(super) core: Arc<Core>,
     orders: PurgeOrders,
@@ -36,7 +36,7 @@ pub(super) struct Scene {
 
 impl Scene {
     /// An empty cache of at most so many bytes, whose core answers with bodies of `body` bytes.
-    pub(super) fn new(max_bytes: u64, body: usize) -> Result<Self, Failure> {
+    pub(crate) fn new(max_bytes: u64, body: usize) -> Result<Self, Failure> {
         let text = fill(include_str!("scene.toml"), &[("bytes", max_bytes.to_string())]);
         let file = Path::new("/scene.toml");
         let parsed = weir_config::parse(&MemoryEnvironment::new().file(file, text), file);
@@ -57,7 +57,7 @@ impl Scene {
     }
 
     /// Answers a request, as the gateway would have it answered.
-    pub(super) async fn answer(&self, asker: &Asker) -> Answer {
+    pub(crate) async fn answer(&self, asker: &Asker) -> Answer {
         let parameters = vec![("item", asker.item())];
         let call = Call {
             request: RequestView {
@@ -77,7 +77,7 @@ impl Scene {
     }
 
     /// Has the answers to these requests stored, each once.
-    pub(super) async fn fill(&self, askers: &mut Asker, items: std::ops::Range<u32>) -> Result<(), Failure> {
+    pub(crate) async fn fill(&self, askers: &mut Asker, items: std::ops::Range<u32>) -> Result<(), Failure> {
         for item in items {
             let answer = self.answer(askers.of(item)).await;
             if answer.status != 200 {
@@ -103,7 +103,7 @@ impl Scene {
 }
 
 /// Who asks. One of them is made over from request to request, so that what agents send does not show in the cache's memory.
-pub(super) struct Asker {
+pub(crate) struct Asker {
     path: String,
     identity: Identity,
     headers: HeaderMap,
@@ -114,7 +114,7 @@ const PREFIX: &str = "/v1/config/";
 
 impl Asker {
     /// Asks for items on behalf of so many tenants in turn, at least one.
-    pub(super) fn new(tenants: u32) -> Self {
+    pub(crate) fn new(tenants: u32) -> Self {
         let headers =
             [("host", "edge.example.com:8443"), ("user-agent", "agent/7.1.0"), ("accept", "application/json")];
         let headers = headers
@@ -125,7 +125,7 @@ impl Asker {
     }
 
     /// Asks for this item next.
-    pub(super) fn of(&mut self, item: u32) -> &Self {
+    pub(crate) fn of(&mut self, item: u32) -> &Self {
         self.path.truncate(PREFIX.len());
         // Writing to a string cannot fail.
         write!(self.path, "{item:08}").ok();
