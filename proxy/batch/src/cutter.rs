@@ -6,14 +6,13 @@
 
 use memchr::{memchr, memchr2};
 
-use crate::json::{Names, Scanned, scan_record, scan_value, skip_space};
+use crate::json::{Scanned, scan_value, skip_space};
 use crate::upload::{Framing, Reason, Refusal, Upload, UploadError, UploadLimits};
 
 /// Cuts `body` into its records.
 pub(crate) fn cut(body: Vec<u8>, framing: Framing, limits: &UploadLimits) -> Result<Upload, UploadError> {
     let is_utf8 = std::str::from_utf8(&body).is_ok();
-    let mut cutter =
-        Cutter { limits, body, is_utf8, names: Names::default(), kept: 0, seen: 0, upload: Upload::default() };
+    let mut cutter = Cutter { limits, body, is_utf8, kept: 0, seen: 0, upload: Upload::default() };
     match framing {
         Framing::Lines => cutter.cut_lines()?,
         Framing::Json => cutter.cut_json()?,
@@ -29,7 +28,6 @@ struct Cutter<'l> {
     body: Vec<u8>,
     /// Whether the whole body is: then each record is.
     is_utf8: bool,
-    names: Names,
     /// The end of the records kept so far; never past what has been read.
     kept: usize,
     seen: usize,
@@ -60,12 +58,12 @@ impl Cutter<'_> {
         Ok(())
     }
 
-    fn check_line(&mut self, start: usize, end: usize) -> Result<Span, Reason> {
+    fn check_line(&self, start: usize, end: usize) -> Result<Span, Reason> {
         let line = &self.body[..end];
         if line[start..].trim_ascii_end().len() > self.limits.max_record_bytes {
             return Err(Reason::TooLong);
         }
-        let scanned = scan_record(line, start, &mut self.names).map_err(|_| Reason::NotJson)?;
+        let scanned = scan_value(line, start).map_err(|_| Reason::NotJson)?;
         if skip_space(line, scanned.end) != end {
             return Err(Reason::NotJson);
         }
@@ -111,9 +109,8 @@ impl Cutter<'_> {
     }
 
     /// The verdict on the value that begins at `start`, and where it ends.
-    fn scan(&mut self, start: usize) -> Result<(Result<Span, Reason>, usize), UploadError> {
-        let scanned = scan_record(&self.body, start, &mut self.names);
-        let scanned = scanned.map_err(|error| UploadError::NotJson { at: error.at })?;
+    fn scan(&self, start: usize) -> Result<(Result<Span, Reason>, usize), UploadError> {
+        let scanned = scan_value(&self.body, start).map_err(|error| UploadError::NotJson { at: error.at })?;
         Ok((self.check(start, scanned), scanned.end))
     }
 

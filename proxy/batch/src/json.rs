@@ -38,57 +38,9 @@ pub(crate) fn skip_space(input: &[u8], at: usize) -> usize {
 
 /// Scans the value that begins at `start`, which must not be white space.
 pub(crate) fn scan_value(input: &[u8], start: usize) -> Result<Scanned, SyntaxError> {
-    scan(input, start, &mut Names { known: Vec::new(), length: 0 })
-}
-
-/// Scans the record that begins at `start`, as [`scan_value`] does. Records mostly look like the ones before: a name that is written like
-/// one that has been scanned is not scanned again.
-pub(crate) fn scan_record(input: &[u8], start: usize, names: &mut Names) -> Result<Scanned, SyntaxError> {
-    scan(input, start, names)
-}
-
-/// The names of the members of records of late, in their order, as they are written, quotes and colon included.
-#[derive(Debug)]
-pub(crate) struct Names {
-    known: Vec<Vec<u8>>,
-    /// Names kept, at most.
-    length: usize,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self { known: Vec::new(), length: 64 }
-    }
-}
-
-impl Names {
-    /// Bytes of a name that is kept, at most.
-    const LONGEST: usize = 64;
-
-    /// The length of the name that begins a member, with its colon, if it is the one that stood in this place before.
-    fn length_like(&self, place: usize, text: &[u8]) -> Option<usize> {
-        self.known.get(place).filter(|known| text.starts_with(known)).map(Vec::len)
-    }
-
-    /// Notes a name that has been scanned, unless white space stands before its colon or value.
-    fn note(&mut self, place: usize, text: &[u8]) {
-        if text.len() > Self::LONGEST || !text.ends_with(b"\":") {
-            return;
-        }
-        if let Some(known) = self.known.get_mut(place) {
-            known.clear();
-            known.extend_from_slice(text);
-        } else if place == self.known.len() && place < self.length {
-            self.known.push(text.to_vec());
-        }
-    }
-}
-
-fn scan(input: &[u8], start: usize, names: &mut Names) -> Result<Scanned, SyntaxError> {
     let mut scanner = Scanner { input, at: start, longest: 0, broken: false };
     let mut open = Brackets::default();
     let mut depth = 0;
-    let mut members = 0;
     loop {
         // A value begins here.
         match scanner.byte()? {
@@ -99,7 +51,7 @@ fn scan(input: &[u8], start: usize, names: &mut Names) -> Result<Scanned, Syntax
                 scanner.skip_space();
                 if scanner.byte()? != closing(bracket) {
                     if bracket == b'{' {
-                        scanner.name_of(open.depth, &mut members, names)?;
+                        scanner.member_name()?;
                     }
                     continue;
                 }
@@ -120,7 +72,7 @@ fn scan(input: &[u8], start: usize, names: &mut Names) -> Result<Scanned, Syntax
                     scanner.at += 1;
                     scanner.skip_space();
                     if bracket == b'{' {
-                        scanner.name_of(open.depth, &mut members, names)?;
+                        scanner.member_name()?;
                     }
                     break;
                 }
@@ -193,24 +145,6 @@ impl Scanner<'_> {
             self.broken |= matches!(space, b'\n' | b'\r');
             self.at += 1;
         }
-    }
-
-    /// Scans a member's name at that depth; of the outermost object, where so many have gone before, one that is known is passed over.
-    fn name_of(&mut self, depth: usize, members: &mut usize, names: &mut Names) -> Result<(), SyntaxError> {
-        if depth > 1 {
-            return self.member_name();
-        }
-        let (start, place) = (self.at, *members);
-        *members += 1;
-        if let Some(length) = names.length_like(place, &self.input[start..]) {
-            self.longest = self.longest.max(length - "\"\":".len());
-            self.at += length;
-            self.skip_space();
-            return Ok(());
-        }
-        self.member_name()?;
-        names.note(place, &self.input[start..self.at]);
-        Ok(())
     }
 
     /// Scans `"name" :` and stands at the member's value.
