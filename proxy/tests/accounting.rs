@@ -24,6 +24,8 @@ breaker_failures = 1000
 
 [limits]
 max_body_bytes = "2 KiB"
+# One agent asks for everything here; turned away at the door it would see little.
+agents = {{ requests_per_minute = 600_000, burst = 10_000 }}
 
 [[route]]
 name = "updates"
