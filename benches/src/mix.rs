@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use weir_core_sim::{CoreOptions, CoreSim};
-use weir_fleet::{Fleet, FleetReport, Latency, Route};
+use weir_fleet::{Fleet, FleetOptions, FleetReport, Latency, Route};
 
 use crate::demo::{StandardMix, route_name};
 use crate::node::{self, Node, NodeArguments, Usage};
@@ -120,7 +120,7 @@ fn run(arguments: &RunArguments) -> io::Result<()> {
     Ok(())
 }
 
-/// Before figures count: caches fill, and answers begin to expire here and there.
+/// Before figures count: caches fill.
 const WARM_UP: Duration = Duration::from_secs(10);
 /// More than the schedule is asked to last, so that it does not end before the measurement does.
 const SPARE: Duration = Duration::from_secs(5);
@@ -128,12 +128,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 async fn measure(arguments: &RunArguments, rate: u32) -> io::Result<Figures> {
     let time = Duration::from_secs(arguments.time.into());
-    let mix = StandardMix::new(arguments.agents, f64::from(rate), WARM_UP + time + SPARE);
+    let mix = StandardMix::new(arguments.agents, f64::from(rate), time + SPARE);
     let place = Place::new(None)?;
     let core = CoreSim::start(CoreOptions { read_rows: false, ..CoreOptions::default() }).await?;
     let config = place.write_config(&mix.config(core.address()))?;
     let mut node = Node::spawn(&config, Some(arguments.node_processor)).await?;
     node.ready().await?;
+    // The same agents, so that what they ask for is known when it counts.
+    let warming = FleetOptions { duration: WARM_UP, ..mix.fleet(&node, &place)? };
+    Fleet::start(warming).map_err(io::Error::other)?.finish().await;
     let fleet = Fleet::start(mix.fleet(&node, &place)?).map_err(io::Error::other)?;
     while fleet.snapshot().started_unix_ms == 0 {
         if node.is_gone() {
@@ -141,7 +144,6 @@ async fn measure(arguments: &RunArguments, rate: u32) -> io::Result<Figures> {
         }
         sleep(LOOK_EVERY).await;
     }
-    sleep(WARM_UP).await;
     let before = Mark::new(&fleet, &core, &node)?;
     sleep(time).await;
     let after = Mark::new(&fleet, &core, &node)?;

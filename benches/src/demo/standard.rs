@@ -24,7 +24,8 @@ impl StandardMix {
     /// So many agents, requests a second of all together, and for how long. The node has one thread.
     pub(crate) fn new(agents: u32, rate: f64, duration: Duration) -> Self {
         let defaults = Arguments::parse_from(["demo"]).run;
-        let run = RunArguments { agents, rate, duration, outage: 0.0, threads: Some(1), ..defaults };
+        let run =
+            RunArguments { agents, rate, duration, outage: 0.0, threads: Some(1), handshakes: 2_000.0, ..defaults };
         Self { plan: Plan::new(&run), run }
     }
 
