@@ -28,7 +28,8 @@ action = "forward"
 name = "greedy"
 match = { method = "GET", path = "/v1/greedy" }
 class = "config"
-action = "forward"
+action = "cache"
+shared = true
 agent_limit = { requests_per_minute = 1, burst = 1 }
 "#;
 
@@ -41,6 +42,7 @@ struct Kind {
     is_upload: bool,
     names: Names,
     status: u16,
+    most_micros: f64,
 }
 
 /// What a request says of its agent.
@@ -61,14 +63,46 @@ const KINDS: [Kind; 5] = [
         is_upload: true,
         names: Names::Another,
         status: 503,
+        most_micros: PLAIN,
     },
-    Kind { name: "no such route", path: "/v1/nothing", is_upload: false, names: Names::Another, status: 404 },
-    Kind { name: "no identity", path: "/v1/agents/a/tasks", is_upload: false, names: Names::Nothing, status: 401 },
-    Kind { name: "past the agent's rate", path: "/v1/greedy", is_upload: false, names: Names::Same, status: 429 },
-    Kind { name: "the core is down", path: "/v1/echo", is_upload: false, names: Names::Another, status: 503 },
+    Kind {
+        name: "no such route",
+        path: "/v1/nothing",
+        is_upload: false,
+        names: Names::Another,
+        status: 404,
+        most_micros: PLAIN,
+    },
+    Kind {
+        name: "no identity",
+        path: "/v1/agents/a/tasks",
+        is_upload: false,
+        names: Names::Nothing,
+        status: 401,
+        most_micros: PLAIN,
+    },
+    Kind {
+        name: "past the agent's rate",
+        path: "/v1/greedy",
+        is_upload: false,
+        names: Names::Same,
+        status: 429,
+        most_micros: PLAIN,
+    },
+    Kind {
+        name: "the core is down, and the route passed through",
+        path: "/v1/echo",
+        is_upload: false,
+        names: Names::Another,
+        status: 503,
+        most_micros: PASSED_THROUGH,
+    },
 ];
 
-const MOST_MICROS: f64 = 20.0;
+/// What a refusal may cost, in microseconds of processor time.
+const PLAIN: f64 = 20.0;
+/// The same where the framework reads the request first.
+const PASSED_THROUGH: f64 = 30.0;
 const CONNECTIONS: u64 = 8;
 /// Requests that each connection sends before it counts: the agent's bucket is empty, the breaker open.
 const BEFORE: u64 = 100;
@@ -127,8 +161,8 @@ async fn run(order: &Order) -> Result<Report, Failure> {
             lines.push(line(
                 &format!("{}: processor time of a refusal", kind.name),
                 format!("{micros:.1} us"),
-                format!("at most {MOST_MICROS:.0} us"),
-                micros <= MOST_MICROS,
+                format!("at most {:.0} us", kind.most_micros),
+                micros <= kind.most_micros,
             ));
         }
     }
