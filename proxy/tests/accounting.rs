@@ -98,13 +98,14 @@ struct Ask {
 impl Ask {
     fn random(random: &mut impl Rng) -> Self {
         let number = random.random_range(0..4);
-        let (method, target) = match random.random_range(0..11) {
+        let (method, target) = match random.random_range(0..12) {
             0 | 1 => (["GET", "HEAD"][number % 2], format!("/v1/updates/ring-{number}/manifest.json")),
             2 => ("GET", "/v1/config".to_owned()),
             3 => ("GET", format!("/v1/agents/a-{number}/tasks")),
             4 | 5 => ("POST", "/v1/events/process".to_owned()),
             6 => (["GET", "POST"][number % 2], format!("/v1/echo/{number}")),
             7 => ("DELETE", "/v1/config".to_owned()),
+            10 => ("GET", NEVER_STORED.to_owned()),
             8 | 9 => (["GET", "HEAD"][number % 2], "/v1/tenants/t-1/config".to_owned()),
             _ => ("GET", "/nowhere".to_owned()),
         };
@@ -115,7 +116,11 @@ impl Ask {
             ("POST", _) => b"{\"a\":1}".to_vec(),
             _ => Vec::new(),
         };
-        let headers = if random.random_bool(0.5) { vec![SAYS[random.random_range(0..SAYS.len())]] } else { Vec::new() };
+        let headers = match () {
+            () if target == NEVER_STORED => vec![("cache-control", "only-if-cached")],
+            () if random.random_bool(0.5) => vec![SAYS[random.random_range(0..SAYS.len())]],
+            () => Vec::new(),
+        };
         Self { method, target, headers, body, leaves: random.random_ratio(1, 20) }
     }
 
@@ -126,6 +131,9 @@ impl Ask {
         stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
     }
 }
+
+/// Asked for by agents that want only what is stored, and so never stored.
+const NEVER_STORED: &str = "/v1/updates/never/manifest.json";
 
 /// What agents say besides: parts, conditions, variants, and what their caches would have them say.
 const SAYS: [(&str, &str); 11] = [
