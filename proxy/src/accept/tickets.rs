@@ -1,6 +1,6 @@
 //! Session tickets: a session sealed for the agent to keep, so that any number of agents resumes without a table here.
 //!
-//! What seals is [`SharedKeys`](keys::SharedKeys), of the file that the nodes of a region share or made in memory. Around
+//! What seals is [`SharedKeys`], of the file that the nodes of a region share or made in memory. Around
 //! it stands what rustls leaves to others: a resumed session shows no certificate, so a ticket is worth nothing once the
 //! full handshake that it goes back to is too long ago, the certificate shown then has expired or is denied, or the
 //! authorities have changed. Such a ticket is no error; the agent makes a full handshake and is judged by that.
