@@ -1,4 +1,6 @@
-//! Which bytes may stand where: a table, since every byte of every request is looked at.
+//! Which bytes may stand where: a table, since every byte of every request is looked at. And where lines end.
+
+use memchr::memchr;
 
 /// Names of methods and fields (RFC 9110, section 5.6.2).
 pub(super) const TOKEN: u8 = 1;
@@ -18,6 +20,16 @@ pub(super) const fn is(byte: u8, kind: u8) -> bool {
 /// Whether all of them may. Looks at all before it tells, as most are right.
 pub(super) fn are_all(bytes: &[u8], kind: u8) -> bool {
     bytes.iter().fold(kind, |kinds, byte| kinds & KINDS[usize::from(*byte)]) != 0
+}
+
+/// The lines of these bytes, each with its line feed; what follows the last one is no line.
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (line, after) = rest.split_at(memchr(b'\n', rest)? + 1);
+        rest = after;
+        Some(line)
+    })
 }
 
 const KINDS: [u8; 256] = {
@@ -82,6 +94,12 @@ mod tests {
         assert_eq!(members(TARGET), target);
         let value: Vec<u8> = (0..=u8::MAX).filter(|byte| *byte == b'\t' || (*byte >= 0x20 && *byte != 0x7f)).collect();
         assert_eq!(members(VALUE), value);
+    }
+
+    #[test]
+    fn lines_end_with_their_line_feed() {
+        assert_eq!(lines(b"a\r\n\nb\nc").collect::<Vec<_>>(), [&b"a\r\n"[..], b"\n", b"b\n"]);
+        assert_eq!(lines(b"").count(), 0);
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //!
 //! Any fault found here leaves open where the next request begins, so the connection closes after the refusal.
 
-use memchr::{memchr, memchr_iter};
+use memchr::memchr_iter;
 
 use super::Fault;
-use super::bytes::{TARGET, TOKEN, VALUE, are_all, is};
+use super::bytes::{TARGET, TOKEN, VALUE, are_all, is, lines};
 use crate::Refusal;
 
 /// How long a header section may be.
@@ -62,7 +62,7 @@ pub fn scan(bytes: &[u8], searched: usize, bounds: Bounds) -> Result<Scan, Fault
     if length > bounds.head {
         return Err(too_large(bytes, bounds));
     }
-    let mut lines = Lines(&bytes[..length - 2]);
+    let mut lines = lines(&bytes[..length - 2]).map(|line| line.strip_suffix(b"\r\n").ok_or(BARE_LF));
     let version = request_line(lines.next().unwrap_or(Err(BARE_LF))?, bounds)?;
     let mut fields = Fields::default();
     for (count, line) in lines.enumerate() {
@@ -88,19 +88,6 @@ fn too_large(bytes: &[u8], bounds: Bounds) -> Fault {
         return Fault { refusal: Refusal::TargetTooLong, detail: "request target too long" };
     }
     Fault { refusal: Refusal::HeadersTooLarge, detail: "header section too large" }
-}
-
-/// The lines of a section, without their ends.
-struct Lines<'a>(&'a [u8]);
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = Result<&'a [u8], Fault>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (line, rest) = self.0.split_at(memchr(b'\n', self.0)? + 1);
-        self.0 = rest;
-        Some(line.strip_suffix(b"\r\n").ok_or(BARE_LF))
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

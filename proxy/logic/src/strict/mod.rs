@@ -2,8 +2,8 @@
 //! routes on it.
 //!
 //! [`head`] checks an HTTP/1.1 header section byte by byte as it came off the wire, before any other parser has had a
-//! chance to repair it. [`section`] gives its parts without copying them. [`target`] checks what both protocol versions share: the request target and the host. Neither
-//! knows routes.
+//! chance to repair it. [`section`] gives its parts without copying them. [`target`] checks what both protocol versions
+//! share: the request target and the host. None of them knows routes.
 
 mod bytes;
 pub mod head;

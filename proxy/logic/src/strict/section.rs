@@ -4,8 +4,7 @@
 
 use std::slice::Iter;
 
-use memchr::memchr;
-
+use super::bytes::lines;
 use super::head::without_space;
 use crate::request::{Headers, Values};
 
@@ -28,7 +27,7 @@ impl<'a> Section<'a> {
     /// Cuts a section. `bytes` are those that a scan has found to be one, from the first to the last; of anything else, parts may be
     /// missing.
     pub fn of(bytes: &'a [u8]) -> Self {
-        let mut lines = Lines { rest: bytes };
+        let mut lines = lines(bytes).map(|line| line.strip_suffix(b"\r\n").unwrap_or(line));
         let mut first = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
         let mut part = || first.next().unwrap_or_default();
         let (method, target, version) = (part(), part(), part());
@@ -38,21 +37,6 @@ impl<'a> Section<'a> {
             Some((&line[..colon], without_space(&line[colon + 1..])))
         }));
         Self { method, target, version, fields }
-    }
-}
-
-/// Lines without their ends.
-struct Lines<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let (line, rest) = self.rest.split_at(memchr(b'\n', self.rest)?);
-        self.rest = &rest[1..];
-        Some(line.strip_suffix(b"\r").unwrap_or(line))
     }
 }
 
