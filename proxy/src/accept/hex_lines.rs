@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use weir_logic::Digest;
+
 use super::certificates::CertificateError;
 
 /// A value of a line.
@@ -42,23 +44,8 @@ pub(super) fn read(path: &Path, most: usize) -> Result<Vec<Value>, CertificateEr
 
 fn value(line: &str) -> Result<Value, String> {
     let line = line.rsplit_once('=').map_or(line, |(_, value)| value.trim());
-    let digits: Vec<u8> = line.bytes().filter(|byte| *byte != b':').collect();
-    if digits.len() != 2 * size_of::<Value>() || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err(format!("64 hexadecimal digits are expected, not these {} characters", line.chars().count()));
-    }
-    let mut value = Value::default();
-    for (byte, pair) in value.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = nibble(pair[0]) << 4 | nibble(pair[1]);
-    }
-    Ok(value)
-}
-
-/// The value of a hexadecimal digit.
-fn nibble(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20) - b'a' + 10,
-    }
+    let value = Digest::parse(&line.replace(':', "")).map(|value| value.0);
+    value.ok_or_else(|| format!("64 hexadecimal digits are expected, not these {} characters", line.chars().count()))
 }
 
 /// Bytes that a line may have on the average, comments included.

@@ -9,13 +9,13 @@ use std::cell::Cell;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use weir_logic::Millis;
 
-/// The SHA-256 of a certificate in DER.
+/// A SHA-256, of a certificate in DER or of what a listener trusts.
 pub(super) type Fingerprint = [u8; SHA256_OUTPUT_LEN];
 
-/// The fingerprint of a certificate in DER.
-pub(super) fn fingerprint(certificate: &[u8]) -> Fingerprint {
+/// The SHA-256 of these bytes.
+pub(super) fn fingerprint(bytes: &[u8]) -> Fingerprint {
     let mut fingerprint = [0; SHA256_OUTPUT_LEN];
-    fingerprint.copy_from_slice(digest(&SHA256, certificate).as_ref());
+    fingerprint.copy_from_slice(digest(&SHA256, bytes).as_ref());
     fingerprint
 }
 

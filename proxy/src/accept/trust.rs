@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
@@ -18,7 +17,7 @@ use super::proof::{self, Fingerprint, Proof, fingerprint};
 pub(super) struct Trust {
     authorities: Arc<dyn ClientCertVerifier>,
     denied: HashSet<Fingerprint>,
-    digest: [u8; SHA256_OUTPUT_LEN],
+    digest: Fingerprint,
 }
 
 impl Trust {
@@ -34,7 +33,7 @@ impl Trust {
 
     /// The same for two listeners only if a session of the one would have come about on the other: by the authorities and by
     /// whether a certificate is asked for. Those denied are not part of it.
-    pub(super) fn digest(&self) -> [u8; SHA256_OUTPUT_LEN] {
+    pub(super) fn digest(&self) -> Fingerprint {
         self.digest
     }
 
@@ -45,16 +44,11 @@ impl Trust {
 }
 
 /// The order of the authorities' file and what stands between them make no difference.
-fn digest(mode: ClientAuth, roots: &[CertificateDer<'_>]) -> [u8; SHA256_OUTPUT_LEN] {
+fn digest(mode: ClientAuth, roots: &[CertificateDer<'_>]) -> Fingerprint {
     let mut roots: Vec<Fingerprint> = roots.iter().map(|root| fingerprint(root)).collect();
     roots.sort_unstable();
     roots.dedup();
-    let mut context = Context::new(&SHA256);
-    context.update(mode.as_str().as_bytes());
-    roots.iter().for_each(|root| context.update(root));
-    let mut digest = [0; SHA256_OUTPUT_LEN];
-    digest.copy_from_slice(context.finish().as_ref());
-    digest
+    fingerprint(&[mode.as_str().as_bytes(), roots.as_flattened()].concat())
 }
 
 impl fmt::Debug for Trust {
