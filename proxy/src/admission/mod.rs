@@ -218,6 +218,10 @@ impl Door {
     /// Returns when somebody who was turned away is to be told so: at once, but for a damped agent. One that asks again as soon as it is
     /// refused would else cost the node whatever its connection carries.
     pub async fn hold_back(&self, turned: &TurnedAway, rules: &Rules) {
+        // Most who are turned away have nothing to wait for, and the count is one for all.
+        if rules.pause(turned.limit, 0).is_zero() {
+            return;
+        }
         let paused = Paused::new(&self.paused);
         let pause = rules.pause(turned.limit, paused.others);
         if !pause.is_zero() {
