@@ -1,5 +1,6 @@
 //! HTTP/2 connections: every stream is a request of its own.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -35,11 +36,13 @@ where
     let open = Arc::new(OpenStreams::default());
     let mut malformed = 0;
     let mut ending = false;
+    // Set once for all requests: each time anew would take and leave locks that all connections share.
+    let mut turn = pin!(connection.turn());
     loop {
         let accepted = tokio::select! {
             biased;
             accepted = HttpSession::from_h2_conn(&mut streams, Arc::clone(&digest)) => accepted,
-            () = connection.turn(), if !ending => {
+            () = &mut turn, if !ending => {
                 streams.graceful_shutdown();
                 ending = true;
                 continue;
