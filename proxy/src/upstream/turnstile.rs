@@ -154,9 +154,9 @@ impl Turnstile {
     /// Whether a request of `class` that has another answer to fall back on would be turned away now.
     pub(super) fn is_crowded(&self, class: Class) -> bool {
         let line = self.line.lock();
-        let now = self.clock.now();
-        let time = line.gate.time_through(class, line.waiting.ahead(Rank::Class(class)), now);
-        time > line.max_wait(Patience::Short, now)
+        let (rank, now) = (Rank::Class(class), self.clock.now());
+        let max_wait = line.max_wait(Patience::Short, now);
+        line.is_too_long(rank, max_wait, now)
     }
 
     /// Takes one retry out of the core's budget.
@@ -204,7 +204,7 @@ impl Turnstile {
             }
         }
         let max_wait = line.max_wait(patience, now);
-        if line.gate.time_through(rank.class(), ahead, now) > max_wait {
+        if line.is_too_long(rank, max_wait, now) {
             return Stand::Away(OriginError::Full);
         }
         let max = line.max_waiting;
@@ -286,6 +286,11 @@ enum Stand {
 }
 
 impl Queue {
+    /// Whether somebody who joins would wait for longer than that.
+    fn is_too_long(&self, rank: Rank, max_wait: Duration, now: Millis) -> bool {
+        self.gate.time_through(rank.class(), self.waiting.ahead(rank), now) > max_wait
+    }
+
     /// How long somebody who joins may wait.
     fn max_wait(&self, patience: Patience, now: Millis) -> Duration {
         match patience {
