@@ -17,10 +17,20 @@ pub(super) trait Exchange: Send {
     fn headers(&self) -> &dyn Headers;
 
     /// The length of the body that the header section states; it was checked to be one plain number when the request came in.
-    fn declared_length(&self) -> Option<u64>;
+    fn declared_length(&self) -> Option<u64> {
+        self.headers().text("content-length")?.parse().ok()
+    }
 
-    /// Whether the agent sends its body only once it is told to (RFC 9110, section 10.1.1), and has not sent any.
-    fn waits_for_continue(&self) -> bool;
+    /// Whether the agent sends its body only once it is told to (RFC 9110, section 10.1.1), and has not sent any. Requests of
+    /// HTTP/1.1 ask so.
+    fn waits_for_continue(&self) -> bool {
+        self.body_read() == 0
+            && self.headers().first("expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
+            && self.is_http11()
+    }
+
+    /// Whether the request is one of HTTP/1.1.
+    fn is_http11(&self) -> bool;
 
     /// Tells it to.
     fn tell_to_continue(&mut self) -> impl Future<Output = Result<(), BodyError>> + Send;

@@ -105,17 +105,15 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> pingora::Result<bool> {
         let downstream = session.as_downstream_mut();
-        match session::decide(&self.parts, downstream, ctx).await {
+        let answered = match session::decide(&self.parts, downstream, ctx).await {
             Ok(Next::Forward(forwarding)) => {
                 ctx.forwarding = Some(forwarding);
                 return Ok(false);
             }
-            Ok(Next::Answer(answer)) => walk::respond(&self.parts, downstream, ctx, answer).await,
-            Err(stop) => match stop.answer(&mut ctx.tally) {
-                Some(answer) => walk::respond(&self.parts, downstream, ctx, answer).await,
-                None => downstream.close_after(),
-            },
-        }
+            Ok(Next::Answer(answer)) => Ok(answer),
+            Err(stop) => Err(stop),
+        };
+        walk::settle(&self.parts, downstream, ctx, answered).await;
         Ok(true)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue, SERVER, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderValue, SERVER, TRANSFER_ENCODING};
 use http::{Method as HttpMethod, Version};
 use pingora::ErrorType;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -105,15 +105,8 @@ impl Exchange for ServerSession {
         &self.req_header().headers
     }
 
-    fn declared_length(&self) -> Option<u64> {
-        self.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-    }
-
-    fn waits_for_continue(&self) -> bool {
-        let header = self.req_header();
-        header.version == Version::HTTP_11
-            && self.body_bytes_read() == 0
-            && header.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    fn is_http11(&self) -> bool {
+        self.req_header().version == Version::HTTP_11
     }
 
     async fn tell_to_continue(&mut self) -> Result<(), BodyError> {

@@ -33,7 +33,7 @@ impl Stop {
     }
 
     /// Notes the refusal and prepares its answer; `None` when the agent has left.
-    pub(super) fn answer(self, tally: &mut Tally) -> Option<Answer> {
+    fn answer(self, tally: &mut Tally) -> Option<Answer> {
         match self {
             Self::Gone => None,
             Self::Refused { refusal, detail, wait } => Some(refuse(tally, refusal, detail, wait)),
@@ -198,6 +198,19 @@ fn body_bound(config: &Config, route: &Route, method: Method) -> Option<usize> {
         Action::Cache(cache) if method == Method::Post => Some(cache.max_body_bytes.as_usize().min(limit)),
         Action::Lookup(_) if method == Method::Post => Some(limit),
         Action::Cache(_) | Action::Lookup(_) | Action::Forward(_) => None,
+    }
+}
+
+/// Answers the request, or says why it is not; an agent that has left gets nothing.
+pub(super) async fn settle<E: Exchange>(
+    parts: &Parts,
+    exchange: &mut E,
+    ctx: &mut RequestContext,
+    answered: Result<Answer, Stop>,
+) {
+    match answered.map_or_else(|stop| stop.answer(&mut ctx.tally), Some) {
+        Some(answer) => respond(parts, exchange, ctx, answer).await,
+        None => exchange.close_after(),
     }
 }
 

@@ -30,13 +30,8 @@ impl Exchange for PlainExchange<'_, '_> {
         self.section
     }
 
-    fn declared_length(&self) -> Option<u64> {
-        self.section.text("content-length")?.parse().ok()
-    }
-
-    fn waits_for_continue(&self) -> bool {
-        self.request.body_read() == 0
-            && self.section.first("expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
+    fn is_http11(&self) -> bool {
+        true
     }
 
     async fn tell_to_continue(&mut self) -> Result<(), BodyError> {

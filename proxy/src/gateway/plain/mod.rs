@@ -20,7 +20,7 @@ use self::exchange::PlainExchange;
 use super::Parts;
 use super::context::RequestContext;
 use super::exchange::Exchange;
-use super::walk::{self, Line, Routed, Stop};
+use super::walk::{self, Line, Routed};
 use crate::accept::{Connection, Plain, Shortcut, Taken};
 
 /// Answers plain requests.
@@ -54,10 +54,8 @@ impl Shortcut for PlainGateway {
             let known = walk::admit(parts, &snapshot, routed?, &section, &mut ctx).await?;
             walk::act(parts, &mut exchange, &mut ctx, &known).await
         };
-        match answered.await.or_else(|stop: Stop| stop.answer(&mut ctx.tally).ok_or(())) {
-            Ok(answer) => walk::respond(parts, &mut exchange, &mut ctx, answer).await,
-            Err(()) => exchange.close_after(),
-        }
+        let answered = answered.await;
+        walk::settle(parts, &mut exchange, &mut ctx, answered).await;
         walk::ended(parts, &mut ctx, exchange.body_read());
         Taken::Yes
     }
