@@ -91,10 +91,9 @@ pub struct OriginRequest {
 }
 
 /// Whether the core may have seen a request before. What is sent again pays for nobody's retries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
     /// It has not.
-    #[default]
     First,
     /// It failed before, and its sender sends it once more.
     Again,
