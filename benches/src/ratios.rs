@@ -136,7 +136,8 @@ const WINDOW_MS: u64 = 60_000;
 /// Room for all keys: nothing leaves early.
 const ROOM: Load = Load { keys: 2_000_000, bytes: 1 << 30 };
 
-const LIMITS: UploadLimits = UploadLimits {
+/// Wider than any upload of the simulated agents.
+pub(crate) const LIMITS: UploadLimits = UploadLimits {
     inflate: InflateLimits { max_bytes: 16 << 20, max_ratio: 1000 },
     max_records: 10_000,
     max_record_bytes: 1 << 20,

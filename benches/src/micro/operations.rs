@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use weir::admission::{Door, Knock};
 use weir::metrics::Metrics;
-use weir_batch::{BatchEncoder, Compression, Encoding, Framing, InflateLimits, Upload, UploadLimits};
+use weir_batch::{BatchEncoder, Compression, Encoding, Framing, Upload};
 use weir_config::{Class, Config, EXAMPLE, MemoryEnvironment, Method, Ratio};
 use weir_fleet::{Rehearsal, Uploads};
 use weir_logic::admit::Rules;
@@ -187,14 +187,6 @@ fn retry(times: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-const LIMITS: UploadLimits = UploadLimits {
-    inflate: InflateLimits { max_bytes: 16 << 20, max_ratio: 1000 },
-    max_records: 10_000,
-    max_record_bytes: 1 << 20,
-    max_string_bytes: 1 << 20,
-    max_depth: 64,
-};
-
 /// Uploads of the standard mix by a few agents.
 fn bodies(count: u32, repeats: f64) -> Result<Vec<Vec<u8>>, Failure> {
     let uploads = Uploads { events: 24, repeats, with_eid: false, file: None, compression: None };
@@ -204,14 +196,15 @@ fn bodies(count: u32, repeats: f64) -> Result<Vec<Vec<u8>>, Failure> {
 
 /// The same, cut.
 fn uploads(count: u32, repeats: f64) -> Result<Vec<Upload>, Failure> {
-    let parse = |body: Vec<u8>| Upload::parse(&body, Encoding::Identity, Framing::Json, &LIMITS).map_err(Failure::from);
+    let parse =
+        |body: Vec<u8>| Upload::parse(&body, Encoding::Identity, Framing::Json, &ratios::LIMITS).map_err(Failure::from);
     bodies(count, repeats)?.into_iter().map(parse).collect()
 }
 
 fn upload_cut(times: u64) -> Result<(), Failure> {
     let bodies = bodies(32, 0.7)?;
     for body in bodies.iter().cycle().take(usize::try_from(times)?) {
-        black_box(Upload::parse(black_box(body), Encoding::Identity, Framing::Json, &LIMITS)?);
+        black_box(Upload::parse(black_box(body), Encoding::Identity, Framing::Json, &ratios::LIMITS)?);
     }
     Ok(())
 }
