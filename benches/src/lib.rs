@@ -6,7 +6,6 @@
 pub mod cache;
 pub mod capacity;
 pub mod chaos;
-pub mod connections;
 pub mod demo;
 pub mod ingest;
 pub mod lookups;
@@ -19,6 +18,7 @@ pub mod sim;
 pub mod storm;
 
 mod books;
+mod memory;
 mod node;
 mod place;
 mod rounds;

@@ -33,6 +33,11 @@ impl Server {
         Ok(Self { child, _lifeline: lifeline, address })
     }
 
+    /// Its process; `None` once it has ended.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// What it has used up so far; `None` once it has ended.
     pub(crate) fn usage(&self) -> Option<Usage> {
         node::usage(self.child.id()?)

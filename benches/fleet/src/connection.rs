@@ -109,11 +109,11 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// The client side of TLS 1.3 as the options want it.
+/// The client side of TLS 1.3 as the options want it, for a protocol by its name in ALPN.
 ///
 /// # Errors
 /// A certificate or key that is none, or that do not belong together.
-pub(crate) fn client_config(tls: &FleetTls) -> Result<Arc<ClientConfig>, String> {
+pub fn client_config(tls: &FleetTls, alpn: &[u8]) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -128,15 +128,14 @@ pub(crate) fn client_config(tls: &FleetTls) -> Result<Arc<ClientConfig>, String>
         }
         None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))),
     };
-    let config = match &tls.client_certificate {
+    let mut config = match &tls.client_certificate {
         Some((chain, key)) => {
             let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| error.to_string())?;
             builder.with_client_auth_cert(certificates(chain)?, key).map_err(|error| error.to_string())?
         }
         None => builder.with_no_client_auth(),
     };
-    let mut config = config;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     Ok(Arc::new(config))
 }
 

@@ -35,6 +35,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub use crate::acknowledged::Acknowledged;
 pub use crate::compression::Compression;
+pub use crate::connection::client_config;
 pub use crate::options::{FleetError, FleetOptions, FleetTls, Identity, Mix, Paths, Remember, Uploads};
 pub use crate::press::{Press, PressCounts, PressOptions};
 pub use crate::rehearsal::Rehearsal;
@@ -44,7 +45,7 @@ pub use crate::report::{
 
 use crate::acknowledged::Memory;
 use crate::agent::Agent;
-use crate::connection::{Dialer, client_config};
+use crate::connection::Dialer;
 use crate::events::Events;
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
@@ -163,7 +164,7 @@ fn share(options: FleetOptions) -> Result<Shared, FleetError> {
         Some(tls) => {
             let name =
                 ServerName::try_from(tls.server_name.clone()).map_err(|error| FleetError::Tls(error.to_string()))?;
-            Some((client_config(tls).map_err(FleetError::Tls)?, name))
+            Some((client_config(tls, b"http/1.1").map_err(FleetError::Tls)?, name))
         }
     };
     let events = match &options.uploads.file {

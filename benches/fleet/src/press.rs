@@ -103,7 +103,7 @@ impl Press {
         }
         let tls = options.tls.as_ref().map(|tls| {
             let name = ServerName::try_from(tls.server_name.clone()).map_err(|error| error.to_string())?;
-            Ok((client_config(tls)?, name))
+            Ok((client_config(tls, b"http/1.1")?, name))
         });
         let tls = tls.transpose().map_err(FleetError::Tls)?;
         let events = match &options.uploads.file {

@@ -71,13 +71,19 @@ pub(super) enum Part {
     Hits,
     /// Uploads of 2 KB, durable before they are answered.
     Uploads,
+    /// New connections, each with one request.
+    Opened,
+    /// Hits at one rate over few connections and over many.
+    Breadth,
+    /// Memory of idle connections.
+    Idle,
 }
 
 /// What a measurement is made of.
 #[derive(Clone, Debug, Args)]
 pub(super) struct RunArguments {
     /// The parts to run
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["hits", "uploads"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["hits", "uploads", "opened", "breadth", "idle"])]
     pub(super) only: Vec<Part>,
     /// Who is measured
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["weir", "nginx", "varnish", "hyper", "loop"])]
@@ -91,6 +97,12 @@ pub(super) struct RunArguments {
     /// Keep-alive connections of HTTP/1.1
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub(super) connections: u32,
+    /// New connections of each figure of each round
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    pub(super) opened: u32,
+    /// Idle connections, and the many of `breadth`; a process must be allowed as many open files
+    #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub(super) idle: u32,
     /// The processor of the servers
     #[arg(long, default_value_t = 0)]
     pub(super) server_processor: usize,

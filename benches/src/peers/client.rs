@@ -1,31 +1,18 @@
 //! One connection of a client that costs little, so that what is measured is the server.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::dialer::Dialer;
 use super::floor::OBJECT;
 use super::subject::Protocol;
-
-/// How connections are made.
-#[derive(Clone)]
-pub(super) struct Dialer {
-    address: SocketAddr,
-    tls: Option<Arc<ClientConfig>>,
-    protocol: Protocol,
-}
+use crate::wire::Stream;
 
 /// A connection, or one stream's share of one.
 pub(super) enum Client {
@@ -33,49 +20,24 @@ pub(super) enum Client {
     H2 { sender: SendRequest<Empty<Bytes>>, uri: String, agent: String },
 }
 
-/// Both directions of a connection.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-impl Dialer {
-    /// Connections to `address`; over TLS where the authority, PEM, that the server's certificate is from is named.
-    pub(super) fn new(address: SocketAddr, authority: Option<&[u8]>, protocol: Protocol) -> io::Result<Self> {
-        let tls =
-            authority.map(|authority| client_config(authority, protocol)).transpose().map_err(io::Error::other)?;
-        Ok(Self { address, tls, protocol })
-    }
-
+impl Client {
     /// Opens one connection for so many requests at once, by the agent of that number.
-    pub(super) async fn open(&self, agent: usize, streams: usize) -> io::Result<Vec<Client>> {
-        let stream = TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
-        let stream: Box<dyn Stream> = match &self.tls {
-            None => Box::new(stream),
-            Some(config) => {
-                let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-                Box::new(TlsConnector::from(Arc::clone(config)).connect(name, stream).await?)
-            }
-        };
+    pub(super) async fn open(dialer: &Dialer, agent: usize, streams: usize) -> io::Result<Vec<Self>> {
+        let stream = dialer.connect().await?;
         let agent = format!("agent-{agent:06}");
-        if self.protocol == Protocol::H1 {
+        if dialer.protocol == Protocol::H1 {
             let request = format!(
                 "GET {TARGET} HTTP/1.1\r\nhost: localhost\r\nuser-agent: peers/1\r\nx-agent-id: {agent}\r\nx-tenant-id: acme\r\n\r\n"
             );
-            return Ok(vec![Client::H1 { stream, request: request.into_bytes(), buffer: Vec::with_capacity(4096) }]);
+            return Ok(vec![Self::H1 { stream, request: request.into_bytes(), buffer: Vec::new() }]);
         }
         let (sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(io::Error::other)?;
         tokio::spawn(connection);
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let uri = format!("{scheme}://localhost{TARGET}");
-        Ok((0..streams)
-            .map(|_| Client::H2 { sender: sender.clone(), uri: uri.clone(), agent: agent.clone() })
-            .collect())
+        let uri = format!("{}://localhost{TARGET}", dialer.scheme());
+        Ok((0..streams).map(|_| Self::H2 { sender: sender.clone(), uri: uri.clone(), agent: agent.clone() }).collect())
     }
-}
 
-impl Client {
     /// Asks for the object; anything but the whole object is an error.
     pub(super) async fn ask(&mut self) -> io::Result<()> {
         match self {
@@ -124,19 +86,6 @@ fn is_object(buffer: &[u8]) -> io::Result<bool> {
 
 fn odd(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the server gave something else than the object: {what}"))
-}
-
-fn client_config(authority: &[u8], protocol: Protocol) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authority).flatten() {
-        roots.add(certificate)?;
-    }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![if protocol == Protocol::H2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-    Ok(Arc::new(config))
 }
 
 const TARGET: &str = "/objects/one";

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dialer::Opening;
 use super::subject::{Protocol, Subject};
 use crate::ingest::Transport;
 use crate::rounds::median;
@@ -15,6 +16,12 @@ pub(super) struct Figures {
     pub(super) latencies: Vec<Latency>,
     /// Uploads, as fast as the server takes them.
     pub(super) uploads: Vec<Series>,
+    /// New connections.
+    pub(super) opened: Vec<Opened>,
+    /// Hits at one rate, over few connections and over many.
+    pub(super) breadth: Vec<Broad>,
+    /// Connections that do nothing.
+    pub(super) idle: Vec<Idle>,
 }
 
 /// One subject's rounds.
@@ -56,6 +63,73 @@ pub(super) struct Latency {
     pub(super) micros: [f64; 3],
 }
 
+/// What a new connection with one request takes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Opened {
+    /// Who.
+    pub(super) subject: Subject,
+    /// How it comes about.
+    pub(super) opening: Opening,
+    /// Microseconds of the server's processor time, round by round.
+    pub(super) cpu_micros: Vec<f64>,
+}
+
+/// Hits over so many connections.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Broad {
+    /// Who.
+    pub(super) subject: Subject,
+    /// Connections that are open, each of which asks in its turn.
+    pub(super) connections: u32,
+    /// Round by round.
+    pub(super) rounds: Vec<Breadth>,
+}
+
+/// One round of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Breadth {
+    /// Microseconds of the server's processor time for an answer.
+    pub(super) cpu_micros: f64,
+    /// Latencies in microseconds: the median, 99 and 99.9 of 100.
+    pub(super) micros: [f64; 3],
+}
+
+/// What an idle connection takes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Idle {
+    /// Who.
+    pub(super) subject: Subject,
+    /// How it came about.
+    pub(super) opening: Opening,
+    /// So many there were.
+    pub(super) connections: u32,
+    /// Bytes of memory for each.
+    pub(super) bytes: f64,
+}
+
+impl Opened {
+    /// The median of the rounds.
+    pub(super) fn median(&self) -> f64 {
+        median(self.cpu_micros.clone())
+    }
+
+    /// The median over the other's in the same round.
+    pub(super) fn over(&self, other: &Self) -> f64 {
+        median(self.cpu_micros.iter().zip(&other.cpu_micros).map(|(mine, theirs)| mine / theirs).collect())
+    }
+}
+
+impl Broad {
+    /// The median of each figure by itself: processor time, and latencies.
+    pub(super) fn median(&self) -> Breadth {
+        let of = |figure: &dyn Fn(&Breadth) -> f64| median(self.rounds.iter().map(figure).collect());
+        Breadth {
+            cpu_micros: of(&|round| round.cpu_micros),
+            micros: [0, 1, 2].map(|at| of(&|round: &Breadth| round.micros[at])),
+        }
+    }
+}
+
 impl Series {
     /// The median of each figure by itself.
     pub(super) fn median(&self) -> Round {
@@ -79,6 +153,22 @@ pub(super) fn add(all: &mut Vec<Series>, subject: Subject, (transport, protocol)
     match known {
         Some(series) => series.rounds.push(round),
         None => all.push(Series { subject, transport, protocol, rounds: vec![round] }),
+    }
+}
+
+/// Adds a round of new connections to its subject's.
+pub(super) fn add_opened(all: &mut Vec<Opened>, subject: Subject, opening: Opening, cpu_micros: f64) {
+    match all.iter_mut().find(|one| (one.subject, one.opening) == (subject, opening)) {
+        Some(known) => known.cpu_micros.push(cpu_micros),
+        None => all.push(Opened { subject, opening, cpu_micros: vec![cpu_micros] }),
+    }
+}
+
+/// Adds a round over so many connections to its subject's.
+pub(super) fn add_breadth(all: &mut Vec<Broad>, subject: Subject, connections: u32, round: Breadth) {
+    match all.iter_mut().find(|one| (one.subject, one.connections) == (subject, connections)) {
+        Some(known) => known.rounds.push(round),
+        None => all.push(Broad { subject, connections, rounds: vec![round] }),
     }
 }
 

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, yield_now};
 
-use super::client::{Client, Dialer};
+use super::client::Client;
+use super::dialer::Dialer;
 
 /// The connections of a measurement, and what each may have under way.
 #[derive(Clone, Copy, Debug)]
@@ -52,29 +53,43 @@ impl Flood {
     }
 }
 
-/// Asks `rate` times a second for `time`, and tells the latencies in nanoseconds, each from the moment at which the request was
-/// due: one that had to wait for a free connection has waited for the server.
-pub(super) async fn paced(dialer: &Dialer, width: Width, rate: f64, time: Duration) -> io::Result<Histogram<u64>> {
-    let due = Arc::new(Due::default());
-    let mut tasks = JoinSet::new();
-    for client in open(dialer, width).await? {
-        tasks.spawn(serve(Arc::clone(&due), client));
-    }
-    let began = Instant::now();
-    let mut sent = 0_u64;
-    while began.elapsed() < time {
-        // Spins: timers of the runtime are a millisecond wide, and the clients have a processor to themselves.
-        while began.elapsed().as_secs_f64() * rate >= sent as f64 {
-            due.push(began + Duration::from_secs_f64(sent as f64 / rate));
-            sent += 1;
+/// Connections that ask at a rate. Dropping it closes every one.
+pub(super) struct Paced {
+    due: Arc<Due>,
+    tasks: JoinSet<io::Result<()>>,
+}
+
+impl Paced {
+    /// Opens the connections.
+    pub(super) async fn open(dialer: &Dialer, width: Width) -> io::Result<Self> {
+        let due = Arc::new(Due::default());
+        let mut tasks = JoinSet::new();
+        for client in open(dialer, width).await? {
+            tasks.spawn(serve(Arc::clone(&due), client));
         }
-        yield_now().await;
+        Ok(Self { due, tasks })
     }
-    if let Some(Ok(Err(error))) = tasks.try_join_next() {
-        return Err(error);
+
+    /// Asks `rate` times a second for `time`, each time on the connection that has been idle for longest, and tells the latencies in
+    /// nanoseconds, each from the moment at which the request was due: one that had to wait for a free connection has waited for
+    /// the server.
+    pub(super) async fn ask(&mut self, rate: f64, time: Duration) -> io::Result<Histogram<u64>> {
+        let began = Instant::now();
+        let mut sent = 0_u64;
+        while began.elapsed() < time {
+            // Spins: timers of the runtime are a millisecond wide, and the clients have a processor to themselves.
+            while began.elapsed().as_secs_f64() * rate >= sent as f64 {
+                self.due.push(began + Duration::from_secs_f64(sent as f64 / rate));
+                sent += 1;
+            }
+            yield_now().await;
+        }
+        if let Some(Ok(Err(error))) = self.tasks.try_join_next() {
+            return Err(error);
+        }
+        let latencies = self.due.latencies.lock().take();
+        latencies.ok_or_else(|| io::Error::other("nothing was answered"))
     }
-    let latencies = due.latencies.lock().clone();
-    latencies.ok_or_else(|| io::Error::other("nothing was answered"))
 }
 
 /// Requests that are due.
@@ -129,7 +144,7 @@ async fn serve(due: Arc<Due>, mut client: Client) -> io::Result<()> {
 async fn open(dialer: &Dialer, width: Width) -> io::Result<Vec<Client>> {
     let mut clients = Vec::new();
     for agent in 0..width.connections {
-        clients.extend(dialer.open(agent, width.streams).await?);
+        clients.extend(Client::open(dialer, agent, width.streams).await?);
     }
     Ok(clients)
 }

@@ -12,17 +12,17 @@ use tokio::time::sleep;
 use weir_fleet::{Press, PressOptions, Uploads};
 
 use super::arguments::RunArguments;
-use super::client::Dialer;
+use super::dialer::{Dialer, Opening};
 use super::figures::{Figures, Latency, Round, add, find};
 use super::floor::respond;
-use super::load::{Flood, Width, paced};
+use super::load::{Flood, Paced, Width};
 use super::report;
-use super::subject::{Protocol, Running, Subject};
+use super::subject::{Protocol, Running, Setup, Subject};
 use crate::ingest::Transport;
 use crate::text::print;
 
 /// Before figures count.
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(super) const WARM_UP: Duration = Duration::from_secs(1);
 /// Connections of HTTP/2, and streams on each.
 const H2: Width = Width { connections: 8, streams: 10 };
 /// Connections that upload.
@@ -39,7 +39,7 @@ const WAYS: [(Transport, Protocol); 4] = [
 
 /// What measurements share.
 pub(super) struct Bench<'a> {
-    arguments: &'a RunArguments,
+    pub(super) arguments: &'a RunArguments,
     /// Who is asked for what is not in a cache.
     origin: SocketAddr,
 }
@@ -109,9 +109,10 @@ impl<'a> Bench<'a> {
             let rate = (slower / 2.0).floor();
             for subject in self.subjects(way) {
                 let running = self.start(subject, way).await?;
-                let dialer = dialer(&running, way)?;
-                paced(&dialer, self.width(way.1), rate, WARM_UP).await?;
-                let seen = paced(&dialer, self.width(way.1), rate, self.arguments.time).await?;
+                let mut paced = Paced::open(&dialer(&running, way)?, self.width(way.1)).await?;
+                paced.ask(rate, WARM_UP).await?;
+                let seen = paced.ask(rate, self.arguments.time).await?;
+                drop(paced);
                 running.end().await?;
                 let micros = [0.5, 0.99, 0.999].map(|part| seen.value_at_quantile(part) as f64 / 1e3);
                 figures.latencies.push(Latency { subject, transport: way.0, protocol: way.1, rate, micros });
@@ -125,7 +126,12 @@ impl<'a> Bench<'a> {
     }
 
     async fn start(&self, subject: Subject, (transport, protocol): (Transport, Protocol)) -> io::Result<Running> {
-        subject.start(self.arguments.server_processor, transport, protocol, self.origin).await
+        self.set_up(subject, Setup { transport, protocol, mutual: false }).await
+    }
+
+    /// Starts a subject.
+    pub(super) async fn set_up(&self, subject: Subject, setup: Setup) -> io::Result<Running> {
+        subject.start(self.arguments.server_processor, setup, self.origin).await
     }
 
     fn width(&self, protocol: Protocol) -> Width {
@@ -151,8 +157,8 @@ impl<'a> Bench<'a> {
 }
 
 fn dialer(running: &Running, (transport, protocol): (Transport, Protocol)) -> io::Result<Dialer> {
-    let authority = (transport == Transport::Tls).then_some(running.place().authority.as_slice());
-    Dialer::new(running.address, authority, protocol)
+    let opening = if transport == Transport::Tls { Opening::Full } else { Opening::Plain };
+    Dialer::new(running, opening, protocol)
 }
 
 fn press_options(running: &Running, transport: Transport) -> PressOptions {

@@ -6,11 +6,14 @@
 //!
 //! - `subject` says who is measured and starts them, `process` is one of them running;
 //! - `floor` are the servers that are no product: a bare loop over sockets, and hyper;
-//! - `client` is one connection, `load` keeps many of them busy, `measure` is one measurement;
+//! - `dialer` opens a connection, `client` asks on it, `load` keeps many of them busy;
+//! - `measure` are the measurements of requests, `connections` those of connections;
 //! - `figures` are all of them, `report` is how people read them.
 
 mod arguments;
 mod client;
+mod connections;
+mod dialer;
 mod figures;
 mod floor;
 mod load;
@@ -75,6 +78,11 @@ async fn measure(arguments: &RunArguments, figures: &mut Figures) -> io::Result<
             match part {
                 Part::Hits => bench.hits(round, figures).await?,
                 Part::Uploads => bench.uploads(round, figures).await?,
+                Part::Opened => bench.opened(round, figures).await?,
+                Part::Breadth => bench.breadth(round, figures).await?,
+                // Memory is what it is: one round tells.
+                Part::Idle if round == 1 => bench.idle(figures).await?,
+                Part::Idle => {}
             }
         }
     }

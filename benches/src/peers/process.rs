@@ -36,15 +36,20 @@ impl Process {
 
     /// The processor time in seconds that it and its children have used up; `None` once it has ended.
     pub(super) fn cpu_seconds(&self) -> Option<f64> {
-        let family = family(self.child.id()?);
-        Some(family.into_iter().filter_map(node::usage).map(|usage| usage.cpu_seconds).sum())
+        self.child.id()?;
+        Some(self.ids().into_iter().filter_map(node::usage).map(|usage| usage.cpu_seconds).sum())
+    }
+
+    /// Its process and all that descend from it; none once it has ended.
+    pub(super) fn ids(&self) -> Vec<u32> {
+        self.child.id().map(family).unwrap_or_default()
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         // The children of one that is killed would live on.
-        for id in self.child.id().map(family).unwrap_or_default() {
+        for id in self.ids() {
             let id = i32::try_from(id).ok().and_then(Pid::from_raw);
             // One that has just ended is as good.
             id.and_then(|id| kill_process(id, Signal::KILL).ok());

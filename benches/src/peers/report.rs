@@ -1,6 +1,7 @@
 //! The figures as people read them, and the goals beside them.
 
-use super::figures::{Figures, Round, Series, find};
+use super::dialer::Opening;
+use super::figures::{Breadth, Figures, Round, Series, find};
 use super::subject::{Protocol, Subject};
 use crate::ingest::Transport;
 
@@ -40,10 +41,57 @@ pub(super) fn table(figures: &Figures) -> String {
             "\nuploads of 5 events, 2 KB: the node answers when they are durable, hyper drops them; ratios to hyper\n";
         text += &series(&figures.uploads, Subject::Hyper);
     }
+    text += &opened(figures);
+    text += &breadth(figures);
+    text += &idle(figures);
     let goals = goals(figures);
     if !goals.is_empty() {
         text += "\ngoals\n";
         text += &goals;
+    }
+    text
+}
+
+fn opened(figures: &Figures) -> String {
+    if figures.opened.is_empty() {
+        return String::new();
+    }
+    let mut text = "\nnew connections with one request each; ratios to nginx in the same round\n".to_owned();
+    text += "  opened                  subject      CPU us  ratio\n";
+    for one in &figures.opened {
+        let base = figures.opened.iter().find(|base| (base.subject, base.opening) == (Subject::Nginx, one.opening));
+        let ratio = base.map_or("-".to_owned(), |base| format!("{:.2}", one.over(base)));
+        let (way, subject) = (one.opening.name(), one.subject.name());
+        text += &format!("  {way:<22}  {subject:<11}  {:>6.0}  {ratio:>5}\n", one.median());
+    }
+    text
+}
+
+fn breadth(figures: &Figures) -> String {
+    if figures.breadth.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        "\nhits at one rate over few connections and over many, TLS 1.3; latencies in microseconds\n".to_owned();
+    text += "  connections  subject      CPU us     p50     p99   p99.9\n";
+    for one in &figures.breadth {
+        let Breadth { cpu_micros, micros: [p50, p99, p999] } = one.median();
+        let (connections, subject) = (one.connections, one.subject.name());
+        text +=
+            &format!("  {connections:>11}  {subject:<11}  {cpu_micros:>6.1}  {p50:>6.0}  {p99:>6.0}  {p999:>6.0}\n");
+    }
+    text
+}
+
+fn idle(figures: &Figures) -> String {
+    if figures.idle.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        "\nmemory of an idle connection\n  opened                  subject      connections    KiB\n".to_owned();
+    for one in &figures.idle {
+        let (way, subject, connections) = (one.opening.name(), one.subject.name(), one.connections);
+        text += &format!("  {way:<22}  {subject:<11}  {connections:>11}  {:>5.1}\n", one.bytes / 1024.0);
     }
     text
 }
@@ -101,6 +149,15 @@ const fn most(what: &'static str, way: (Transport, Protocol), most: f64) -> Goal
     Goal { what, way, base: Subject::Nginx, figure: |round| round.cpu_micros, least: None, most: Some(most) }
 }
 
+/// Goals of new connections: processor time over nginx's, at most.
+const OPENED: [(&str, Opening, f64); 2] = [
+    ("processor time of a full handshake over nginx", Opening::Full, 0.5),
+    ("the same with certificates both ways", Opening::MutualFull, 0.3),
+];
+
+/// The goal of an idle connection in TLS, KiB.
+const IDLE_KIB: f64 = 12.0;
+
 fn goals(figures: &Figures) -> String {
     let mut text = String::new();
     for (all, goals) in [(&figures.hits, HITS.as_slice()), (&figures.uploads, UPLOADS.as_slice())] {
@@ -108,16 +165,31 @@ fn goals(figures: &Figures) -> String {
             let pair = find(all, Subject::Weir, goal.way).zip(find(all, goal.base, goal.way));
             let Some((weir, base)) = pair else { continue };
             let ratio = weir.over(base, goal.figure);
-            let reached = goal.least.is_none_or(|least| ratio >= least) && goal.most.is_none_or(|most| ratio <= most);
-            let bound = match (goal.least, goal.most) {
-                (Some(least), _) => format!("at least {least}"),
-                (_, most) => format!("at most {}", most.unwrap_or_default()),
+            text += &match (goal.least, goal.most) {
+                (Some(bound), _) => judged(goal.what, ratio, ratio >= bound, &format!("at least {bound}")),
+                (_, bound) => {
+                    let bound = bound.unwrap_or_default();
+                    judged(goal.what, ratio, ratio <= bound, &format!("at most {bound}"))
+                }
             };
-            let verdict = if reached { "reached" } else { "missed " };
-            text += &format!("  {verdict}  {:<55}  {ratio:.2}, {bound}\n", goal.what);
         }
     }
+    for (what, opening, most) in OPENED {
+        let of = |subject| figures.opened.iter().find(|one| (one.subject, one.opening) == (subject, opening));
+        let Some((weir, nginx)) = of(Subject::Weir).zip(of(Subject::Nginx)) else { continue };
+        let ratio = weir.over(nginx);
+        text += &judged(what, ratio, ratio <= most, &format!("at most {most}"));
+    }
+    for one in figures.idle.iter().filter(|one| (one.subject, one.opening) == (Subject::Weir, Opening::Full)) {
+        let kib = one.bytes / 1024.0;
+        text += &judged("KiB of an idle connection in TLS", kib, kib <= IDLE_KIB, &format!("at most {IDLE_KIB}"));
+    }
     text
+}
+
+fn judged(what: &str, figure: f64, reached: bool, bound: &str) -> String {
+    let verdict = if reached { "reached" } else { "missed " };
+    format!("  {verdict}  {what:<55}  {figure:.2}, {bound}\n")
 }
 
 fn name((transport, protocol): (Transport, Protocol)) -> String {

@@ -14,6 +14,7 @@ use super::floor;
 use super::process::Process;
 use crate::books::SAME;
 use crate::ingest::Transport;
+use crate::memory::held;
 use crate::node::Node;
 use crate::place::Place;
 use crate::text::fill;
@@ -42,6 +43,15 @@ pub(super) enum Protocol {
     H1,
     /// HTTP/2, several streams.
     H2,
+}
+
+/// What agents come with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Setup {
+    pub(super) transport: Transport,
+    pub(super) protocol: Protocol,
+    /// Whether they must show a certificate.
+    pub(super) mutual: bool,
 }
 
 /// A subject that runs.
@@ -79,19 +89,14 @@ impl Subject {
     }
 
     /// Starts it in front of `origin` and waits until it can be reached.
-    pub(super) async fn start(
-        self,
-        processor: usize,
-        transport: Transport,
-        protocol: Protocol,
-        origin: SocketAddr,
-    ) -> io::Result<Running> {
+    pub(super) async fn start(self, processor: usize, setup: Setup, origin: SocketAddr) -> io::Result<Running> {
         let place = Place::new(None)?;
-        let tls = (transport == Transport::Tls).then_some(place.path());
+        std::fs::write(place.path().join("agents.pem"), &place.authority)?;
         let (server, address) = match self {
-            Self::Weir => node(processor, transport, &place, origin).await?,
+            Self::Weir => node(processor, setup, &place, origin).await?,
             Self::Hyper | Self::Loop => {
                 let shape = if self == Self::Loop { Shape::Loop } else { Shape::Hyper };
+                let tls = (setup.transport == Transport::Tls).then_some(place.path());
                 let floor = floor::start(shape, processor, tls).await?;
                 let address = floor.address;
                 (Server::Floor(floor), address)
@@ -99,22 +104,10 @@ impl Subject {
             Self::Nginx => {
                 let port = free_port()?;
                 let config = place.path().join("nginx.conf");
-                std::fs::write(&config, nginx_conf(place.path(), port, transport, protocol, origin))?;
-                let arguments = [
-                    "-c".to_owned(),
-                    config.display().to_string(),
-                    "-p".to_owned(),
-                    place.path().display().to_string(),
-                ];
-                (
-                    Server::Other(Process::start(
-                        processor,
-                        &find("nginx")?,
-                        &arguments,
-                        &place.path().join("nginx.out"),
-                    )?),
-                    local(port),
-                )
+                std::fs::write(&config, nginx_conf(place.path(), port, setup, origin))?;
+                let [config, prefix] = [config.as_path(), place.path()].map(|path| path.display().to_string());
+                let arguments = ["-c".to_owned(), config, "-p".to_owned(), prefix];
+                (self.other(processor, "nginx", &arguments, &place)?, local(port))
             }
             Self::Varnish => {
                 let port = free_port()?;
@@ -122,19 +115,16 @@ impl Subject {
                 let values = [("host", origin.ip().to_string()), ("port", origin.port().to_string())];
                 std::fs::write(&vcl, fill(include_str!("default.vcl"), &values))?;
                 let arguments = varnish_arguments(place.path(), port, &vcl);
-                (
-                    Server::Other(Process::start(
-                        processor,
-                        &find("varnishd")?,
-                        &arguments,
-                        &place.path().join("varnish.out"),
-                    )?),
-                    local(port),
-                )
+                (self.other(processor, "varnishd", &arguments, &place)?, local(port))
             }
         };
         reachable(self, address, &place).await?;
         Ok(Running { server, address, place })
+    }
+
+    fn other(self, processor: usize, program: &str, arguments: &[String], place: &Place) -> io::Result<Server> {
+        let log = place.path().join(format!("{}.out", self.name()));
+        Ok(Server::Other(Process::start(processor, &find(program)?, arguments, &log)?))
     }
 }
 
@@ -147,6 +137,19 @@ impl Running {
             Server::Floor(floor) => floor.usage().map(|usage| usage.cpu_seconds),
         };
         used.ok_or_else(|| io::Error::other("the server has ended"))
+    }
+
+    /// The bytes of memory that it holds.
+    pub(super) fn memory(&self) -> io::Result<f64> {
+        let ids = match &self.server {
+            Server::Node(node) => node.id().map(|id| id.as_raw_nonzero().get().cast_unsigned()).into_iter().collect(),
+            Server::Other(process) => process.ids(),
+            Server::Floor(floor) => floor.id().into_iter().collect(),
+        };
+        if ids.is_empty() {
+            return Err(io::Error::other("the server has ended"));
+        }
+        ids.into_iter().map(held).sum()
     }
 
     /// Where its certificate is.
@@ -166,15 +169,11 @@ impl Running {
     }
 }
 
-async fn node(
-    processor: usize,
-    transport: Transport,
-    place: &Place,
-    origin: SocketAddr,
-) -> io::Result<(Server, SocketAddr)> {
-    let tls = match transport {
-        Transport::Plain => "",
-        Transport::Tls => "tls = { certificate = \"server.pem\", key = \"server.key\", min_version = \"1.3\" }",
+async fn node(processor: usize, setup: Setup, place: &Place, origin: SocketAddr) -> io::Result<(Server, SocketAddr)> {
+    let tls = match (setup.transport, setup.mutual) {
+        (Transport::Plain, _) => "",
+        (Transport::Tls, false) => r#"tls = { certificate = "server.pem", key = "server.key", min_version = "1.3" }"#,
+        (Transport::Tls, true) => MUTUAL,
     };
     let same = SAME.map(|field| format!("{field:?}")).join(", ");
     let values = [("tls", tls.to_owned()), ("core", origin.to_string()), ("same", same)];
@@ -185,21 +184,30 @@ async fn node(
     Ok((Server::Node(node), address))
 }
 
-fn nginx_conf(directory: &Path, port: u16, transport: Transport, protocol: Protocol, origin: SocketAddr) -> String {
-    let (tls, listen) = match transport {
-        Transport::Plain => ("", ""),
-        Transport::Tls => {
-            ("ssl_certificate server.pem; ssl_certificate_key server.key; ssl_protocols TLSv1.3;", "ssl ")
-        }
-    };
-    let listen = format!("{listen}{}", if protocol == Protocol::H2 { "http2" } else { "" });
+const MUTUAL: &str = r#"tls = { certificate = "server.pem", key = "server.key", min_version = "1.3", client_ca = "agents.pem", client_auth = "required" }"#;
+
+fn nginx_conf(directory: &Path, port: u16, setup: Setup, origin: SocketAddr) -> String {
+    let (mut tls, mut listen) = (String::new(), String::new());
+    let place = directory.display();
+    if setup.transport == Transport::Tls {
+        listen += "ssl ";
+        tls += &format!(
+            "ssl_certificate {place}/server.pem; ssl_certificate_key {place}/server.key; ssl_protocols TLSv1.3;"
+        );
+    }
+    if setup.mutual {
+        tls += &format!(" ssl_client_certificate {place}/agents.pem; ssl_verify_client on;");
+    }
+    if setup.protocol == Protocol::H2 {
+        listen += "http2";
+    }
     // Workers of a master that is root are somebody else otherwise, who may not enter the directory.
     let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
     let values = [
-        ("directory", directory.display().to_string()),
+        ("directory", place.to_string()),
         ("port", port.to_string()),
         ("listen", listen),
-        ("tls", tls.replace("server.", &format!("{}/server.", directory.display()))),
+        ("tls", tls),
         ("origin", origin.to_string()),
         ("user", user.to_owned()),
     ];
@@ -286,12 +294,12 @@ mod tests {
 
     #[test]
     fn templates_are_filled_whole() {
-        let origin = local(1);
-        for transport in [Transport::Plain, Transport::Tls] {
+        for (transport, mutual) in [(Transport::Plain, false), (Transport::Tls, false), (Transport::Tls, true)] {
             for protocol in [Protocol::H1, Protocol::H2] {
-                let conf = nginx_conf(Path::new("/tmp/x"), 2, transport, protocol, origin);
+                let conf = nginx_conf(Path::new("/tmp/x"), 2, Setup { transport, protocol, mutual }, local(1));
                 assert!(!conf.contains("{{"), "{conf}");
                 assert_eq!(conf.contains("ssl_certificate /tmp/x/server.pem"), transport == Transport::Tls);
+                assert_eq!(conf.contains("ssl_verify_client on"), mutual);
             }
         }
     }

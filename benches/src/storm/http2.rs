@@ -11,14 +11,13 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
-use weir_fleet::FleetTls;
+use weir_fleet::{FleetTls, client_config};
 
 /// A node that is reached over HTTP/2.
 #[derive(Clone)]
@@ -59,18 +58,9 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 impl Http2 {
     pub(super) fn new(target: SocketAddr, tls: &FleetTls) -> io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for authority in CertificateDer::pem_slice_iter(tls.authorities.as_deref().unwrap_or_default()) {
-            roots.add(authority.map_err(io::Error::other)?).map_err(io::Error::other)?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(io::Error::other)?;
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        let config = client_config(tls, b"h2").map_err(io::Error::other)?;
         let name = ServerName::try_from(tls.server_name.clone()).map_err(io::Error::other)?;
-        Ok(Self { target, tls: Arc::new(config), name })
+        Ok(Self { target, tls: config, name })
     }
 
     /// A connection for an agent, opened when it is needed.

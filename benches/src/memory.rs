@@ -2,11 +2,9 @@
 
 use std::io;
 
-use rustix::process::Pid;
-
 /// The proportional set size of a process, in bytes.
-pub(super) fn held(process: Pid) -> io::Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", process.as_raw_nonzero()))?;
+pub(crate) fn held(process: u32) -> io::Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
     proportional(&text).ok_or_else(|| io::Error::other("the system does not say how much memory a process holds"))
 }
 
