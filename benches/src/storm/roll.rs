@@ -47,8 +47,10 @@ const WHOLE: Size = Size {
 
 const SMALL: Size = Size {
     nodes: 2,
-    agents: 400,
-    requests_per_second: 200.0,
+    // Each asks every second: well within the fifth of a drain after which a connection without a request is closed as it is. On a
+    // machine that stands still for a moment a request would else cross that close, which HTTP/1.1 cannot prevent.
+    agents: 240,
+    requests_per_second: 240.0,
     handshakes_per_second: 100.0,
     drain: Duration::from_secs(10),
     // Where a busy machine stands still for a second, those of a second come together.
