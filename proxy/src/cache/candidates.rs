@@ -20,7 +20,7 @@ impl Candidates {
     /// The request, asking for confirmation; `None` where nothing can be confirmed.
     pub(super) fn request(&self, request: &FillRequest) -> Option<FillRequest> {
         match self {
-            Self::Held(held) => request.conditional(held.validators()),
+            Self::Held(held) => request.conditional(&held.validators()),
             Self::Others(others) => {
                 let tags = others.iter().filter_map(|entry| entry.tag_for_others());
                 request.conditional(&Validators::any_of(tags))

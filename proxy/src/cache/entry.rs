@@ -31,8 +31,9 @@ pub(super) struct Entry {
     arrival: Arrival,
     kept: Kept,
     content: Content,
-    /// Of a body in memory; made when it is first asked for. Manifests, payloads and what is paced have one: its 48 bytes are not in the footprint.
-    digest: OnceLock<Box<Digest>>,
+    /// Of a body in memory; made when it is first asked for, which may be long after it was stored. So it has its place from the start,
+    /// and the footprint stays what it was.
+    digest: OnceLock<Digest>,
     /// What it says of its payloads, where it is a manifest.
     claims: Option<Arc<Claims>>,
     stamp: Stamp,
@@ -149,7 +150,7 @@ impl Entry {
 
     /// The SHA-256 of a body in memory. The first call takes a pass over it.
     pub(super) fn digest(&self) -> Digest {
-        **self.digest.get_or_init(|| Box::new(Digest::of(self.body())))
+        *self.digest.get_or_init(|| Digest::of(self.body()))
     }
 
     /// Whether the body is whole and has that SHA-256.
@@ -179,12 +180,11 @@ impl Entry {
 
     /// The same without an entity tag that is the node's own.
     pub(super) fn headers_of_core(&self) -> impl Iterator<Item = &Field> {
-        let own_tag = self.kept.validators.etag.is_none();
-        self.kept.headers.iter().filter(move |(name, _)| !(own_tag && *name == ETAG))
+        self.kept.headers.iter().filter(|(name, _)| !(self.kept.own_tag && *name == ETAG))
     }
 
-    pub(super) fn validators(&self) -> &Validators {
-        &self.kept.validators
+    pub(super) fn validators(&self) -> Validators {
+        self.kept.validators()
     }
 
     /// What it was chosen by; empty where it serves everyone with the key.
@@ -196,7 +196,7 @@ impl Entry {
     /// are servers that give all encodings of a body the same.
     pub(super) fn tag_for_others(&self) -> Option<&HeaderValue> {
         let encoded = || self.kept.headers.iter().any(|(name, _)| *name == CONTENT_ENCODING);
-        self.kept.validators.strong().filter(|_| self.status() == 200 && !encoded())
+        self.kept.strong_etag().filter(|_| self.status() == 200 && !encoded())
     }
 
     pub(super) fn freshness(&self, policy: CachePolicy<'_>, now: Millis) -> Freshness {

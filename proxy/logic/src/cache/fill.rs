@@ -87,12 +87,6 @@ impl Validators {
         Self { etag, last_modified: None }
     }
 
-    /// The entity tag by which the core may name the answer to someone who asks for another: a strong one, as a weak one may be that
-    /// of several answers that are not the same bytes.
-    pub fn strong(&self) -> Option<&HeaderValue> {
-        self.etag.as_ref().filter(|tag| !tag.as_bytes().starts_with(b"W/"))
-    }
-
     /// Whether a confirmation is about what is kept: it names no entity tag or an equal one (RFC 9111, section 4.3.4).
     pub fn match_confirmation(&self, etag: Option<&HeaderValue>) -> bool {
         match (&self.etag, etag) {

@@ -19,8 +19,8 @@ pub struct Kept {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How many of `headers` a 304 repeats.
     pub in_not_modified: usize,
-    /// What the core can be asked to confirm.
-    pub validators: Validators,
+    /// Whether the entity tag is the node's: the core cannot be asked about it.
+    pub own_tag: bool,
 }
 
 /// Where the entity tag of an answer comes from that the core gave none.
@@ -47,6 +47,22 @@ impl Kept {
         self.value(&header::LAST_MODIFIED)
     }
 
+    /// The entity tag that the core gave.
+    pub fn etag_of_core(&self) -> Option<&HeaderValue> {
+        self.etag().filter(|_| !self.own_tag)
+    }
+
+    /// The entity tag by which the core may name the answer to someone who asks for another: a strong one, as a weak one may be that
+    /// of several answers that are not the same bytes.
+    pub fn strong_etag(&self) -> Option<&HeaderValue> {
+        self.etag_of_core().filter(|tag| !tag.as_bytes().starts_with(b"W/"))
+    }
+
+    /// What the core can be asked to confirm.
+    pub fn validators(&self) -> Validators {
+        Validators { etag: self.etag_of_core().cloned(), last_modified: self.last_modified().cloned() }
+    }
+
     /// Bytes of memory that the headers take, besides the structure itself.
     pub fn bytes(&self) -> usize {
         let values = self.headers.iter().map(|(_, value)| value.len()).sum();
@@ -68,9 +84,8 @@ pub fn kept(headers: &HeaderMap, tag: TagFrom<'_>) -> Kept {
     let listed = listed_by_connection(headers);
     let directives = Directives::of(headers);
     let withheld = |name: &HeaderName| listed.contains(name) || directives.withholds(name);
-    let field = |name: HeaderName| headers.get(&name).filter(|_| !directives.withholds(&name));
-    let tag_of_core = field(header::ETAG).filter(|value| is_entity_tag(value.as_bytes()));
-    let modified = field(header::LAST_MODIFIED);
+    let tag_of_core = headers.get(header::ETAG).filter(|_| !directives.withholds(&header::ETAG));
+    let tag_of_core = tag_of_core.filter(|value| is_entity_tag(value.as_bytes()));
     let computed = match (tag_of_core, tag) {
         (None, TagFrom::Bytes(body)) => own_tag(xxhash_rust::xxh3::xxh3_128(body)),
         (None, TagFrom::Digest(digest)) => own_tag(first_half(digest)),
@@ -85,20 +100,14 @@ pub fn kept(headers: &HeaderMap, tag: TagFrom<'_>) -> Kept {
     if tag != TagFrom::Nowhere {
         headers.push((header::ACCEPT_RANGES, BYTES));
     }
-    let copy = |name, wanted: Option<&HeaderValue>| {
-        wanted.and_then(|_| headers.iter().find(|(known, _)| known == name)).map(|(_, value)| value.clone())
-    };
-    let validators =
-        Validators { etag: copy(&header::ETAG, tag_of_core), last_modified: copy(&header::LAST_MODIFIED, modified) };
-    Kept { headers, in_not_modified, validators }
+    Kept { headers, in_not_modified, own_tag: tag_of_core.is_none() }
 }
 
 /// The headers of a kept answer after the core confirmed it (RFC 9111, sections 3.2 and 4.3.4): each field that the confirmation
 /// names replaces the kept one, but for those that describe the body.
 pub fn merged(kept: &Kept, confirmation: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(kept.headers.len() + confirmation.len());
-    let own_tag = kept.validators.etag.is_none();
-    for (name, value) in kept.headers.iter().filter(|(name, _)| !(own_tag && *name == header::ETAG)) {
+    for (name, value) in kept.headers.iter().filter(|(name, _)| !(kept.own_tag && *name == header::ETAG)) {
         headers.append(name, value.clone());
     }
     for name in confirmation.keys().filter(|name| !DESCRIBES_THE_BODY.contains(name)) {
@@ -247,7 +256,7 @@ mod tests {
         ]);
         let kept = kept(&all, TagFrom::Nowhere);
         assert_eq!(names(&kept), ["cache-control", "x-other"]);
-        assert_eq!(kept.validators, Validators::default());
+        assert_eq!(kept.validators(), Validators::default());
     }
 
     #[test]
@@ -255,14 +264,14 @@ mod tests {
         let all = headers(&[("content-type", "a/b"), ("etag", "\"v\""), ("cache-control", "max-age=1")]);
         let kept = kept(&all, TagFrom::Nowhere);
         assert_eq!(&names(&kept)[..kept.in_not_modified], ["cache-control", "etag"]);
-        assert_eq!(kept.validators.etag.as_ref().unwrap(), "\"v\"");
+        assert_eq!(kept.etag_of_core().unwrap(), "\"v\"");
     }
 
     #[test]
     fn a_body_without_a_tag_gets_one_from_its_bytes_that_the_core_is_not_asked_about() {
         let tag = |body: &'static str| {
             let kept = kept(&headers(&[("etag", "broken")]), TagFrom::Bytes(&Bytes::from(body)));
-            assert_eq!(kept.validators, Validators::default());
+            assert_eq!(kept.validators(), Validators::default());
             kept.etag().unwrap().clone()
         };
         assert_eq!(tag("a"), tag("a"));
