@@ -105,6 +105,17 @@ impl WhatIf {
         }
     }
 
+    /// The core's answer to a request that was seen as another key is that of `key`.
+    pub fn brought(&self, route: &str, key: &CacheKey, now: Millis, lease: Lease) {
+        let routes = self.routes.load();
+        let Some(watch) = routes.get(route) else { return };
+        let digest = watch.digest(key);
+        let part = watch.part(digest);
+        if digest < part.threshold.load(Ordering::Relaxed) {
+            part.locked(now, |watch| watch.brought(digest, lease, now));
+        }
+    }
+
     pub(crate) fn known(&self, route: &str, now: Millis) -> Option<Known> {
         self.routes.load().get(route).map(|watch| watch.known(now))
     }

@@ -97,7 +97,11 @@ impl Order {
         if let Some(lease) = landing.lease(CachePolicy::of(route)) {
             let took = shell.clock.elapsed().saturating_sub(started);
             let lane = landing.entry().map_or_else(|| self.lane.clone(), |entry| entry.selection().key(&self.key));
-            shell.what_if.filled(&self.route.name, &lane, shell.clock.now(), lease, took);
+            let (route, now) = (&self.route.name, shell.clock.now());
+            shell.what_if.filled(route, &lane, now, lease, took);
+            if lane != self.lane {
+                shell.what_if.brought(route, &lane, now, lease);
+            }
         }
         ticket.land(landing);
         if shell.rollouts.is_unsaved() {

@@ -79,6 +79,16 @@ impl Ghost {
         true
     }
 
+    /// An answer is stored at `now` that was asked for under another name; what is fresh stays.
+    pub fn bring(&mut self, now: Millis, lease: &Lease, seed: u64) {
+        self.land(now, lease);
+        let age = now.since(self.stored);
+        let is_fresh = || matches!(lease.freshness(age, draw(seed, self.stored)), Freshness::Fresh { .. });
+        if !lease.ttl.is_zero() && (self.stored == NEVER || !is_fresh()) {
+            *self = Self::stored(now);
+        }
+    }
+
     /// The fill under way, or that would start now, fails: what is stored stays.
     pub fn fail(&mut self) {
         self.landing = NEVER;

@@ -96,7 +96,7 @@ impl Watch {
         }
         let watched = self.watched.entry(digest).or_insert_with(|| {
             self.in_order.insert(digest);
-            Watched::new(asked)
+            Watched::new(asked.lease, now)
         });
         if asked.stored {
             watched.lease = asked.lease;
@@ -105,7 +105,7 @@ impl Watch {
         let fill = self.fill.unwrap_or_default();
         let (lease, ghosts) = (watched.lease, &mut watched.ghosts);
         let met = std::array::from_fn(|place| {
-            let seed = mixed(digest ^ MULTIPLIERS[place].to_bits());
+            let seed = seed(digest, place);
             let lease = lease.times(MULTIPLIERS[place]);
             let ahead = ghosts[place].fetched_ahead(now, &lease, fill, seed);
             Met { ahead, served: ghosts[place].ask(now, &lease, fill, seed) }
@@ -124,6 +124,24 @@ impl Watch {
         if let Some(watched) = self.watched.get_mut(&digest) {
             watched.lease = lease;
         }
+    }
+
+    /// A fill has landed that was asked for as another key: of a core that chooses by request headers nobody knows by which before it
+    /// has answered. The request was counted under that key, and meets its answer under this one from now on.
+    pub fn brought(&mut self, digest: u64, lease: Lease, now: Millis) {
+        if digest >= self.threshold {
+            return;
+        }
+        let watched = self.watched.entry(digest).or_insert_with(|| {
+            self.in_order.insert(digest);
+            Watched::new(lease, now)
+        });
+        watched.lease = lease;
+        for (place, ghost) in watched.ghosts.iter_mut().enumerate() {
+            ghost.bring(now, &lease.times(MULTIPLIERS[place]), seed(digest, place));
+        }
+        self.longest = self.longest.max(end(&lease));
+        self.shrink();
     }
 
     /// So many requests were made, watched or not.
@@ -192,14 +210,8 @@ impl Watch {
 }
 
 impl Watched {
-    fn new(asked: &Asked) -> Self {
-        Self {
-            ghosts: [Ghost::EMPTY; MULTIPLIERS.len()],
-            lease: asked.lease,
-            seen: asked.now,
-            slot: 0,
-            record: Record::default(),
-        }
+    fn new(lease: Lease, seen: Millis) -> Self {
+        Self { ghosts: [Ghost::EMPTY; MULTIPLIERS.len()], lease, seen, slot: 0, record: Record::default() }
     }
 
     fn record(&mut self, slot: u64) -> &mut Record {
@@ -208,6 +220,11 @@ impl Watched {
         }
         &mut self.record
     }
+}
+
+/// Each key and each candidate draws a jitter of its own.
+fn seed(digest: u64, place: usize) -> u64 {
+    mixed(digest ^ MULTIPLIERS[place].to_bits())
 }
 
 /// The time after which nothing fetched for a key can be of use under any candidate while the core answers.

@@ -6,7 +6,7 @@ use weir_config::{CacheRoute, Ratio, StatusTtl};
 use weir_logic::Outcome;
 use weir_logic::whatif::{Candidate, MULTIPLIERS};
 
-use super::support::{Ask, World, manifest, ok};
+use super::support::{Ask, World, manifest, ok, reply};
 
 #[tokio::test]
 async fn the_cache_does_under_other_ttls_what_was_told_of_them() {
@@ -28,6 +28,30 @@ async fn the_cache_does_under_other_ttls_what_was_told_of_them() {
             assert!(close < 0.15, "at {multiplier}: told {}, met {asked}", told.core_requests);
         }
     }
+}
+
+#[tokio::test]
+async fn the_first_answer_of_a_core_that_chooses_is_one_miss() {
+    let route = CacheRoute { vary: vec!["accept-language".to_owned()], ..manifest() };
+    let world = World::new(route, |_, _| reply(200, &[("vary", "accept-language")], "x"));
+    world.watch();
+    for _ in 0..4 {
+        let _answer = world.ask(&Ask::get().with("accept-language", "de")).await;
+    }
+    let told = world.told();
+    assert!(told.iter().all(|told| (told.core_requests, told.hit_ratio) == (1.0, 0.75)), "{told:?}");
+}
+
+#[tokio::test]
+async fn an_answer_for_everyone_with_the_key_is_one_miss_where_the_core_might_have_chosen() {
+    let route = CacheRoute { vary: vec!["accept-language".to_owned()], ..manifest() };
+    let world = World::new(route, |request, _| ok(&request.target));
+    world.watch();
+    for language in ["de", "fr", "it", "de"] {
+        let _answer = world.ask(&Ask::get().with("accept-language", language)).await;
+    }
+    let told = world.told();
+    assert!(told.iter().all(|told| (told.core_requests, told.hit_ratio) == (1.0, 0.75)), "{told:?}");
 }
 
 fn world(while_revalidate: u64, multiplier: f64) -> World {

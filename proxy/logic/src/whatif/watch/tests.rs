@@ -41,6 +41,22 @@ fn a_fill_teaches_the_ttl_of_its_key_and_how_long_fills_take() {
 }
 
 #[test]
+fn what_a_fill_brings_under_another_key_is_there_for_the_next_request() {
+    let mut watch = Watch::new(10, Millis(0));
+    ask(&mut watch, 7, 0);
+    watch.brought(8, lease(10), Millis(0));
+    ask(&mut watch, 8, 1);
+    let (figures, _) = watch.figures(Millis(2));
+    assert!(figures.candidates().iter().all(|told| (told.core_requests, told.hit_ratio) == (1.0, 0.5)), "{figures:?}");
+    // What is fresh under a candidate stays: for eight times the TTL the answer is the first one.
+    watch.brought(8, lease(10), Millis(30_000));
+    ask(&mut watch, 8, 30_000);
+    let candidates = watch.figures(Millis(30_001)).0.candidates();
+    let [today, longest] = [TODAY, MULTIPLIERS.len() - 1].map(|place| candidates[place].p99_age.as_secs());
+    assert_eq!((today, longest / 10), (0, 3));
+}
+
+#[test]
 fn a_restart_forgets_the_figures_and_keeps_the_ghosts() {
     let mut watch = Watch::new(10, Millis(0));
     ask(&mut watch, 7, 0);
