@@ -227,7 +227,7 @@ impl CacheAction {
     /// be called before the first request.
     pub fn open_rollouts(&self, limits: &RolloutLimits, directory: &Path) {
         self.shell.rollouts.reconfigure(limits);
-        self.shell.rollouts.open(directory, &self.shell.purging);
+        self.shell.rollouts.open(directory, &self.shell.purging, self.shell.clock.now());
     }
 
     /// Brings new bounds of what is kept for rollouts into force.

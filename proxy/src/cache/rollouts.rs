@@ -78,10 +78,10 @@ impl Rollouts {
 
     /// Takes up what the directory holds, and keeps everything there from now on. Blocks on the disk; to be called before the
     /// first request. What cannot be read is put aside.
-    pub(super) fn open(&self, directory: &Path, purging: &Arc<Purging>) {
+    pub(super) fn open(&self, directory: &Path, purging: &Arc<Purging>, now: Millis) {
         let disk = Disk::new(directory);
         let max_bytes = self.books.lock().limits.max_bytes;
-        let restored = disk.load(max_bytes, &|| purging.depart());
+        let restored = disk.load(max_bytes, &|| purging.depart(), now);
         self.metrics.rollout_damage.inc_by(restored.damaged);
         {
             let mut books = self.books.lock();
@@ -184,13 +184,21 @@ impl Rollouts {
         gone.iter().for_each(|key| self.forget(key));
     }
 
-    /// Settles what has reached everybody and shows how far the others are. To be called every second or so.
+    /// Settles what has reached everybody, shows how far the others are, and has that kept, as it may not go back. To be called every
+    /// second or so.
     pub(super) fn tend(&self, now: Millis) {
         let due = |slot: &Held<'_>| slot.releases.candidate().is_some_and(|known| known.rollout.fraction(now) >= 1.0);
         let due: Vec<_> = self.slots.iter().filter(due).map(|slot| slot.key().clone()).collect();
         for key in due {
             self.alter(&key, |releases| releases.settle(now));
         }
+        let mut books = self.books.lock();
+        for mut slot in self.slots.iter_mut() {
+            if slot.releases.promise(now) {
+                books.differs(slot.key());
+            }
+        }
+        drop(books);
         self.show(now);
     }
 

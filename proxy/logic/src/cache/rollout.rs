@@ -23,6 +23,10 @@ pub use releases::{Arrival, Candidate, Choice, Release, Releases};
 
 /// How far one release has come. The fraction is counted from an anchor: what it was when something last changed, and when that
 /// was. So no change of the pace, pause or resumption makes it jump.
+///
+/// What is kept of it on disk says besides how far it may have come before it is kept anew ([`Rollout::promise`]). A node that starts
+/// goes on from there, whatever its clock says by then: the fraction never falls, and a restart takes it ahead by less than a
+/// hundredth, or by half a minute of its time where that is more.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {
     /// When the release was first seen, in milliseconds since 1970.
@@ -33,6 +37,8 @@ pub struct Rollout {
     configured: Pace,
     reached: f64,
     since: u64,
+    /// The fraction that agents may have met before this is kept anew.
+    promised: f64,
 }
 
 /// Where a rollout stands.
@@ -82,7 +88,39 @@ impl Rollout {
     /// The rollout of a release that is first seen now.
     pub fn begin(pacing: Pacing, now: Millis) -> Self {
         let pace = Pace::from(pacing);
-        Self { begun: now.0, stage: Stage::Going, pace, configured: pace, reached: 0.0, since: now.0 }
+        let (begun, since) = (now.0, now.0);
+        let mut rollout =
+            Self { begun, stage: Stage::Going, pace, configured: pace, reached: 0.0, since, promised: 0.0 };
+        rollout.promise(now);
+        rollout
+    }
+
+    /// Goes on after a restart, from as far as agents may have met it before.
+    pub fn resume_at(&mut self, now: Millis) {
+        if self.stage == Stage::Going {
+            self.reached = self.fraction(now).max(self.promised);
+            self.since = now.0;
+        }
+    }
+
+    /// Whether it comes close to what it is said to stay below until it is kept anew. With half the time to that left it should be.
+    pub fn nears_its_promise(&self, now: Millis) -> bool {
+        self.stage == Stage::Going && self.promised < self.ahead(now, 0.5)
+    }
+
+    /// Says for some time ahead how far it will have come, to be kept before then.
+    pub fn promise(&mut self, now: Millis) {
+        self.promised = self.ahead(now, 1.0);
+    }
+
+    /// The fraction after a part of the time for which it is promised.
+    fn ahead(&self, now: Millis, part: f64) -> f64 {
+        if self.stage != Stage::Going {
+            return self.fraction(now);
+        }
+        let over = Duration::from_millis(self.pace.over_ms);
+        let time = PROMISED_TIME.max(over.mul_f64(PROMISED_PART)).mul_f64(part);
+        self.fraction(now.after(time))
     }
 
     /// The fraction of the agents that it has reached, from 0 to 1. It never falls as `now` grows.
@@ -119,6 +157,7 @@ impl Rollout {
             self.anchor(now);
             self.configured = pacing.into();
             self.pace = self.configured;
+            self.promise(now);
         }
     }
 
@@ -133,6 +172,7 @@ impl Rollout {
             Step::Finish => self.stage = Stage::Finished,
             Step::Abort => self.stage = Stage::Aborted,
         }
+        self.promise(now);
     }
 
     fn anchor(&mut self, now: Millis) {
@@ -160,6 +200,11 @@ impl Rollout {
         self.pace.share
     }
 }
+
+/// How far ahead a fraction is promised: at least so long, and at least such a part of the time from none to all. It is kept twice in
+/// that time.
+const PROMISED_TIME: Duration = Duration::from_secs(30);
+const PROMISED_PART: f64 = 0.01;
 
 /// The agent's place in the order in which a release reaches agents, at least 0 and below 1.
 #[expect(clippy::cast_precision_loss, reason = "53 bits fit a float exactly")]

@@ -77,8 +77,8 @@ impl Disk {
         self.writing.try_lock()
     }
 
-    /// Reads all files of up to `max_bytes`, one after the other. An answer counts as fetched at `departure`.
-    pub(super) fn load(&self, max_bytes: ByteSize, departure: &dyn Fn() -> Departure) -> Restored {
+    /// Reads all files of up to `max_bytes`, one after the other. An answer counts as fetched at `departure`; rollouts go on from `now`.
+    pub(super) fn load(&self, max_bytes: ByteSize, departure: &dyn Fn() -> Departure, now: Millis) -> Restored {
         let mut restored = Restored::default();
         let Ok(files) = fs::read_dir(&self.directory) else { return restored };
         for path in files.filter_map(|file| file.ok().map(|file| file.path())) {
@@ -91,7 +91,7 @@ impl Disk {
                 }
                 _ => continue,
             }
-            match read(&path, max_bytes).and_then(|bytes| parsed(&bytes, &departure())) {
+            match read(&path, max_bytes).and_then(|bytes| parsed(&bytes, &departure(), now)) {
                 Ok(found) => restored.found.push(found),
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a kept release is damaged and put aside");
@@ -162,7 +162,7 @@ fn read(path: &Path, max_bytes: ByteSize) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-fn parsed(bytes: &[u8], departure: &Departure) -> io::Result<(CacheKey, Slot)> {
+fn parsed(bytes: &[u8], departure: &Departure, now: Millis) -> io::Result<(CacheKey, Slot)> {
     let broken = || io::Error::new(io::ErrorKind::InvalidData, "the content is not what was written");
     let (first, content) = line(bytes).ok_or_else(broken)?;
     let digest = std::str::from_utf8(first).ok().and_then(Digest::parse);
@@ -192,7 +192,7 @@ fn parsed(bytes: &[u8], departure: &Departure) -> io::Result<(CacheKey, Slot)> {
         None => None,
     };
     let settled = Release { digest: answer.digest(), answer: Arc::new(answer) };
-    let releases = Releases::restored(settled, candidate);
+    let releases = Releases::restored(settled, candidate, now);
     let slot = Slot { key: CacheKey::restored(record.key), route: record.route.into(), releases, place: (false, 0) };
     Ok((CacheKey::restored(record.variant), slot))
 }

@@ -64,9 +64,12 @@ impl<T: Clone> Releases<T> {
         Self { settled: Release { digest, answer }, candidate: None }
     }
 
-    /// What has been kept of a key.
-    pub fn restored(settled: Release<T>, candidate: Option<(Digest, Rollout)>) -> Self {
-        let candidate = candidate.map(|(digest, rollout)| Candidate { digest, answer: None, rollout });
+    /// What has been kept of a key, taken up now.
+    pub fn restored(settled: Release<T>, candidate: Option<(Digest, Rollout)>, now: Millis) -> Self {
+        let candidate = candidate.map(|(digest, mut rollout)| {
+            rollout.resume_at(now);
+            Candidate { digest, answer: None, rollout }
+        });
         Self { settled, candidate }
     }
 
@@ -105,6 +108,15 @@ impl<T: Clone> Releases<T> {
         let there = |candidate: &mut Candidate<T>| candidate.rollout.fraction(now) >= 1.0 && candidate.answer.is_some();
         let Some(Candidate { digest, answer: Some(answer), .. }) = self.candidate.take_if(there) else { return false };
         self.settled = Release { digest, answer };
+        true
+    }
+
+    /// Says how far the release on its way will have come before this is kept anew, where that is due; gives whether it was.
+    pub fn promise(&mut self, now: Millis) -> bool {
+        let Some(candidate) = self.candidate.as_mut().filter(|known| known.rollout.nears_its_promise(now)) else {
+            return false;
+        };
+        candidate.rollout.promise(now);
         true
     }
 

@@ -107,6 +107,42 @@ fn a_rollout_is_the_same_after_it_was_written_down() {
     assert_eq!(serde_json::from_str::<Rollout>(&text).unwrap(), rollout);
 }
 
+#[test]
+fn a_restart_with_a_clock_set_back_goes_on_from_where_agents_have_met_it() {
+    let mut rollout = Rollout::begin(pacing(4, 1.0), Millis(HOUR));
+    let mut kept = rollout;
+    for second in 0..2 * 3600 {
+        let now = Millis(HOUR + second * 1000);
+        if rollout.nears_its_promise(now) {
+            rollout.promise(now);
+            kept = rollout;
+        }
+    }
+    let stopped = rollout.fraction(Millis(3 * HOUR));
+    kept.resume_at(Millis(HOUR / 2));
+    let going_on = kept.fraction(Millis(HOUR / 2));
+    assert!((stopped..=stopped + 0.01).contains(&going_on), "{stopped}, then {going_on}");
+    let later = kept.fraction(Millis(HOUR / 2 + HOUR));
+    assert!((later - going_on - 0.25).abs() < 1e-9, "and does not wait for the clock to catch up");
+}
+
+#[test]
+fn what_stands_still_stands_where_it_did_after_a_restart() {
+    for step in [Step::Pause, Step::Abort, Step::Finish] {
+        let mut rollout = Rollout::begin(pacing(4, 1.0), Millis(0));
+        rollout.step(step, Millis(HOUR));
+        let stood = rollout.fraction(Millis(HOUR));
+        rollout.resume_at(Millis(5));
+        assert_eq!(rollout.fraction(Millis(9 * HOUR)), stood, "{step:?}");
+        assert!(!rollout.nears_its_promise(Millis(9 * HOUR)), "nothing to keep anew");
+    }
+    let mut aborted = Rollout::begin(pacing(4, 1.0), Millis(0));
+    aborted.step(Step::Abort, Millis(HOUR));
+    aborted.step(Step::Resume, Millis(2 * HOUR));
+    aborted.resume_at(Millis(2 * HOUR));
+    assert!(aborted.fraction(Millis(2 * HOUR)) <= 0.01, "from the beginning");
+}
+
 fn steps() -> impl Strategy<Value = Vec<(u64, Option<Step>, u64, f64)>> {
     let share = || (0.0..=1.0).prop_map(|share| Ratio::new(share).unwrap());
     let step = prop_oneof![
@@ -134,6 +170,35 @@ proptest! {
             }
             before = rollout.fraction(Millis(now));
             prop_assert!(before >= fraction, "{fraction} then {before}");
+        }
+    }
+
+    /// The same where the node is killed and starts at any time of day, when it is kept as soon as that is due.
+    #[test]
+    fn no_agent_falls_back_over_restarts(steps in steps(), starts in prop::collection::vec(prop::option::of(0..8 * HOUR), 40)) {
+        let (mut rollout, mut now) = (Rollout::begin(pacing(4, 1.0), Millis(0)), 0);
+        let mut kept = rollout;
+        for ((passed, step, ..), start) in steps.into_iter().zip(starts) {
+            // Looked after every half minute, which is often enough at this pace.
+            for _ in 0..passed / 30_000 {
+                now += 30_000;
+                if rollout.nears_its_promise(Millis(now)) {
+                    rollout.promise(Millis(now));
+                    kept = rollout;
+                }
+            }
+            if let Some(step) = step {
+                rollout.step(step, Millis(now));
+                kept = rollout;
+            }
+            let before = rollout.fraction(Millis(now));
+            if let Some(start) = start {
+                (rollout, now) = (kept, start);
+                rollout.resume_at(Millis(now));
+                kept = rollout;
+            }
+            let after = rollout.fraction(Millis(now));
+            prop_assert!(after >= before, "{before} then {after}");
         }
     }
 
