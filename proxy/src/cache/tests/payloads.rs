@@ -1,4 +1,5 @@
-//! Manifests and their payloads: no agent is given a manifest whose payload is another, whatever the core does in between.
+//! Manifests and their payloads: no agent is given a manifest whose payload is another, whatever the core does in between. What
+//! `CACHING.md` says of them row by row is held to in `conformance/payloads.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,9 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use weir_config::{AnswerStore, CacheRoute, KeyPart, Pacing, PathPattern, Payload, Ratio, Route};
-use weir_logic::{Answer, Cause, Digest, Outcome, RouteTable};
+use weir_logic::{Answer, Digest, Outcome, RouteTable};
 
-use super::support::{Ask, Reply, World, asked, cache_status, calm, manifest, reply, routed};
+use super::support::{Ask, Reply, World, asked, manifest, reply, routed};
 use crate::upstream::{OriginError, OriginRequest};
 
 /// A core whose manifest and packages are set by the test.
@@ -19,14 +20,14 @@ struct Shop {
     packages: HashMap<String, Reply>,
 }
 
-struct Scene {
-    world: World,
+pub(super) struct Scene {
+    pub(super) world: World,
     shop: Arc<Mutex<Shop>>,
     /// The route of the packages.
     packages: Arc<Route>,
 }
 
-fn manifests() -> CacheRoute {
+pub(super) fn manifests() -> CacheRoute {
     let payload =
         Payload { url: "body./files/*/url".parse().unwrap(), sha256: "body./files/*/sha256".parse().unwrap(), max: 8 };
     CacheRoute { payload: Some(payload), ..manifest() }
@@ -37,12 +38,12 @@ fn packages(store: AnswerStore) -> Arc<Route> {
     Arc::new(Route { name: "p".into(), path: "/v1/package".parse::<PathPattern>().unwrap(), ..Route::clone(&route) })
 }
 
-fn target(version: &str) -> String {
+pub(super) fn target(version: &str) -> String {
     format!("/v1/package?v={version}")
 }
 
 /// A manifest that names these packages, each with the digest of these bytes.
-fn naming(files: &[(&str, &str)]) -> String {
+pub(super) fn naming(files: &[(&str, &str)]) -> String {
     let files: Vec<_> = files
         .iter()
         .map(|(url, body)| serde_json::json!({ "url": url, "sha256": Digest::of(body.as_bytes()).to_string() }))
@@ -50,12 +51,12 @@ fn naming(files: &[(&str, &str)]) -> String {
     serde_json::json!({ "files": files }).to_string()
 }
 
-fn package(body: &str) -> Reply {
+pub(super) fn package(body: &str) -> Reply {
     reply(200, &[("content-type", "application/octet-stream")], body)
 }
 
 impl Scene {
-    fn new(route: CacheRoute) -> Self {
+    pub(super) fn new(route: CacheRoute) -> Self {
         Self::with(AnswerStore::Memory, route)
     }
 
@@ -75,22 +76,22 @@ impl Scene {
         Self { world, shop, packages }
     }
 
-    fn sells(&self, manifest: String, packages: &[(String, Reply)]) {
+    pub(super) fn sells(&self, manifest: String, packages: &[(String, Reply)]) {
         *self.shop.lock() = Shop { manifest, packages: packages.iter().cloned().collect() };
     }
 
-    async fn manifest(&self) -> Answer {
+    pub(super) async fn manifest(&self) -> Answer {
         self.world.get().await
     }
 
-    async fn package(&self, url: &str) -> Answer {
+    pub(super) async fn package(&self, url: &str) -> Answer {
         let query = url.split_once('?').unwrap().1;
         let ask = Ask { path: "/v1/package", ..Ask::get().query(query) };
         asked(&self.world.cache, &self.packages, self.world.clock.now(), &ask).await
     }
 
     /// What an agent is given that asks for the manifest and then for all that it names: the names of the packages.
-    async fn installed(&self) -> Option<Vec<String>> {
+    pub(super) async fn installed(&self) -> Option<Vec<String>> {
         let manifest = self.manifest().await;
         if manifest.status != 200 {
             return None;
@@ -114,13 +115,13 @@ impl Scene {
         Some(installed)
     }
 
-    fn faults(&self, route: &str, cause: &str) -> u64 {
+    pub(super) fn faults(&self, route: &str, cause: &str) -> u64 {
         self.world.metrics.payload_faults.with_label_values(&[route, cause]).get()
     }
 }
 
 /// A scene in which release one is everybody's.
-async fn first() -> Scene {
+pub(super) async fn first() -> Scene {
     let scene = Scene::new(manifests());
     scene.sells(naming(&[(&target("1"), "one")]), &[(target("1"), package("one"))]);
     assert_eq!(scene.installed().await, Some(vec!["one".to_owned()]));
@@ -156,123 +157,6 @@ async fn payloads_on_disk_are_compared_before_they_are_given() {
     scene.world.settle().await;
     assert_eq!(scene.installed().await, Some(vec!["two".to_owned()]), "both are replaced together");
     assert_eq!(scene.world.metrics.packages.get(), 1);
-}
-
-#[tokio::test]
-async fn whatever_is_wrong_with_a_payload_the_manifest_before_stays_in_use() {
-    let wrongs: [fn() -> Reply; 7] = [
-        || reply(404, &[], "not yet"),
-        || reply(500, &[], "oops"),
-        || package("tw"),
-        || package("one"),
-        || reply(200, &[("cache-control", "no-store")], "two"),
-        || reply(206, &[], "two"),
-        || Err(OriginError::Broken),
-    ];
-    for wrong in wrongs {
-        let scene = first().await;
-        scene.sells(naming(&[(&target("2"), "two")]), &[(target("1"), package("one")), (target("2"), wrong())]);
-        for _ in 0..3 {
-            scene.world.pass(100);
-            assert_eq!(scene.installed().await, Some(vec!["one".to_owned()]), "{:?}", wrong());
-            scene.world.settle().await;
-        }
-        assert!(scene.faults("r", "not_there") > 0 && scene.world.fills("failed") > 0);
-        scene.sells(naming(&[(&target("2"), "two")]), &[(target("2"), package("two"))]);
-        scene.world.pass(20);
-        let _stale = scene.manifest().await;
-        scene.world.settle().await;
-        assert_eq!(scene.installed().await, Some(vec!["two".to_owned()]));
-    }
-}
-
-#[tokio::test]
-async fn what_a_manifest_names_must_be_clear_and_on_this_node() {
-    for (manifest, cause) in [
-        (r#"{"files":[{"url":"/v1/package?v=2"}]}"#.to_owned(), "unclear"),
-        (naming(&[("https://elsewhere.example/v1/package?v=2", "two")]), "elsewhere"),
-        (naming(&[("/v1/other", "two")]), "elsewhere"),
-        (naming(&[(&target("2"), "two"), (&target("2"), "three")]), "contradiction"),
-    ] {
-        let scene = first().await;
-        scene.sells(manifest.clone(), &[(target("1"), package("one")), (target("2"), package("two"))]);
-        scene.world.pass(100);
-        assert_eq!(scene.installed().await, Some(vec!["one".to_owned()]), "{manifest}");
-        let said = scene.faults("r", cause) + scene.faults("r", "not_there") * u64::from(cause == "contradiction");
-        assert_eq!(said, 1, "{manifest}");
-    }
-}
-
-#[tokio::test]
-async fn with_nothing_stored_there_is_no_manifest_rather_than_one_whose_payload_fails() {
-    let scene = Scene::new(CacheRoute { calm: Some(calm()), ..manifests() });
-    scene.sells(naming(&[(&target("1"), "one")]), &[(target("1"), package("another"))]);
-    assert_eq!((scene.manifest().await.status, scene.manifest().await.outcome), (204, Outcome::Calm));
-    assert_eq!(scene.faults("p", "another"), 1);
-    scene.sells(naming(&[(&target("1"), "one")]), &[(target("1"), package("one"))]);
-    scene.world.pass(20);
-    assert_eq!(scene.installed().await, Some(vec!["one".to_owned()]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn while_a_payload_comes_slowly_agents_are_given_the_manifest_before() {
-    let scene = first().await;
-    scene.sells(naming(&[(&target("2"), "two")]), &[(target("1"), package("one")), (target("2"), package("two"))]);
-    scene.world.pass(65);
-    // One answer passes: the manifest. The package waits.
-    scene.world.core.close().await;
-    let stale = scene.manifest().await;
-    assert_eq!(stale.cause, Some(Cause::Revalidating));
-    scene.world.core.let_one_through();
-    scene.world.core.asked(4).await;
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    scene.world.pass(100_000);
-    let waiting = scene.manifest().await;
-    assert_eq!((waiting.outcome, waiting.cause), (Outcome::Stale, Some(Cause::PayloadPending)));
-    assert_eq!(cache_status(&waiting), "weir; hit; ttl=-100005; detail=payload-pending");
-    scene.world.core.open();
-    scene.world.settle().await;
-    assert_eq!(scene.installed().await, Some(vec!["two".to_owned()]));
-}
-
-#[tokio::test]
-async fn a_payload_whose_url_stays_the_same_is_replaced_together_with_its_manifest() {
-    let scene = first().await;
-    scene.sells(naming(&[(&target("1"), "two")]), &[(target("1"), package("one"))]);
-    scene.world.pass(100);
-    assert_eq!(scene.installed().await, Some(vec!["one".to_owned()]), "the package is the old one");
-    scene.sells(naming(&[(&target("1"), "two")]), &[(target("1"), package("two"))]);
-    scene.world.pass(20);
-    let _stale = scene.manifest().await;
-    scene.world.settle().await;
-    assert_eq!(scene.installed().await, Some(vec!["two".to_owned()]));
-}
-
-#[tokio::test]
-async fn the_core_cannot_change_a_payload_under_a_manifest_in_use() {
-    let scene = first().await;
-    scene.sells(naming(&[(&target("1"), "one")]), &[(target("1"), package("two"))]);
-    for _ in 0..3 {
-        scene.world.pass(70);
-        assert_eq!(scene.installed().await, Some(vec!["one".to_owned()]), "the stored package goes on serving");
-        scene.world.settle().await;
-    }
-    assert!(scene.faults("p", "another") > 0);
-    scene.world.pass(10_000);
-    assert_eq!(scene.installed().await, Some(vec![]), "and when it has gone there is none rather than another");
-}
-
-#[tokio::test]
-async fn a_payload_that_two_manifests_name_is_not_changed_for_one_of_them() {
-    let scene = first().await;
-    let other = Ask::get().query("os=other");
-    assert_eq!(scene.world.ask(&other).await.status, 200);
-    scene.sells(naming(&[(&target("1"), "two")]), &[(target("1"), package("two"))]);
-    scene.world.pass(100);
-    assert_eq!(scene.installed().await, Some(vec!["one".to_owned()]));
-    assert_eq!(scene.faults("r", "contradiction"), 1);
 }
 
 #[tokio::test]
