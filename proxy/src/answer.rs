@@ -4,10 +4,15 @@
 //! bytes of a stream come from is its maker's: a reader of `cache::packages` today.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use http::header::AGE;
+use weir_logic::cache::{CACHE_STATUS, CacheStatus, age};
+use weir_logic::{Fields, Lender, Outcome};
 
 /// An answer as the gateway writes it.
 pub type Answer = weir_logic::Answer<Body>;
@@ -20,6 +25,46 @@ pub enum Body {
     /// It comes piece by piece.
     Stream(Stream),
 }
+
+/// A fresh stored answer, given without a word to anyone: most of what agents are given. It is an answer like any other, of which
+/// nothing has been written down yet that can be written straight to the agent.
+#[derive(Debug)]
+pub struct Hit {
+    /// The status.
+    pub status: u16,
+    /// Who has its headers.
+    pub lender: Arc<dyn Lender>,
+    /// How many of the lender's are given, from the first on.
+    pub fields: usize,
+    /// The body; empty where the status says that there is none.
+    pub body: Bytes,
+    /// The length of the body as it would answer `GET`.
+    pub length: u64,
+    /// Its `Age`.
+    pub age: Duration,
+    /// Whole seconds for which it is still fresh: `ttl` of `Cache-Status`.
+    pub ttl: i64,
+}
+
+impl Hit {
+    /// Makes it the answer to `HEAD`, whose writer does not know the method.
+    pub fn withhold_body(&mut self) {
+        self.body = Bytes::new();
+    }
+}
+
+impl From<Hit> for Answer {
+    fn from(hit: Hit) -> Self {
+        let Hit { status, lender, fields, body, length: _, age: old, ttl } = hit;
+        let headers = Fields::lent(lender, fields, OWN_FIELDS);
+        Self { status, headers, body: body.into(), outcome: Outcome::Hit, cause: None, wait: None }
+            .with(AGE, age(old))
+            .with(CACHE_STATUS, CacheStatus::hit(ttl).value())
+    }
+}
+
+/// `Age` and `Cache-Status`, and one that whoever writes the answer may add.
+const OWN_FIELDS: usize = 3;
 
 /// A body that comes piece by piece, each when it is asked for. Dropping it ends whatever reads for it.
 pub struct Stream {

@@ -39,7 +39,12 @@ impl Clock {
 
     /// Now.
     pub fn now(&self) -> Millis {
-        self.wall_at_start.after(self.elapsed())
+        self.at(self.elapsed())
+    }
+
+    /// The time of day when so much had passed since the clock was started.
+    pub fn at(&self, elapsed: Duration) -> Millis {
+        self.wall_at_start.after(elapsed)
     }
 
     /// The time since this clock was started, to the nanosecond: for latencies.

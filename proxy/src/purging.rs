@@ -65,10 +65,10 @@ impl Purging {
 
     /// Whether a kept answer may still be used. Notes in its stamp when it has become stale.
     pub fn allows(&self, key: &CacheKey, stamp: &Stamp) -> bool {
-        let checked = stamp.checked.load(Ordering::Acquire);
-        if checked >= self.latest.load(Ordering::Acquire) {
+        if self.has_nothing_new_for(stamp) {
             return true;
         }
+        let checked = stamp.checked.load(Ordering::Acquire);
         let purges = self.purges.read();
         match purges.verdict(Mark::key(key), &stamp.marks, PurgeNumber(checked)) {
             Verdict::Gone => return false,
@@ -79,6 +79,11 @@ impl Purging {
         }
         stamp.checked.fetch_max(purges.latest().0, Ordering::AcqRel);
         true
+    }
+
+    /// Whether an answer has been compared with every purge there was, so that [`Purging::allows`] would allow it.
+    pub fn has_nothing_new_for(&self, stamp: &Stamp) -> bool {
+        stamp.checked.load(Ordering::Acquire) >= self.latest.load(Ordering::Acquire)
     }
 
     /// The number of the last purge: what a sweep that begins now will have looked at.

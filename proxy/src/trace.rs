@@ -82,10 +82,16 @@ impl Recorder {
         Self { on: AtomicBool::new(false), recording: ArcSwapOption::empty(), edge: edge.into(), clock }
     }
 
+    /// Whether a trace is recorded.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
     /// The beginning of the request's line, if a trace is recorded and the request's key is in its sample.
     #[inline]
     pub(crate) fn sketch<'a>(&self, call: impl FnOnce() -> Call<'a>) -> Option<Box<Sketch>> {
-        if !self.on.load(Ordering::Relaxed) {
+        if !self.is_on() {
             return None;
         }
         let (recording, call) = (self.recording.load_full()?, &call());

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use weir_config::{Action, Route};
 use weir_logic::cache::Lease;
 use weir_logic::whatif::{Asked, Figures, Watch, mixed};
-use weir_logic::{CacheKey, Millis};
+use weir_logic::{CacheKey, Millis, key};
 
 pub use page::TtlPage;
 
@@ -81,6 +81,18 @@ impl WhatIf {
     /// A request on a route that keeps answers. `held` is what the policy grants the answer that is stored, `usual` what it grants
     /// most answers.
     pub fn see(&self, route: &str, key: &CacheKey, now: Millis, held: Option<Lease>, usual: impl FnOnce() -> Lease) {
+        self.see_encoded(route, key.as_bytes(), now, held, usual);
+    }
+
+    /// The same by the key's encoding.
+    pub fn see_encoded(
+        &self,
+        route: &str,
+        key: &[u8],
+        now: Millis,
+        held: Option<Lease>,
+        usual: impl FnOnce() -> Lease,
+    ) {
         let routes = self.routes.load();
         let Some(watch) = routes.get(route) else { return };
         let digest = watch.digest(key);
@@ -98,7 +110,7 @@ impl WhatIf {
     pub fn filled(&self, route: &str, key: &CacheKey, now: Millis, lease: Lease, took: Duration) {
         let routes = self.routes.load();
         let Some(watch) = routes.get(route) else { return };
-        let digest = watch.digest(key);
+        let digest = watch.digest(key.as_bytes());
         let part = watch.part(digest);
         if digest < part.threshold.load(Ordering::Relaxed) {
             part.locked(now, |watch| watch.filled(digest, lease, took));
@@ -141,9 +153,9 @@ impl RouteWatch {
         Self { secret: rand::random(), parts: std::array::from_fn(|_| part()) }
     }
 
-    fn digest(&self, key: &CacheKey) -> u64 {
+    fn digest(&self, key: &[u8]) -> u64 {
         #[expect(clippy::cast_possible_truncation, reason = "half of the digest is enough to sample by")]
-        let digest = key.digest() as u64;
+        let digest = key::digest(key) as u64;
         mixed(digest ^ self.secret)
     }
 

@@ -16,7 +16,7 @@ use weir_logic::gate::{Attempt, Entry, Gate, GateLimits};
 use weir_logic::lookup::{LookupWindows, WindowBounds};
 use weir_logic::merge::{Applied, Load, Merger, Origin};
 use weir_logic::retry::{RetryBudget, RetrySchedule};
-use weir_logic::strict::head::{Bounds, scan};
+use weir_logic::strict::head::{Bounds, Scan, scan};
 use weir_logic::strict::section::Section;
 use weir_logic::strict::target::Target;
 use weir_logic::{AgentId, CacheKey, Headers, Identity, Millis, RouteTable, TenantId};
@@ -76,11 +76,11 @@ const HEAD: &[u8] = b"GET /v1/updates/stable/manifest.json HTTP/1.1\r\nhost: edg
 fn head_scan(times: u64) -> Result<(), Failure> {
     let bounds = Bounds { head: 32 << 10, target: 8 << 10, fields: 128 };
     for _ in 0..times {
-        let scanned = scan(black_box(HEAD), 0, bounds);
-        black_box(&scanned).as_ref().map_err(|fault| fault.detail)?;
-        let section = Section::of(black_box(HEAD));
+        let scanned = scan(black_box(HEAD), 0, bounds).map_err(|fault| fault.detail)?;
+        let Scan::Complete(head) = black_box(scanned) else { return Err("a section has no end".into()) };
+        let section = Section::new(black_box(HEAD), &head);
         let host = section.first("host").unwrap_or_default();
-        let target = Target::parse(section.target, host);
+        let target = Target::parse(section.target(), host);
         black_box(&target).as_ref().map_err(|fault| fault.detail)?;
     }
     Ok(())

@@ -8,8 +8,9 @@
 
 mod body;
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
+use std::ops::Deref;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -52,7 +53,12 @@ pub enum KeyError {
 impl CacheKey {
     /// The key of `call` by its route's declared `parts`.
     pub fn of(parts: &[KeyPart], scope: Scope, call: &Call<'_>) -> Result<Self, KeyError> {
-        let mut encoder = Encoder(SmallVec::new());
+        Self::encoded(parts, scope, call).map(|encoding| encoding.key())
+    }
+
+    /// The encoding of that key: enough to look for it, without the memory of a key that is kept.
+    pub fn encoded(parts: &[KeyPart], scope: Scope, call: &Call<'_>) -> Result<Encoding, KeyError> {
+        let mut encoder = Encoding(SmallVec::new());
         encoder.text(&call.route.name);
         encoder.text(&call.route.path.text);
         encoder.tag(method_tag(call.request.method));
@@ -66,14 +72,14 @@ impl CacheKey {
         for part in parts {
             encoder.part(part, call)?;
         }
-        Ok(encoder.key())
+        Ok(encoder)
     }
 
     /// The key of one of several answers of this key, by the headers that it was chosen by. No two lists of headers give the same, and
     /// none gives a key that [`CacheKey::of`] gives.
     #[must_use]
     pub fn variant<'a>(&self, fields: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Self {
-        let mut encoder = Encoder(SmallVec::from_slice(&self.bytes));
+        let mut encoder = Encoding(SmallVec::from_slice(&self.bytes));
         for (name, value) in fields {
             encoder.tag(b'v');
             encoder.text(name);
@@ -108,7 +114,19 @@ impl CacheKey {
     /// A 128-bit hash (XXH3), the same on every node: for names, samples and spreads. Not proof against crafted collisions, so
     /// never a stand-in for the key.
     pub fn digest(&self) -> u128 {
-        xxhash_rust::xxh3::xxh3_128(&self.bytes)
+        digest(&self.bytes)
+    }
+}
+
+/// The digest of the key that has this encoding ([`CacheKey::digest`]).
+pub fn digest(encoding: &[u8]) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(encoding)
+}
+
+/// So that a table of keys can be asked with an encoding.
+impl Borrow<[u8]> for CacheKey {
+    fn borrow(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -237,13 +255,21 @@ fn method_tag(method: Method) -> u8 {
 /// Route, pattern, tenant and two or three short values: such a key takes no memory but its own.
 const TYPICAL_KEY_BYTES: usize = 256;
 
-/// Writes fields so that no two lists of fields have the same bytes: every text follows its length, every part its kind, its
-/// name and the number of its values.
-struct Encoder(SmallVec<[u8; TYPICAL_KEY_BYTES]>);
+/// A key's encoding while it is written. No two lists of fields have the same bytes: every text follows its length, every part its
+/// kind, its name and the number of its values. Memory: none but its own up to 256 bytes.
+pub struct Encoding(SmallVec<[u8; TYPICAL_KEY_BYTES]>);
 
-impl Encoder {
+impl Deref for Encoding {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Encoding {
     /// The key, in memory of just its size: tables keep it.
-    fn key(&self) -> CacheKey {
+    pub fn key(&self) -> CacheKey {
         CacheKey { bytes: Bytes::copy_from_slice(&self.0) }
     }
 

@@ -9,19 +9,20 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use bytes::Buf;
+use futures::future::BoxFuture;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use weir_logic::Answer;
 use weir_logic::strict::Fault;
-use weir_logic::strict::head::{Framing, Head, Scan, scan};
+use weir_logic::strict::head::{Framing, Scan, scan};
 
 use super::connection::{CURRENT, Connection, End};
 use super::host::Host;
 use super::lent::Lent;
 use super::patience::Patience;
-use super::plain::{Plain, Taken};
+use super::plain::{Plain, Served};
 use super::wire::{Allowance, Wire};
 
 /// Serves a connection to its end.
@@ -30,51 +31,137 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let mut patience = Patience::new(&host.drain, connection.number, connection.listener.idle_timeout);
+    let mut coming = Coming::default();
     loop {
-        let head = match next_head(host, connection, &mut wire, &mut patience).await {
-            Next::Request(head) => head,
-            Next::End => return close(wire).await,
-            Next::Refuse(fault) => {
+        skip_empty_lines(&mut wire);
+        let mut ahead = wire.take_ahead();
+        let seen = match look(host, connection, &mut wire, &ahead, coming.searched) {
+            Look::Seen(seen) => seen,
+            Look::Answering(rest) => Seen::answered(rest.await),
+        };
+        let (used, lives_on) = match seen {
+            Seen::Answered { used, lives_on } => (used, lives_on),
+            Seen::Incomplete => {
+                coming.searched = ahead.len();
+                wire.give_back(ahead);
+                if more(host, connection, &mut wire, &mut coming, &mut patience).await {
+                    continue;
+                }
+                return close(wire).await;
+            }
+            Seen::Fault(fault) => {
                 connection.ends_for(End::Refused);
+                wire.give_back(ahead);
                 let answer = host.refuse(fault.refusal, fault.detail);
                 return refuse_and_close(host, wire, &answer).await;
             }
-        };
-        if let Some(lives_on) = serve_plain(host, connection, &mut wire, head).await {
-            if lives_on {
-                continue;
+            Seen::Pingoras(allowance) => {
+                wire.give_back(std::mem::take(&mut ahead));
+                wire.allow(allowance);
+                let Some((back, lives_on)) = serve_one(host, connection, wire).await else { return };
+                wire = back;
+                // All that pingora has used is gone.
+                (0, lives_on)
             }
+        };
+        if used > 0 {
+            ahead.advance(used);
+            wire.give_back(ahead);
+        }
+        if !lives_on {
             return close(wire).await;
         }
-        wire.allow(match head.body {
-            Framing::Length(length) => Allowance::Exactly(length.saturating_add(head.length as u64)),
-            Framing::Chunked | Framing::Upgrade => Allowance::Unbounded,
-        });
-        let Some((back, lives_on)) = serve_one(host, connection, wire).await else { return };
-        if !lives_on {
-            return close(back).await;
-        }
-        wire = back;
+        coming = Coming::default();
+    }
+}
+/// What there is to do with the bytes that have been read.
+enum Seen {
+    /// To read more: they are no whole header section.
+    Incomplete,
+    Fault(Fault),
+    /// To forget those that a request has taken, which has been answered.
+    Answered {
+        used: usize,
+        lives_on: bool,
+    },
+    /// To lend the stream to pingora, and how much of it.
+    Pingoras(Allowance),
+}
+
+impl Seen {
+    fn answered(request: Plain<'_>) -> Self {
+        let (used, lives_on) = request.end();
+        Self::Answered { used, lives_on }
     }
 }
 
-/// Has one request answered without pingora, if it is of a kind for which that can be done: whether the connection lives on, or `None`
-/// for a request that is as it came.
-async fn serve_plain<A>(host: &Host<A>, connection: &Arc<Connection>, wire: &mut Wire, head: Head) -> Option<bool> {
-    let Framing::Length(length) = head.body else { return None };
+enum Look<'r> {
+    Seen(Seen),
+    /// A request will have been answered when this is over.
+    Answering(BoxFuture<'r, Plain<'r>>),
+}
+
+/// Looks at the bytes that have been read, and answers a request at once if that can be done. No state of it is kept while the connection
+/// waits.
+fn look<'r, A>(
+    host: &'r Host<A>,
+    connection: &'r Arc<Connection>,
+    wire: &'r mut Wire,
+    ahead: &'r [u8],
+    searched: usize,
+) -> Look<'r> {
+    if ahead.is_empty() {
+        return Look::Seen(Seen::Incomplete);
+    }
+    let head = match scan(ahead, searched, host.bounds()) {
+        Ok(Scan::Complete(head)) => head,
+        Ok(Scan::Incomplete) => return Look::Seen(Seen::Incomplete),
+        Err(fault) => return Look::Seen(Seen::Fault(fault)),
+    };
+    let Framing::Length(length) = head.body else { return Look::Seen(Seen::Pingoras(Allowance::Unbounded)) };
+    let all_of_it = Look::Seen(Seen::Pingoras(Allowance::Exactly(length.saturating_add(head.length as u64))));
     // Pingora has a word of its own to say when it stops.
     if !connection.listener.plain_requests || !matches!(host.shutdown.has_changed(), Ok(false)) {
-        return None;
+        return all_of_it;
     }
-    let mut ahead = wire.take_ahead();
-    let mut request = Plain::new(wire, &ahead, head.length, length);
-    let taken = host.shortcut.serve(connection, &mut request).await;
-    let (used, lives_on) = request.end();
-    if taken == Taken::Yes {
-        ahead.advance(used);
+    let request = Plain::new(wire, ahead, head.length, length);
+    match host.shortcut.serve(connection, head, request) {
+        Served::Done(request) => Look::Seen(Seen::answered(request)),
+        Served::Later(rest) => Look::Answering(rest),
+        Served::No => all_of_it,
     }
-    wire.give_back(ahead);
-    (taken == Taken::Yes).then_some(lives_on)
+}
+
+/// What is known of a header section that has not come to its end.
+#[derive(Default)]
+struct Coming {
+    /// Bytes that have been searched for its end.
+    searched: usize,
+    /// When it must have come.
+    deadline: Option<Instant>,
+}
+
+/// Waits for more of a header section, within the time that the listener gives, or for its first byte. `false` when there will be no more.
+async fn more<A>(
+    host: &Host<A>,
+    connection: &Connection,
+    wire: &mut Wire,
+    coming: &mut Coming,
+    patience: &mut Patience<'_>,
+) -> bool {
+    let filled = if wire.ahead().is_empty() {
+        idle(connection, wire, patience).await
+    } else {
+        let deadline = *coming.deadline.get_or_insert_with(|| Instant::now() + connection.listener.header_timeout);
+        if let Ok(filled) = timeout_at(deadline, wire.fill()).await {
+            filled.ok()
+        } else {
+            host.turn_away(&connection.listener.name, "header_timeout");
+            connection.ends_for(End::Refused);
+            None
+        }
+    };
+    filled.is_some_and(|count| count > 0)
 }
 
 /// Has one request answered by pingora. Gives the stream back and whether the connection lives on.
@@ -90,44 +177,6 @@ where
     let wire = home.take()?;
     let kept = connection.kept.load(Ordering::Relaxed) && wire.is_spent();
     Some((wire, reused || kept))
-}
-
-enum Next {
-    Request(Head),
-    Refuse(Fault),
-    End,
-}
-
-/// Waits for a request and reads its header section, within the time and bounds that the listener gives.
-async fn next_head<A>(host: &Host<A>, connection: &Connection, wire: &mut Wire, patience: &mut Patience<'_>) -> Next {
-    let bounds = host.bounds();
-    let mut searched = 0;
-    let mut deadline = None;
-    loop {
-        skip_empty_lines(wire);
-        if !wire.ahead().is_empty() {
-            match scan(wire.ahead(), searched, bounds) {
-                Ok(Scan::Complete(head)) => return Next::Request(head),
-                Ok(Scan::Incomplete) => searched = wire.ahead().len(),
-                Err(fault) => return Next::Refuse(fault),
-            }
-        }
-        let filled = if wire.ahead().is_empty() {
-            idle(connection, wire, patience).await
-        } else {
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + connection.listener.header_timeout);
-            if let Ok(filled) = timeout_at(deadline, wire.fill()).await {
-                filled.ok()
-            } else {
-                host.turn_away(&connection.listener.name, "header_timeout");
-                connection.ends_for(End::Refused);
-                None
-            }
-        };
-        if filled.is_none_or(|count| count == 0) {
-            return Next::End;
-        }
-    }
 }
 
 /// Waits for the first byte of a request: `None` when it has waited long enough or the connection's turn to end has

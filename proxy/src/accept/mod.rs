@@ -32,6 +32,6 @@ mod wire;
 pub use connection::Connection;
 pub use drain::Drain;
 pub use listener::{AcceptError, Listener};
-pub use plain::{Plain, Shortcut, Taken};
+pub use plain::{Plain, Served, Shortcut};
 pub use service::Acceptor;
 pub use tls::Certificates;

@@ -5,25 +5,26 @@
 use std::io;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use weir_logic::strict::head::Head;
 
 use super::connection::Connection;
 use super::wire::Wire;
 
 /// Answers requests of HTTP/1.1 itself, or leaves them to pingora.
-#[async_trait]
 pub trait Shortcut: Send + Sync {
-    /// Answers the request, or leaves it as it came.
-    async fn serve(&self, connection: &Arc<Connection>, request: &mut Plain<'_>) -> Taken;
+    /// Answers the request, says how it will be, or leaves it as it came. `head` is what was found in its header section.
+    fn serve<'r>(&'r self, connection: &'r Arc<Connection>, head: Head, request: Plain<'r>) -> Served<'r>;
 }
 
-/// Whether a request has been answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What has become of a request.
 #[must_use]
-pub enum Taken {
+pub enum Served<'r> {
     /// It has been answered, or its agent has left.
-    Yes,
+    Done(Plain<'r>),
+    /// It will have been when this is over.
+    Later(BoxFuture<'r, Plain<'r>>),
     /// Nothing of it has been used: it is for pingora.
     No,
 }
@@ -101,6 +102,15 @@ impl<'a> Plain<'a> {
     /// When the agent has left, or takes longer over them than the listener lets it.
     pub async fn write(&mut self, first: &[u8], second: &[u8]) -> io::Result<()> {
         self.wire.write_through(first, second).await
+    }
+
+    /// Writes of both, one behind the other, what the agent's side of the kernel takes without waiting. Gives how many bytes these are, and
+    /// whether all is on its way, which a later [`Plain::write`] sees to otherwise.
+    ///
+    /// # Errors
+    /// When the agent has left.
+    pub fn write_now(&mut self, first: &[u8], second: &[u8]) -> io::Result<(usize, bool)> {
+        self.wire.write_now(first, second)
     }
 
     /// Whether the connection is to live on.

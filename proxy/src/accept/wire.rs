@@ -9,7 +9,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -98,6 +98,24 @@ impl Wire {
             self.transport.flush().await
         };
         timeout(self.stall.patience, writing).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Writes of both pieces what can be written without waiting, past what is gathered, behind which nothing is written. Gives how many bytes
+    /// that were, and whether the kernel has all of them.
+    pub(super) fn write_now(&mut self, first: &[u8], second: &[u8]) -> io::Result<(usize, bool)> {
+        if !self.gathered.is_empty() {
+            return Ok((0, false));
+        }
+        // Nobody is to be woken: who has something left writes again.
+        let cx = &mut Context::from_waker(Waker::noop());
+        let transport = Pin::new(&mut self.transport);
+        let written = match second {
+            [] => transport.poll_write(cx, first),
+            _ => transport.poll_write_vectored(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)]),
+        };
+        let Poll::Ready(count) = written? else { return Ok((0, false)) };
+        let flushed = Pin::new(&mut self.transport).poll_flush(cx)?.is_ready();
+        Ok((count, flushed && count == first.len() + second.len()))
     }
 
     /// Reads once more. The count is zero at the end of the stream.
@@ -378,6 +396,22 @@ mod tests {
             read = peer.read_exact(&mut answer) => { read.unwrap(); }
         }
         assert_eq!(&answer, b"piece");
+    }
+
+    #[tokio::test]
+    async fn what_can_be_written_at_once_is_and_the_rest_is_told() {
+        let (mut wire, mut peer) = pair().await;
+        // A socket is known to take something once it has been asked.
+        wire.write_through(b"-", b"").await.unwrap();
+        assert_eq!(wire.write_now(b"head ", b"body").unwrap(), (9, true));
+        let mut answer = [0; 10];
+        peer.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"-head body");
+        let large = vec![7; 64 << 20];
+        let (count, whole) = wire.write_now(b"", &large).unwrap();
+        assert!(count < large.len() && !whole);
+        wire.write_all(b"gathered").await.unwrap();
+        assert_eq!(wire.write_now(b"not past it", b"").unwrap(), (0, false));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use weir_logic::{Call, Identity, Millis};
 
 use crate::aggregate::Aggregate;
-use crate::answer::{Answer, Body};
+use crate::answer::{Answer, Body, Hit};
 use crate::cache::CacheAction;
 use crate::gateway::{Action, Attendance};
 use crate::lookup::LookupAction;
@@ -14,6 +14,10 @@ use crate::presence::Presence;
 impl Action for CacheAction {
     async fn answer(&self, call: &Call<'_>) -> Answer {
         Self::answer(self, call).await
+    }
+
+    fn at_once(&self, call: &Call<'_>) -> Option<Hit> {
+        Self::at_once(self, call)
     }
 }
 

@@ -22,7 +22,7 @@ use super::packages::Package;
 use super::payloads::Claims;
 use super::shelf::Shelf;
 use super::sieve::Sieve;
-use crate::answer::{Answer, Body};
+use crate::answer::{Answer, Body, Hit};
 use crate::purging::Stamp;
 
 /// A core's answer as agents are given it. It never changes; a confirmation makes a new one that shares the body.
@@ -260,6 +260,17 @@ impl Entry {
         }
         answer.headers.push((CACHE_STATUS, status.value()));
         answer
+    }
+
+    /// The answer to `request` as a hit that is fresh for `ttl` seconds more; `None` where it is on disk, or the request asks for a part.
+    pub(super) fn hit(self: Arc<Self>, request: &RequestView<'_>, now: Millis, ttl: i64) -> Option<Hit> {
+        if self.package().is_some() || request.headers.known(&RANGE).is_some() {
+            return None;
+        }
+        let Given { status, headers: fields, body: Body::Whole(body), range: None } = self.given(request) else {
+            return None;
+        };
+        Some(Hit { status, age: self.age(now), length: body.len() as u64, lender: self, fields, body, ttl })
     }
 
     fn given(&self, request: &RequestView<'_>) -> Given {

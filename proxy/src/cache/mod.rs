@@ -13,6 +13,7 @@
 //! | nothing usable | asked once for all waiting, not at all while the key's hold lasts | the answer; calm or 503 if the core fails |
 
 mod agreement;
+mod at_once;
 mod candidates;
 mod entry;
 mod fill;

@@ -96,12 +96,16 @@ impl Shelf {
     /// The answer for a request, noted as used.
     pub(super) fn find(&self, asked: &Selection) -> Found {
         match self {
-            Self::One(resident) => {
-                resident.entry.visit();
-                Found::This(Arc::clone(&resident.entry))
-            }
+            Self::One(_) => self.only().map_or(Found::Nothing, Found::This),
             Self::Several(variants) => variants.find(asked),
         }
+    }
+
+    /// The answer for everyone with the key, if that is what it has, noted as used.
+    pub(super) fn only(&self) -> Option<Arc<Entry>> {
+        let Self::One(resident) = self else { return None };
+        resident.entry.visit();
+        Some(Arc::clone(&resident.entry))
     }
 
     /// The place of the answer that one chosen so replaces.

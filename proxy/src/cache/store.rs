@@ -74,6 +74,11 @@ impl Store {
         self.map.get(key).map_or(Found::Nothing, |shelf| shelf.find(asked))
     }
 
+    /// What is kept under the key with this encoding, where it is one answer for everyone with the key.
+    pub(super) fn find_only(&self, encoding: &[u8]) -> Option<Arc<Entry>> {
+        self.map.get(encoding)?.only()
+    }
+
     /// All answers kept under `key`.
     pub(super) fn variants(&self, key: &CacheKey) -> Vec<Arc<Entry>> {
         let Some(shelf) = self.map.get(key) else { return Vec::new() };

@@ -31,7 +31,17 @@ pub struct RequestContext {
 impl RequestContext {
     /// The context of a request that begins now.
     pub(super) fn new(parts: &Parts, snapshot: Arc<ConfigSnapshot>, connection: Arc<Connection>) -> Self {
-        let tally = Tally::new(&parts.metrics, parts.clock, Arc::clone(snapshot.meters_of_none()));
+        Self::began(parts, snapshot, connection, parts.clock.elapsed())
+    }
+
+    /// The context of a request that began at that time of the clock.
+    pub(super) fn began(
+        parts: &Parts,
+        snapshot: Arc<ConfigSnapshot>,
+        connection: Arc<Connection>,
+        started: Duration,
+    ) -> Self {
+        let tally = Tally::new(&parts.metrics, parts.clock, started, Arc::clone(snapshot.meters_of_none()));
         Self { snapshot, connection, tally, asked: None, admitted: None, forwarding: None }
     }
 
@@ -62,12 +72,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// A count that begins now, of a request whose route is not known.
-    fn new(metrics: &Arc<Metrics>, clock: Clock, none: Arc<RouteMeters>) -> Self {
+    /// A count that began at `started`, of a request whose route is not known.
+    fn new(metrics: &Arc<Metrics>, clock: Clock, started: Duration, none: Arc<RouteMeters>) -> Self {
         Self {
             metrics: Arc::clone(metrics),
             clock,
-            started: clock.elapsed(),
+            started,
             route: none,
             outcome: None,
             cause: None,
@@ -130,7 +140,7 @@ mod tests {
     #[test]
     fn a_request_that_ends_without_a_word_counts_as_abandoned() {
         let metrics = Arc::new(Metrics::new());
-        drop(Tally::new(&metrics, Clock::start(), Arc::new(RouteMeters::of_none())));
+        drop(Tally::new(&metrics, Clock::start(), Duration::ZERO, Arc::new(RouteMeters::of_none())));
         assert_eq!(metrics.requests.with_label_values(&["none", "abandoned"]).get(), 1);
     }
 }

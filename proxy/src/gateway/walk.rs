@@ -8,6 +8,7 @@ use http::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use weir_config::{Action, Config, Method, Refusals, Route};
 use weir_logic::answer::Wait;
 use weir_logic::identity::Evidence;
+use weir_logic::strict::Fault;
 use weir_logic::strict::target::Target;
 use weir_logic::{Call, Found, Headers, Identity, Millis, Outcome, Parameters, Refusal, RequestView};
 
@@ -16,7 +17,7 @@ use super::body::{self, BodyError};
 use super::context::{RequestContext, Tally};
 use super::exchange::{Exchange, Unwritten};
 use crate::accept::Connection;
-use crate::admission::{Knock, TurnedAway};
+use crate::admission::{Admitted, Asked, Knock, TurnedAway};
 use crate::answer::{Answer, Body};
 use crate::snapshot::ConfigSnapshot;
 
@@ -68,11 +69,11 @@ pub(super) struct Line<'a> {
 
 /// A request whose route is known.
 pub(super) struct Routed<'a> {
-    method: Method,
-    target: Target<'a>,
+    pub(super) method: Method,
+    pub(super) target: Target<'a>,
     pub(super) route: &'a Arc<Route>,
-    number: usize,
-    parameters: Parameters<'a>,
+    pub(super) number: usize,
+    pub(super) parameters: Parameters<'a>,
 }
 
 /// Finds the route. Nothing is counted.
@@ -81,11 +82,21 @@ pub(super) fn find<'a>(snapshot: &'a ConfigSnapshot, line: &Line<'a>) -> Result<
         Some(authority) => Target::parse(line.target, authority),
         None => Target::without_host(line.target),
     };
+    find_target(snapshot, line.method, line.target.len(), target)
+}
+
+/// The same for a target that has been taken apart, and was of that length.
+pub(super) fn find_target<'a>(
+    snapshot: &'a ConfigSnapshot,
+    method: Option<Method>,
+    length: usize,
+    target: Result<Target<'a>, Fault>,
+) -> Result<Routed<'a>, Stop> {
     let target = target.map_err(|fault| Stop::refused(fault.refusal, fault.detail))?;
-    if line.target.len() > snapshot.config.limits.max_target_bytes.as_usize() {
+    if length > snapshot.config.limits.max_target_bytes.as_usize() {
         return Err(Stop::refused(Refusal::TargetTooLong, ""));
     }
-    let method = line.method.ok_or(Stop::WrongMethod(Vec::new()))?;
+    let method = method.ok_or(Stop::WrongMethod(Vec::new()))?;
     match snapshot.table.find(method, target.host, target.path) {
         Found::Route { route, number, parameters } => Ok(Routed { method, target, route, number, parameters }),
         Found::WrongMethod { allowed } => Err(Stop::WrongMethod(allowed)),
@@ -114,7 +125,38 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Lets the request in, or says why not, which a damped agent has to wait for. From here on the context knows who asks, on which route.
+/// What is said at the door to a request of which nothing is known yet but its route.
+pub(super) struct Knocked {
+    pub(super) identity: Identity,
+    pub(super) asked: Asked,
+    pub(super) entered: Result<Admitted, TurnedAway>,
+    /// When that was.
+    pub(super) now: Millis,
+}
+
+/// Identifies the request and asks the door.
+pub(super) fn knock(
+    parts: &Parts,
+    snapshot: &ConfigSnapshot,
+    routed: &Routed<'_>,
+    headers: &dyn Headers,
+    connection: &Connection,
+    now: Millis,
+) -> Knocked {
+    let config = &snapshot.config;
+    let identity = identify(config, headers, connection, &routed.parameters);
+    let header = config.presence.as_ref().map_or("user-agent", |presence| &presence.version_header);
+    let version = headers.text(header);
+    if let (Some(attendance), true) = (&parts.attendance, config.presence.is_some()) {
+        attendance.seen(&identity, version, now);
+    }
+    let knock = Knock { identity: &identity, connection: connection.number, route: routed.route, version };
+    let mut asked = parts.door.asked(&knock);
+    let entered = parts.door.enter(&knock, &mut asked, &snapshot.rules, now);
+    Knocked { identity, asked, entered, now }
+}
+
+/// Lets the request in, or says why not. From here on the context knows who asks, on which route.
 pub(super) async fn admit<'a>(
     parts: &Parts,
     snapshot: &'a ConfigSnapshot,
@@ -122,18 +164,23 @@ pub(super) async fn admit<'a>(
     headers: &dyn Headers,
     ctx: &mut RequestContext,
 ) -> Result<Known<'a>, Stop> {
+    let knocked = knock(parts, snapshot, &routed, headers, &ctx.connection, parts.clock.now());
+    let_in(parts, snapshot, routed, knocked, ctx).await
+}
+
+/// Acts on what was said at the door. A damped agent has to wait for it.
+pub(super) async fn let_in<'a>(
+    parts: &Parts,
+    snapshot: &'a ConfigSnapshot,
+    routed: Routed<'a>,
+    knocked: Knocked,
+    ctx: &mut RequestContext,
+) -> Result<Known<'a>, Stop> {
     let Routed { method, target, route, number, parameters } = routed;
-    let config = &snapshot.config;
+    let Knocked { identity, asked, entered, now } = knocked;
     ctx.tally.routed(snapshot.meters(number));
-    let now = parts.clock.now();
-    let identity = identify(config, headers, &ctx.connection, &parameters);
-    if let (Some(attendance), Some(presence)) = (&parts.attendance, &config.presence) {
-        attendance.seen(&identity, headers.text(&presence.version_header), now);
-    }
-    let header = config.presence.as_ref().map_or("user-agent", |presence| &presence.version_header);
-    let knock = Knock { identity: &identity, connection: ctx.connection.number, route, version: headers.text(header) };
-    let asked = ctx.asked.insert(parts.door.asked(&knock));
-    match parts.door.enter(&knock, asked, &snapshot.rules, now) {
+    ctx.asked = Some(asked);
+    match entered {
         Ok(admitted) => ctx.admitted = Some(admitted),
         Err(turned) => {
             parts.door.hold_back(&turned, &snapshot.rules).await;
@@ -141,7 +188,7 @@ pub(super) async fn admit<'a>(
             return Err(Stop::Refused { refusal: limit.refusal(), detail: limit.detail(), wait });
         }
     }
-    Ok(Known { config, method, route, identity, target, parameters, now })
+    Ok(Known { config: &snapshot.config, method, route, identity, target, parameters, now })
 }
 
 fn identify(config: &Config, headers: &dyn Headers, connection: &Connection, parameters: &Parameters<'_>) -> Identity {
@@ -170,7 +217,10 @@ pub(super) async fn act<E: Exchange>(
         Action::Lookup(_) => parts.lookup.answer(&call).await,
         Action::Aggregate(_) => parts.aggregate.answer(&call).await,
         // Forwarded requests have left before.
-        Action::Cache(_) | Action::Forward(_) => parts.cache.answer(&call).await,
+        Action::Cache(_) | Action::Forward(_) => match parts.cache.at_once(&call) {
+            Some(hit) => hit.into(),
+            None => parts.cache.answer(&call).await,
+        },
     })
 }
 

@@ -1,6 +1,4 @@
-//! Which bytes may stand where: a table, since every byte of every request is looked at. And where lines end.
-
-use memchr::memchr;
+//! Which bytes may stand where: a table, since every byte of every request is looked at.
 
 /// Names of methods and fields (RFC 9110, section 5.6.2).
 pub(super) const TOKEN: u8 = 1;
@@ -17,19 +15,31 @@ pub(super) const fn is(byte: u8, kind: u8) -> bool {
     KINDS[byte as usize] & kind != 0
 }
 
+/// How many of the first bytes may.
+pub(super) fn count(bytes: &[u8], kind: u8) -> usize {
+    bytes.iter().position(|byte| !is(*byte, kind)).unwrap_or(bytes.len())
+}
+
 /// Whether all of them may. Looks at all before it tells, as most are right.
 pub(super) fn are_all(bytes: &[u8], kind: u8) -> bool {
     bytes.iter().fold(kind, |kinds, byte| kinds & KINDS[usize::from(*byte)]) != 0
 }
 
-/// The lines of these bytes, each with its line feed; what follows the last one is no line.
-pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let (line, after) = rest.split_at(memchr(b'\n', rest)? + 1);
-        rest = after;
-        Some(line)
-    })
+/// The same for [`VALUE`], eight bytes at a time: most bytes of a header section are in values.
+pub(super) fn are_all_value(bytes: &[u8]) -> bool {
+    let (eights, rest) = bytes.as_chunks::<8>();
+    eights.iter().all(|eight| is_plain_value(*eight) || are_all(eight, VALUE)) && are_all(rest, VALUE)
+}
+
+/// Whether none of the eight is below a space or 0x7f. Says no to a tab, which is right in a value.
+const fn is_plain_value(eight: [u8; 8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let word = u64::from_ne_bytes(eight);
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+    let deleted = word ^ (ONES * 0x7f);
+    let deleted = deleted.wrapping_sub(ONES) & !deleted;
+    (below_space | deleted) & HIGH == 0
 }
 
 const KINDS: [u8; 256] = {
@@ -97,9 +107,15 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_with_their_line_feed() {
-        assert_eq!(lines(b"a\r\n\nb\nc").collect::<Vec<_>>(), [&b"a\r\n"[..], b"\n", b"b\n"]);
-        assert_eq!(lines(b"").count(), 0);
+    fn eight_bytes_at_a_time_say_what_single_ones_say() {
+        for byte in 0..=u8::MAX {
+            for at in 0..20 {
+                let mut text = [b'a'; 20];
+                text[at] = byte;
+                assert_eq!(are_all_value(&text), is(byte, VALUE), "{byte} at {at}");
+            }
+        }
+        assert!(are_all_value(b"") && are_all_value(b"\t\t\t\t\t\t\t\t\xff"));
     }
 
     #[test]
@@ -109,6 +125,7 @@ mod tests {
             assert!(are_all(&text, TOKEN));
             text[at] = b' ';
             assert!(!are_all(&text, TOKEN), "{at}");
+            assert_eq!(count(&text, TOKEN), at);
         }
         assert!(are_all(b"", TOKEN));
     }

@@ -3,9 +3,11 @@
 //! Any fault found here leaves open where the next request begins, so the connection closes after the refusal.
 
 use memchr::memchr_iter;
+use smallvec::SmallVec;
 
 use super::Fault;
-use super::bytes::{TARGET, TOKEN, VALUE, are_all, is, lines};
+use super::bytes::{TARGET, TOKEN, are_all_value, count};
+use super::parts::{Parts, Tag};
 use crate::Refusal;
 
 /// How long a header section may be.
@@ -20,7 +22,8 @@ pub struct Bounds {
 }
 
 /// What the bytes read so far hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "looked at where it was scanned, and never kept")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scan {
     /// The section has not ended; nothing wrong so far.
     Incomplete,
@@ -29,12 +32,14 @@ pub enum Scan {
 }
 
 /// A header section whose framing is certain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Bytes of the section, its empty line included.
     pub length: usize,
     /// How the body is framed.
     pub body: Framing,
+    /// Where its parts are.
+    pub(super) parts: Parts,
 }
 
 /// How a request's body is framed (RFC 9112, section 6.3).
@@ -51,35 +56,59 @@ pub enum Framing {
 /// Scans a header section from its first byte. Call again with more bytes after [`Scan::Incomplete`], and say how many
 /// were `searched` before, so that bytes that trickle in are searched once.
 ///
-/// Costs one pass over the bytes. An incomplete section within its bounds is only searched for its end.
+/// Costs a search for line feeds and one pass over the bytes. An incomplete section within its bounds is only searched for its end.
 ///
 /// # Errors
 /// The first [`Fault`] in the section: 431 or 414 past the bounds, 405 for `CONNECT`, else 400.
 pub fn scan(bytes: &[u8], searched: usize, bounds: Bounds) -> Result<Scan, Fault> {
-    let Some(length) = end_of_section(bytes, searched) else {
+    let Some((length, ends)) = end_of_section(bytes, searched, bounds.fields) else {
         return if bytes.len() > bounds.head { Err(too_large(bytes, bounds)) } else { Ok(Scan::Incomplete) };
     };
     if length > bounds.head {
         return Err(too_large(bytes, bounds));
     }
-    let mut lines = lines(&bytes[..length - 2]).map(|line| line.strip_suffix(b"\r\n").ok_or(BARE_LF));
-    let version = request_line(lines.next().unwrap_or(Err(BARE_LF))?, bounds)?;
-    let mut fields = Fields::default();
-    for (count, line) in lines.enumerate() {
-        if count >= bounds.fields {
+    let [first, fields @ ..] = ends.as_slice() else { return Err(BARE_LF) };
+    let line = |begin: usize, end: usize| bytes[begin..end].strip_suffix(b"\r\n").ok_or(BARE_LF);
+    let mut parts = Parts::default();
+    let version = request_line(line(0, *first)?, bounds, &mut parts)?;
+    let (mut framing, mut begin) = (Fields::default(), *first);
+    for (number, end) in fields.iter().enumerate() {
+        if number >= bounds.fields {
             return Err(Fault { refusal: Refusal::HeadersTooLarge, detail: "too many header fields" });
         }
-        fields.add(line?)?;
+        framing.add(line(begin, *end)?, begin, &mut parts)?;
+        begin = *end;
     }
-    Ok(Scan::Complete(Head { length, body: fields.framing(version)? }))
+    Ok(Scan::Complete(Head { length, body: framing.framing(version)?, parts }))
 }
 
-/// The length of the section with its closing empty line. A bare LF never ends a section; it is a fault once the end is
-/// found.
-fn end_of_section(bytes: &[u8], searched: usize) -> Option<usize> {
-    let from = searched.saturating_sub(END.len() - 1).min(bytes.len());
-    let mut ends = memchr_iter(b'\n', &bytes[from..]).map(|at| from + at + 1);
-    ends.find(|end| bytes[from..*end].ends_with(END))
+/// Behind the line feed of each line, but for the empty one at the end.
+type Ends = SmallVec<[usize; USUAL_LINES]>;
+
+/// Most requests of agents have no more.
+const USUAL_LINES: usize = 16;
+
+/// The length of the section with its closing empty line, and where its lines end: of one field too many, and no more. A bare LF never ends
+/// a section; it is a fault once the end is found.
+fn end_of_section(bytes: &[u8], searched: usize, max_fields: usize) -> Option<(usize, Ends)> {
+    let max_lines = max_fields + 2;
+    let mut ends = Ends::new();
+    if searched >= END.len() {
+        let from = (searched - (END.len() - 1)).min(bytes.len());
+        let mut found = memchr_iter(b'\n', &bytes[from..]).map(|at| from + at + 1);
+        let length = found.find(|end| bytes[from..*end].ends_with(END))?;
+        ends.extend(memchr_iter(b'\n', &bytes[..length - 2]).map(|at| at + 1).take(max_lines));
+        return Some((length, ends));
+    }
+    for end in memchr_iter(b'\n', bytes).map(|at| at + 1) {
+        if bytes[..end].ends_with(END) {
+            return Some((end, ends));
+        }
+        if ends.len() < max_lines {
+            ends.push(end);
+        }
+    }
+    None
 }
 
 fn too_large(bytes: &[u8], bounds: Bounds) -> Fault {
@@ -97,25 +126,24 @@ enum Version {
 }
 
 /// `method SP target SP version`, single spaces, nothing to repair.
-fn request_line(line: &[u8], bounds: Bounds) -> Result<Version, Fault> {
-    let mut parts = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(Fault::malformed("bad request line"));
-    };
-    if method.is_empty() || method.len() > MAX_METHOD || !are_all(method, TOKEN) {
+fn request_line(line: &[u8], bounds: Bounds, parts: &mut Parts) -> Result<Version, Fault> {
+    let method = count(line, TOKEN);
+    if method == 0 || method > MAX_METHOD || line.get(method) != Some(&b' ') {
         return Err(Fault::malformed("bad method"));
     }
-    if method == b"CONNECT" {
+    if &line[..method] == b"CONNECT" {
         return Err(Fault { refusal: Refusal::WrongMethod, detail: "no tunnels here" });
     }
-    if target.len() > bounds.target {
+    let rest = &line[method + 1..];
+    let target = count(rest, TARGET);
+    if target > bounds.target {
         return Err(Fault { refusal: Refusal::TargetTooLong, detail: "request target too long" });
     }
-    if target.is_empty() || !are_all(target, TARGET) {
-        return Err(Fault::malformed("forbidden byte in the request target"));
+    if target == 0 || rest.get(target) != Some(&b' ') {
+        return Err(Fault::malformed("bad request target"));
     }
-    match version {
+    parts.line(method, target);
+    match &rest[target + 1..] {
         b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
         _ => Err(Fault::malformed("unknown HTTP version")),
@@ -132,33 +160,34 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn add(&mut self, line: &'a [u8]) -> Result<(), Fault> {
-        if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
-            return Err(Fault::malformed("folded header line"));
+    /// The field on a line that begins at `begin` of the section.
+    fn add(&mut self, line: &'a [u8], begin: usize, parts: &mut Parts) -> Result<(), Fault> {
+        let colon = count(line, TOKEN);
+        if colon == 0 || line.get(colon) != Some(&b':') {
+            return Err(bad_name(line));
         }
-        let colon = line.iter().position(|byte| !is(*byte, TOKEN)).unwrap_or(line.len());
-        if line.get(colon) != Some(&b':') {
-            let detail = if line.contains(&b':') { "bad header name" } else { "header line without a colon" };
-            return Err(Fault::malformed(detail));
-        }
-        let (name, value) = (&line[..colon], without_space(&line[colon + 1..]));
-        if name.is_empty() {
-            return Err(Fault::malformed("bad header name"));
-        }
-        if !are_all(value, VALUE) {
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        let before = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let value = without_space(&value[before..]);
+        if !are_all_value(value) {
             return Err(Fault::malformed("forbidden byte in a header value"));
         }
-        if name.eq_ignore_ascii_case(b"content-length") {
-            return once(&mut self.content_length, value, "more than one Content-Length");
+        let tag = Tag::of(name);
+        parts.field(tag, begin, colon, begin + colon + 1 + before, value.len());
+        match tag {
+            CONTENT_LENGTH if name.eq_ignore_ascii_case(b"content-length") => {
+                once(&mut self.content_length, value, "more than one Content-Length")
+            }
+            TRANSFER_ENCODING if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                once(&mut self.transfer_encoding, value, "more than one Transfer-Encoding")
+            }
+            HOST if name.eq_ignore_ascii_case(b"host") => once(&mut self.host, value, "more than one Host"),
+            UPGRADE => {
+                self.upgrade |= name.eq_ignore_ascii_case(b"upgrade");
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            return once(&mut self.transfer_encoding, value, "more than one Transfer-Encoding");
-        }
-        if name.eq_ignore_ascii_case(b"host") {
-            return once(&mut self.host, value, "more than one Host");
-        }
-        self.upgrade |= name.eq_ignore_ascii_case(b"upgrade");
-        Ok(())
     }
 
     fn framing(&self, version: Version) -> Result<Framing, Fault> {
@@ -183,10 +212,24 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A value without the white space around it, which is spaces and tabs and nothing else (RFC 9110, section 5.6.3): a
+const CONTENT_LENGTH: Tag = Tag::of(b"content-length");
+const TRANSFER_ENCODING: Tag = Tag::of(b"transfer-encoding");
+const HOST: Tag = Tag::of(b"host");
+const UPGRADE: Tag = Tag::of(b"upgrade");
+
+#[cold]
+fn bad_name(line: &[u8]) -> Fault {
+    Fault::malformed(match line.first() {
+        Some(b' ' | b'\t') => "folded header line",
+        _ if line.contains(&b':') => "bad header name",
+        _ => "header line without a colon",
+    })
+}
+
+/// A value without the white space behind it, which is spaces and tabs and nothing else (RFC 9110, section 5.6.3): a
 /// carriage return or a form feed there is a fault of the value.
-pub(super) fn without_space(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+fn without_space(mut value: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
     value

@@ -7,6 +7,7 @@
 
 mod bytes;
 pub mod head;
+mod parts;
 pub mod section;
 pub mod target;
 

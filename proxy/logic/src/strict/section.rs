@@ -1,79 +1,97 @@
 //! The parts of an HTTP/1.1 header section, where they stand: nothing is copied, decoded or checked here.
-//!
-//! Memory: 32 bytes a field, for as long as the request is worked on.
 
-use std::slice::Iter;
-
-use super::bytes::lines;
-use super::head::without_space;
+use super::head::Head;
+use super::parts::{Field, Parts, Tag};
 use crate::request::{Headers, Values};
 
-/// A header section that [`scan`](super::head::scan) has taken, cut into its parts.
-#[derive(Clone, Debug)]
+/// A header section that [`scan`](super::head::scan) has taken, in its parts.
+#[derive(Clone, Copy, Debug)]
 pub struct Section<'a> {
-    /// The method, as sent.
-    pub method: &'a [u8],
-    /// The request target, as sent.
-    pub target: &'a [u8],
-    /// `HTTP/1.1` or `HTTP/1.0`.
-    pub version: &'a [u8],
-    fields: Vec<Field<'a>>,
+    bytes: &'a [u8],
+    parts: &'a Parts,
 }
 
-/// A name, in the case that it was sent in, and a value without the white space around it.
-type Field<'a> = (&'a [u8], &'a [u8]);
-
 impl<'a> Section<'a> {
-    /// Cuts a section. `bytes` are those that a scan has found to be one, from the first to the last; of anything else, parts may be
-    /// missing.
-    pub fn of(bytes: &'a [u8]) -> Self {
-        let mut lines = lines(bytes).map(|line| line.strip_suffix(b"\r\n").unwrap_or(line));
-        let mut first = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
-        let mut part = || first.next().unwrap_or_default();
-        let (method, target, version) = (part(), part(), part());
-        let mut fields = Vec::with_capacity(USUAL_FIELDS);
-        fields.extend(lines.filter_map(|line| {
-            let colon = line.iter().position(|byte| *byte == b':')?;
-            Some((&line[..colon], without_space(&line[colon + 1..])))
-        }));
-        Self { method, target, version, fields }
+    /// The section in these bytes. `head` is what a scan has made of them; with any other, parts are wrong or missing.
+    pub fn new(bytes: &'a [u8], head: &'a Head) -> Self {
+        Self { bytes, parts: &head.parts }
+    }
+
+    /// The method, as sent.
+    pub fn method(&self) -> &'a [u8] {
+        self.part(0, self.parts.method)
+    }
+
+    /// The request target, as sent.
+    pub fn target(&self) -> &'a [u8] {
+        self.part(self.parts.method + 1, self.parts.target)
+    }
+
+    /// `HTTP/1.1` or `HTTP/1.0`.
+    pub fn version(&self) -> &'a [u8] {
+        self.part(self.parts.method + self.parts.target + 2, VERSION_LENGTH)
+    }
+
+    fn part(&self, begin: u32, length: u32) -> &'a [u8] {
+        let (begin, length) = (begin as usize, length as usize);
+        self.bytes.get(begin..begin + length).unwrap_or_default()
     }
 }
 
+/// All versions are as long.
+const VERSION_LENGTH: u32 = 8;
+
 impl Headers for Section<'_> {
     fn values<'a, 'n>(&'a self, name: &'n str) -> Values<'a, 'n> {
-        Named { fields: self.fields.iter(), name }.into()
+        Named { section: *self, next: 0, name, tag: Tag::of(name.as_bytes()) }.into()
     }
 }
 
 /// The values of the fields of one name.
 pub(crate) struct Named<'a, 'n> {
-    fields: Iter<'a, Field<'a>>,
+    section: Section<'a>,
+    next: usize,
     name: &'n str,
+    tag: Tag,
 }
 
 impl<'a> Iterator for Named<'a, '_> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let name = self.name.as_bytes();
-        self.fields.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+        let Parts { tags, fields, .. } = self.section.parts;
+        loop {
+            let found = tags.get(self.next..)?.iter().position(|tag| *tag == self.tag)?;
+            let Field { name, name_length, value, value_length } = *fields.get(self.next + found)?;
+            self.next += found + 1;
+            if self.section.part(name, name_length).eq_ignore_ascii_case(self.name.as_bytes()) {
+                return Some(self.section.part(value, value_length));
+            }
+        }
     }
 }
-
-/// Most requests of agents have no more.
-const USUAL_FIELDS: usize = 12;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::strict::head::{Bounds, Scan, scan};
 
-    const BYTES: &[u8] = b"GET /a?b HTTP/1.1\r\nHost: edge:1\r\nX-Two:one\r\nempty:\r\nx-two: \ttwo, three \r\n\r\n";
+    const BYTES: &[u8] =
+        b"GET /a?b HTTP/1.1\r\nHost: edge:1\r\nX-Two:one\r\nempty:\r\nx-owt: no\r\nx-two: \ttwo, three \r\n\r\nbody";
+
+    fn scanned(bytes: &[u8]) -> Head {
+        let Ok(Scan::Complete(head)) = scan(bytes, 0, Bounds { head: 4096, target: 64, fields: 64 }) else {
+            panic!("no section: {}", bytes.escape_ascii())
+        };
+        head
+    }
 
     #[test]
     fn parts_are_given_as_they_stand() {
-        let section = Section::of(BYTES);
-        assert_eq!((section.method, section.target, section.version), (&b"GET"[..], &b"/a?b"[..], &b"HTTP/1.1"[..]));
+        let head = scanned(BYTES);
+        let section = Section::new(BYTES, &head);
+        let line = (section.method(), section.target(), section.version());
+        assert_eq!(line, (&b"GET"[..], &b"/a?b"[..], &b"HTTP/1.1"[..]));
         assert_eq!(section.text("host"), Some("edge:1"));
         assert_eq!(section.first("empty"), Some(&b""[..]));
         assert_eq!(section.first("missing"), None);
@@ -81,13 +99,26 @@ mod tests {
 
     #[test]
     fn the_values_of_a_name_come_in_order_whatever_its_case() {
-        let section = Section::of(BYTES);
+        let head = scanned(BYTES);
+        let section = Section::new(BYTES, &head);
         assert_eq!(section.values("x-two").collect::<Vec<_>>(), [&b"one"[..], b"two, three"]);
+        assert_eq!(section.values("x-owt").collect::<Vec<_>>(), [b"no"]);
     }
 
     #[test]
-    fn what_is_no_section_has_empty_parts() {
-        let section = Section::of(b"");
-        assert!(section.method.is_empty() && section.version.is_empty() && section.fields.is_empty());
+    fn fields_past_the_usual_number_are_found_as_well() {
+        let fields: String = (0..40).map(|number| format!("X-{number}: {number}\r\n")).collect();
+        let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let head = scanned(bytes.as_bytes());
+        let section = Section::new(bytes.as_bytes(), &head);
+        assert!((0..40).all(|number| section.text(&format!("x-{number}")) == Some(&*number.to_string())));
+    }
+
+    #[test]
+    fn other_bytes_than_were_scanned_give_empty_parts() {
+        let head = scanned(BYTES);
+        let section = Section::new(b"", &head);
+        assert!(section.method().is_empty() && section.version().is_empty());
+        assert_eq!(section.first("host"), None);
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Nothing is decoded or resolved: `..` and `%2e` stay as they came and match no route that does not say so.
 
+use memchr::memchr;
+
 use super::Fault;
-use super::bytes::{NAME, TARGET, are_all};
+use super::bytes::{NAME, TARGET, are_all, count};
 
 /// A target taken apart, as sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,24 @@ pub struct Target<'a> {
     pub authority: &'a str,
 }
 
+/// An authority that is `host[:port]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Authority<'a> {
+    text: &'a str,
+    host: &'a str,
+}
+
+impl<'a> Authority<'a> {
+    /// Takes a `Host` or an `:authority` apart.
+    ///
+    /// # Errors
+    /// A [`Fault`] of 400 where it is anything else.
+    pub fn parse(authority: &'a [u8]) -> Result<Self, Fault> {
+        let text = std::str::from_utf8(authority).map_err(|_| BAD_HOST)?;
+        Ok(Self { text, host: host_of(text)? })
+    }
+}
+
 impl<'a> Target<'a> {
     /// Takes a target apart. `authority` is the `Host` or `:authority`.
     ///
@@ -27,11 +47,18 @@ impl<'a> Target<'a> {
     /// A [`Fault`] of 400: any other form, a fragment, a byte that does not belong, an authority that is not
     /// `host[:port]`.
     pub fn parse(target: &'a [u8], authority: &'a [u8]) -> Result<Self, Fault> {
+        Self::at(target, Authority::parse(authority)?)
+    }
+
+    /// The same where the authority has been taken apart.
+    ///
+    /// # Errors
+    /// A [`Fault`] of 400, as above.
+    pub fn at(target: &'a [u8], authority: Authority<'a>) -> Result<Self, Fault> {
         let target = plain(target)?;
-        let authority = std::str::from_utf8(authority).map_err(|_| BAD_HOST)?;
-        let host = host_of(authority)?;
-        let origin = if target.starts_with('/') { target } else { after_authority(target, authority)? };
-        Ok(Self::split(origin, host, authority))
+        let Authority { text, host } = authority;
+        let origin = if target.starts_with('/') { target } else { after_authority(target, text)? };
+        Ok(Self::split(origin, host, text))
     }
 
     /// Takes the target of a request apart that names no host, as only HTTP/1.0 may.
@@ -47,8 +74,8 @@ impl<'a> Target<'a> {
     }
 
     fn split(origin: &'a str, host: &'a str, authority: &'a str) -> Self {
-        let (path, query) = match origin.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
+        let (path, query) = match memchr(b'?', origin.as_bytes()) {
+            Some(at) => (&origin[..at], Some(&origin[at + 1..])),
             None => (origin, None),
         };
         Self { path: if path.is_empty() { "/" } else { path }, query, host, authority }
@@ -89,14 +116,14 @@ fn host_of(authority: &str) -> Result<&str, Fault> {
             }
             (&authority[..close + 2], &rest[close + 1..])
         }
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+        // A name is ASCII, so that what ends it is the beginning of a character.
+        None => authority.split_at_checked(count(authority.as_bytes(), NAME)).ok_or(BAD_HOST)?,
     };
     let port_is_good = match port.strip_prefix(':') {
         Some(digits) => digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()),
         None => port.is_empty(),
     };
-    let is_name = host.starts_with('[') || (!host.is_empty() && are_all(host.as_bytes(), NAME));
-    if port_is_good && is_name { Ok(host) } else { Err(BAD_HOST) }
+    if port_is_good && !host.is_empty() { Ok(host) } else { Err(BAD_HOST) }
 }
 
 const BAD_HOST: Fault = Fault::malformed("bad Host");

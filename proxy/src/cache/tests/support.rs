@@ -232,7 +232,18 @@ impl World {
 }
 
 pub(super) async fn asked(cache: &CacheAction, route: &Arc<Route>, now: Millis, ask: &Ask) -> Answer {
-    called(route, now, ask, async |call| gathered(cache.answer(call).await).await).await
+    called(route, now, ask, async |call| {
+        // Whoever watches requests would see it twice.
+        let is_watched = cache.shell.what_if.known(&route.name, now).is_some();
+        let at_once = if is_watched { None } else { cache.at_once(call) };
+        let answer = gathered(cache.answer(call).await).await;
+        if let Some(hit) = at_once {
+            let hit = gathered(hit.into()).await;
+            assert_eq!(format!("{hit:?}"), format!("{answer:?}"), "there are two answers to one request");
+        }
+        answer
+    })
+    .await
 }
 
 pub(super) async fn called<T>(route: &Arc<Route>, now: Millis, ask: &Ask, then: impl AsyncFnOnce(&Call<'_>) -> T) -> T {

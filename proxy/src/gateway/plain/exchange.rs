@@ -13,21 +13,21 @@ use crate::clock::Clock;
 
 /// A plain request, its header section cut into its parts.
 pub(super) struct PlainExchange<'a, 'b> {
-    section: &'a Section<'a>,
+    section: Section<'a>,
     is_head: bool,
     clock: Clock,
     request: &'a mut Plain<'b>,
 }
 
 impl<'a, 'b> PlainExchange<'a, 'b> {
-    pub(super) fn new(section: &'a Section<'a>, is_head: bool, clock: Clock, request: &'a mut Plain<'b>) -> Self {
+    pub(super) fn new(section: Section<'a>, is_head: bool, clock: Clock, request: &'a mut Plain<'b>) -> Self {
         Self { section, is_head, clock, request }
     }
 }
 
 impl Exchange for PlainExchange<'_, '_> {
     fn headers(&self) -> &dyn Headers {
-        self.section
+        &self.section
     }
 
     fn is_http11(&self) -> bool {

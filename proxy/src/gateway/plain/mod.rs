@@ -5,23 +5,27 @@
 //! used. What a plain request is given, and what is counted of it, is decided by the same code as for any other (`walk`); here are only
 //! the reading of its headers and the writing of its answer.
 
+mod at_once;
 mod exchange;
 mod write;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
+use arc_swap::Guard;
 use weir_config::{Action, Method};
 use weir_logic::Headers;
+use weir_logic::strict::head::Head;
 use weir_logic::strict::section::Section;
-use weir_logic::strict::target::Target;
+use weir_logic::strict::target::{Authority, Target};
 
+use self::at_once::{Arrived, Tried};
 use self::exchange::PlainExchange;
 use super::Parts;
 use super::context::RequestContext;
 use super::exchange::Exchange;
-use super::walk::{self, Line, Routed};
-use crate::accept::{Connection, Plain, Shortcut, Taken};
+use super::walk::{self, Knocked, Routed, Stop};
+use crate::accept::{Connection, Plain, Served, Shortcut};
+use crate::snapshot::ConfigSnapshot;
 
 /// Answers plain requests.
 pub(super) struct PlainGateway {
@@ -34,63 +38,120 @@ impl PlainGateway {
     }
 }
 
-#[async_trait]
 impl Shortcut for PlainGateway {
-    async fn serve(&self, connection: &Arc<Connection>, request: &mut Plain<'_>) -> Taken {
-        let parts = &self.parts;
-        let section = Section::of(request.head());
-        let Some((line, closes)) = plain_line(&section) else { return Taken::No };
-        let snapshot = parts.snapshot.load_full();
-        let routed = walk::find(&snapshot, &line);
+    fn serve<'r>(&'r self, connection: &'r Arc<Connection>, head: Head, mut request: Plain<'r>) -> Served<'r> {
+        let parts = &*self.parts;
+        let started = parts.clock.elapsed();
+        let section = Section::new(request.head(), &head);
+        let Some(line) = PlainLine::of(&section) else { return Served::No };
+        let snapshot = parts.snapshot.load();
+        let routed = line.find(&snapshot);
         if matches!(&routed, Ok(Routed { route, .. }) if matches!(route.action, Action::Forward(_))) {
-            return Taken::No;
+            return Served::No;
         }
-        if closes {
+        if line.closes {
             request.close_after();
         }
-        let mut ctx = RequestContext::new(parts, Arc::clone(&snapshot), Arc::clone(connection));
-        let mut exchange = PlainExchange::new(&section, line.method == Some(Method::Head), parts.clock, request);
-        let answered = async {
-            let known = walk::admit(parts, &snapshot, routed?, &section, &mut ctx).await?;
-            walk::act(parts, &mut exchange, &mut ctx, &known).await
+        let tried = match &routed {
+            Ok(routed) if at_once::may_be(parts, routed, &request) => {
+                let arrived = Arrived { parts, snapshot: &snapshot, connection, section, started };
+                Some(arrived.answer(routed, &mut request))
+            }
+            _ => None,
         };
-        let answered = answered.await;
-        walk::settle(parts, &mut exchange, &mut ctx, answered).await;
-        walk::ended(parts, &mut ctx, exchange.body_read());
-        Taken::Yes
+        drop(routed);
+        let context = || RequestContext::began(parts, Guard::into_inner(snapshot), Arc::clone(connection), started);
+        let knocked = match tried {
+            Some(Tried::Answered) => return Served::Done(request),
+            Some(Tried::Begun(unfinished)) => {
+                return Served::Later(Box::pin(unfinished.write(parts, context(), request)));
+            }
+            Some(Tried::Not(knocked)) => Some(knocked),
+            None => None,
+        };
+        Served::Later(Box::pin(walk(parts, context(), head, knocked, request)))
     }
 }
 
-/// What a plain request asks for, and whether it wants to be the last of its connection; `None` for a request that is not plain.
-fn plain_line<'a>(section: &'a Section<'_>) -> Option<(Line<'a>, bool)> {
-    let method = match section.method {
-        b"GET" => Method::Get,
-        b"HEAD" => Method::Head,
-        b"POST" => Method::Post,
-        _ => return None,
+/// Takes a request that is not answered at once to its end. `knocked` is what has been said at the door, if it has been there.
+async fn walk<'r>(
+    parts: &Parts,
+    mut ctx: RequestContext,
+    head: Head,
+    knocked: Option<Knocked>,
+    mut request: Plain<'r>,
+) -> Plain<'r> {
+    let snapshot = Arc::clone(&ctx.snapshot);
+    let section = Section::new(request.head(), &head);
+    let Some(line) = PlainLine::of(&section) else { return request };
+    let mut exchange = PlainExchange::new(section, line.method == Method::Head, parts.clock, &mut request);
+    let answered = async {
+        let routed = line.find(&snapshot)?;
+        let known = match knocked {
+            Some(knocked) => walk::let_in(parts, &snapshot, routed, knocked, &mut ctx).await?,
+            None => walk::admit(parts, &snapshot, routed, &section, &mut ctx).await?,
+        };
+        walk::act(parts, &mut exchange, &mut ctx, &known).await
     };
-    if section.version != b"HTTP/1.1" || !section.target.starts_with(b"/") {
-        return None;
+    let answered = answered.await;
+    walk::settle(parts, &mut exchange, &mut ctx, answered).await;
+    walk::ended(parts, &mut ctx, exchange.body_read());
+    request
+}
+
+/// What a plain request asks for, and whether it wants to be the last of its connection.
+struct PlainLine<'a> {
+    method: Method,
+    target: &'a [u8],
+    authority: Authority<'a>,
+    closes: bool,
+}
+
+impl<'a> PlainLine<'a> {
+    /// `None` for a request that is not plain.
+    fn of(section: &'a Section<'_>) -> Option<Self> {
+        let method = match section.method() {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            _ => return None,
+        };
+        let target = section.target();
+        if section.version() != b"HTTP/1.1" || !target.starts_with(b"/") {
+            return None;
+        }
+        // Pingora has its own words for a host that is none.
+        let authority = Authority::parse(section.first("host")?).ok()?;
+        let mut connection = section.values("connection");
+        let closes = match (connection.next(), connection.next()) {
+            (None, _) => false,
+            (Some(option), None) if option.eq_ignore_ascii_case(b"keep-alive") => false,
+            (Some(option), None) if option.eq_ignore_ascii_case(b"close") => true,
+            _ => return None,
+        };
+        Some(Self { method, target, authority, closes })
     }
-    // Pingora has its own words for a host that is none.
-    let host = section.first("host")?;
-    Target::parse(b"/", host).ok()?;
-    let mut connection = section.values("connection");
-    let closes = match (connection.next(), connection.next()) {
-        (None, _) => false,
-        (Some(option), None) if option.eq_ignore_ascii_case(b"keep-alive") => false,
-        (Some(option), None) if option.eq_ignore_ascii_case(b"close") => true,
-        _ => return None,
-    };
-    Some((Line { method: Some(method), target: section.target, authority: Some(host) }, closes))
+
+    fn find<'s>(&self, snapshot: &'s ConfigSnapshot) -> Result<Routed<'s>, Stop>
+    where
+        'a: 's,
+    {
+        let target = Target::at(self.target, self.authority);
+        walk::find_target(snapshot, Some(self.method), self.target.len(), target)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use weir_logic::strict::head::{Bounds, Scan, scan};
+
     use super::*;
 
     fn plain(text: &str) -> Option<bool> {
-        plain_line(&Section::of(text.as_bytes())).map(|(_, closes)| closes)
+        let Ok(Scan::Complete(head)) = scan(text.as_bytes(), 0, Bounds { head: 4096, target: 512, fields: 16 }) else {
+            panic!("no section: {text}")
+        };
+        PlainLine::of(&Section::new(text.as_bytes(), &head)).map(|line| line.closes)
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Writing the answer to a plain request: its head and a small body in one piece, a large body from where it lies.
 
 use std::cell::Cell;
-use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
@@ -11,7 +10,7 @@ use weir_logic::Millis;
 use super::super::exchange::Unwritten;
 use super::super::framing::{Framing, is_the_writers};
 use crate::accept::Plain;
-use crate::answer::{Answer, Body, Stream};
+use crate::answer::{Answer, Body, Hit, Stream};
 
 /// Writes the whole answer, or as much of it as there is; without its body where the request was `HEAD`.
 pub(super) async fn answer(
@@ -75,14 +74,74 @@ async fn stream(
     Ok(())
 }
 
-/// The status line and the header fields, with those that are the writer's.
-fn head(answer: &Answer, framing: Framing, keeps: bool, now: Millis) -> Vec<u8> {
-    let mut head = Vec::with_capacity(HEAD + if framing == Framing::None { 0 } else { SMALL });
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+/// The head of a hit: what [`head`] would write of the same answer.
+pub(super) fn hit(head: &mut Vec<u8>, hit: &Hit, keeps: bool, now: Millis) {
+    let fields = hit.lender.fields();
+    let fields = fields.get(..hit.fields).unwrap_or(fields);
+    status_line(head, hit.status);
+    let mut names_server = false;
+    for (name, value) in fields {
+        names_server |= name == SERVER;
+        field(head, name.as_str(), value.as_bytes());
+    }
+    head.extend_from_slice(b"Age: ");
+    number(head, hit.age.as_secs());
+    head.extend_from_slice(b"\r\nCache-Status: weir; hit; ttl=");
+    if hit.ttl < 0 {
+        head.push(b'-');
+    }
+    number(head, hit.ttl.unsigned_abs());
+    head.extend_from_slice(b"\r\n");
+    if !names_server {
+        head.extend_from_slice(b"Server: weir\r\n");
+    }
+    if !matches!(hit.status, 204 | 304) {
+        head.extend_from_slice(b"Content-Length: ");
+        number(head, hit.length);
+        head.extend_from_slice(b"\r\n");
+    }
+    end(head, keeps, now);
+}
+
+fn status_line(head: &mut Vec<u8>, status: u16) {
+    if status == 200 {
+        return head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let reason = status.canonical_reason().unwrap_or_default();
     for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
         head.extend_from_slice(part.as_bytes());
     }
+}
+
+/// The fields that say when, and whether another request may follow, and the empty line.
+fn end(head: &mut Vec<u8>, keeps: bool, now: Millis) {
+    head.extend_from_slice(b"Date: ");
+    head.extend_from_slice(&date(now));
+    let last: &[u8] = if keeps { b"\r\nConnection: keep-alive\r\n\r\n" } else { b"\r\nConnection: close\r\n\r\n" };
+    head.extend_from_slice(last);
+}
+
+/// Digits without a formatter, which costs more than all else that is written beside them.
+fn number(head: &mut Vec<u8>, mut number: u64) {
+    let (mut digits, mut at) = ([0; MAX_DIGITS], MAX_DIGITS);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+        if number == 0 {
+            return head.extend_from_slice(&digits[at..]);
+        }
+    }
+}
+
+/// Those of `u64::MAX`.
+const MAX_DIGITS: usize = 20;
+
+/// The status line and the header fields, with those that are the writer's.
+fn head(answer: &Answer, framing: Framing, keeps: bool, now: Millis) -> Vec<u8> {
+    let mut head = Vec::with_capacity(HEAD + if framing == Framing::None { 0 } else { SMALL });
+    status_line(&mut head, answer.status);
     let mut names_server = false;
     for (name, value) in &answer.headers {
         if is_the_writers(name) {
@@ -97,24 +156,28 @@ fn head(answer: &Answer, framing: Framing, keeps: bool, now: Millis) -> Vec<u8> 
     match framing {
         Framing::None => {}
         Framing::Length(length) => {
-            write!(head, "Content-Length: {length}\r\n").expect("a vector takes what is written");
+            head.extend_from_slice(b"Content-Length: ");
+            number(&mut head, length);
+            head.extend_from_slice(b"\r\n");
         }
         Framing::Open => field(&mut head, "transfer-encoding", b"chunked"),
     }
-    field(&mut head, "date", &date(now));
-    field(&mut head, "connection", if keeps { b"keep-alive" } else { b"close" });
-    head.extend_from_slice(b"\r\n");
+    end(&mut head, keeps, now);
     head
 }
 
 /// One field. Its name is written as people know it, since some agents compare names as they stand.
 fn field(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    head.reserve(name.len() + value.len() + 4);
+    let begin = head.len();
+    head.extend_from_slice(name.as_bytes());
     let mut begins = true;
-    head.extend(name.bytes().map(|byte| {
-        let written = if begins { byte.to_ascii_uppercase() } else { byte };
-        begins = byte == b'-';
-        written
-    }));
+    for byte in &mut head[begin..] {
+        if begins {
+            byte.make_ascii_uppercase();
+        }
+        begins = *byte == b'-';
+    }
     head.extend_from_slice(b": ");
     head.extend_from_slice(value);
     head.extend_from_slice(b"\r\n");
@@ -143,7 +206,7 @@ const DATE_LENGTH: usize = 29;
 const HEAD: usize = 512;
 
 /// A body up to here is copied behind its head: that costs less than handing two pieces to the kernel.
-const SMALL: usize = 2048;
+pub(super) const SMALL: usize = 2048;
 
 impl From<std::io::Error> for Unwritten {
     fn from(error: std::io::Error) -> Self {

@@ -136,8 +136,11 @@ fn every_prefix_of_a_good_section_is_incomplete() {
     for end in 0..whole {
         assert_eq!(scan(&text[..end], end.saturating_sub(1), BOUNDS), Ok(Scan::Incomplete), "{end}");
     }
-    let head = Head { length: whole, body: Framing::Length(3) };
-    assert_eq!(scan(text, whole - 1, BOUNDS), Ok(Scan::Complete(head)));
+    for searched in 0..whole {
+        let Ok(Scan::Complete(head)) = scan(text, searched, BOUNDS) else { panic!("no section after {searched}") };
+        assert_eq!((head.length, head.body), (whole, Framing::Length(3)));
+        assert_eq!(Ok(Scan::Complete(head)), scan(text, 0, BOUNDS), "its parts are the same however it came");
+    }
 }
 
 proptest::proptest! {
