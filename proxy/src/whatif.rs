@@ -121,7 +121,7 @@ impl WhatIf {
     pub fn brought(&self, route: &str, key: &CacheKey, now: Millis, lease: Lease) {
         let routes = self.routes.load();
         let Some(watch) = routes.get(route) else { return };
-        let digest = watch.digest(key);
+        let digest = watch.digest(key.as_bytes());
         let part = watch.part(digest);
         if digest < part.threshold.load(Ordering::Relaxed) {
             part.locked(now, |watch| watch.brought(digest, lease, now));
