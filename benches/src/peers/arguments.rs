@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use super::subject::Subject;
+use super::subject::{Protocol, Subject};
 use crate::node::NodeArguments;
 
 /// Measures a node beside nginx and Varnish, and beside servers that do next to nothing. nginx and Varnish are looked for in PATH
@@ -88,6 +88,9 @@ pub(super) struct RunArguments {
     /// Who is measured
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["weir", "nginx", "varnish", "hyper", "loop"])]
     pub(super) subjects: Vec<Subject>,
+    /// The versions of HTTP over which hits are measured
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["h1", "h2"])]
+    pub(super) protocols: Vec<Protocol>,
     /// How long each figure of each round is measured, after a second of warming up
     #[arg(long, default_value = "4s", value_parser = duration)]
     pub(super) time: Duration,

@@ -63,7 +63,7 @@ impl<'a> Bench<'a> {
 
     /// One round of hits: every subject in every way.
     pub(super) async fn hits(&self, number: u32, figures: &mut Figures) -> io::Result<()> {
-        for way in WAYS {
+        for way in self.ways() {
             for subject in self.subjects(way) {
                 let running = self.start(subject, way).await?;
                 let dialer = dialer(&running, way)?;
@@ -99,7 +99,7 @@ impl<'a> Bench<'a> {
 
     /// Latencies at half of what the slower one of node and nginx can do.
     pub(super) async fn latencies(&self, figures: &mut Figures) -> io::Result<()> {
-        for way in WAYS {
+        for way in self.ways() {
             let both = [Subject::Weir, Subject::Nginx].map(|subject| find(&figures.hits, subject, way));
             let slower =
                 both.into_iter().flatten().map(|series| series.median().per_second).fold(f64::INFINITY, f64::min);
@@ -119,6 +119,10 @@ impl<'a> Bench<'a> {
             }
         }
         Ok(())
+    }
+
+    fn ways(&self) -> impl Iterator<Item = (Transport, Protocol)> {
+        WAYS.into_iter().filter(|(_, protocol)| self.arguments.protocols.contains(protocol))
     }
 
     fn subjects(&self, (transport, protocol): (Transport, Protocol)) -> Vec<Subject> {
