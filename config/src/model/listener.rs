@@ -25,7 +25,7 @@ pub struct Listener {
     pub http2: bool,
     /// Streams that one HTTP/2 connection may have open at once.
     pub max_http2_streams: u32,
-    /// Whether plain requests of HTTP/1.1 are answered without the HTTP framework.
+    /// Whether plain requests are answered without the HTTP framework's proxy.
     pub plain_requests: bool,
     /// Connections open at once, at most; one more is closed as soon as it is accepted.
     pub max_connections: usize,

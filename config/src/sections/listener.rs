@@ -34,8 +34,8 @@ section! { Listener, "[[listener]]", "An address that agents connect to.", liste
     max_http2_streams: u32 = Key::default("128",
         "Streams that one HTTP/2 connection may have open at once.").between("1", "65535").restart();
     plain_requests: bool = Key::default("true",
-        "Whether HTTP/1.1 requests in which nothing is unusual are read and answered by the node's own code, at a part of \
-         the cost. With false the HTTP framework reads all of them. Answers are the same.").restart();
+        "Whether requests in which nothing is unusual are answered by the node's own code, at a part of the cost. With false \
+         all go through the HTTP framework. Answers are the same.").restart();
     max_connections: usize = Key::default("100000",
         "Connections open at once, at most; one more is closed as soon as it is accepted.").between("1", "10000000").restart();
     idle_timeout: Duration = Key::default("5m",

@@ -1,73 +1,86 @@
 //! HTTP/2 connections: every stream is a request of its own.
+//!
+//! A request of which nothing is unusual is answered without pingora's proxy ([`Shortcut`](super::Shortcut)); where that takes no waiting, in the
+//! connection's own task, so that the answers of one turn leave together.
 
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use pingora::apps::HttpServerApp;
-use pingora::protocols::Digest;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+use pingora::protocols::{Digest, Stream};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::task::yield_now;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use weir_logic::Refusal;
 
 use super::connection::{CURRENT, Connection, End};
 use super::host::Host;
-use super::lent::Lent;
+use super::outlet::Outlet;
+use super::plain::Streamed;
 use super::wire::{Allowance, Wire};
 use crate::task;
 
+/// The library's side of a connection.
+pub(super) type Streams = h2::server::Connection<Stream, Bytes>;
+
 /// Serves a connection to its end. At its turn to end it says GOAWAY, answers what is open and closes.
-pub(super) async fn serve<A>(host: &Arc<Host<A>>, connection: &Arc<Connection>, mut wire: Box<Wire>)
+pub(super) async fn serve<A>(host: &Arc<Host<A>>, connection: &Arc<Connection>, wire: Box<Wire>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    wire.allow(Allowance::Unbounded);
-    let (lent, _home) = Lent::new(wire);
-    let opening = handshake(Box::new(lent), Some(options(host, connection)));
-    let Ok(Ok(mut streams)) = timeout(connection.listener.header_timeout, opening).await else {
+    // Boxed, both while it is opened and then, so that the connection has no room for the one while it is the other.
+    let Some((mut streams, outlet)) = Box::pin(open(host, connection, wire)).await else {
         connection.ends_for(End::Refused);
         return host.turn_away(&connection.listener.name, "http2_preface");
     };
-    let digest = Arc::new(Digest::default());
-    let open = Arc::new(OpenStreams::default());
-    let mut malformed = 0;
+    let open = Arc::new(OpenStreams::new());
+    let mut silence = Silence::new(connection.listener.idle_timeout);
+    let mut requests = Requests { host, connection, digest: Arc::default(), open: Arc::clone(&open), malformed: 0 };
     let mut ending = false;
     // Set once for all requests: each time anew would take and leave locks that all connections share.
     let mut turn = pin!(connection.turn());
     loop {
-        let accepted = tokio::select! {
+        let over = tokio::select! {
             biased;
-            accepted = HttpSession::from_h2_conn(&mut streams, Arc::clone(&digest)) => accepted,
-            () = &mut turn, if !ending => {
-                streams.graceful_shutdown();
-                ending = true;
-                continue;
-            }
-            () = idle(&open, if ending { LAST_WORDS } else { connection.listener.idle_timeout }) => {
-                if ending {
+            begun = outlet.drive(|cx| requests.poll_begin(&mut streams, cx)) => {
+                if !matches!(begun, Ok(Begun::Some)) {
                     return;
                 }
-                connection.ends_for(End::Idle);
-                streams.graceful_shutdown();
-                ending = true;
+                // Others have connections too.
+                yield_now().await;
                 continue;
             }
+            () = &mut turn, if !ending => false,
+            () = silence.ends(&open) => true,
         };
-        match accepted {
-            Ok(Some(H2Accept::Session(session))) => spawn(host, connection, session, open.enter()),
-            Ok(Some(H2Accept::Rejected)) if malformed < MAX_MALFORMED => {
-                // Answered or reset by pingora for its target, length or authority.
-                malformed += 1;
-                drop(host.refuse(Refusal::Malformed, ""));
-            }
-            // Over, broken, or not worth more patience.
-            _ => return,
+        if over && ending {
+            return;
         }
+        if over {
+            connection.ends_for(End::Idle);
+        }
+        streams.graceful_shutdown();
+        ending = true;
+        silence = Silence::new(LAST_WORDS);
     }
+}
+
+/// Waits for the agent's preface.
+async fn open<A>(host: &Host<A>, connection: &Connection, mut wire: Box<Wire>) -> Option<(Box<Streams>, Outlet)> {
+    wire.allow(Allowance::Unbounded);
+    let (stream, outlet) = Outlet::new(wire);
+    let mut opening = pin!(handshake(Box::new(stream), Some(options(host, connection))));
+    let opened = timeout(connection.listener.header_timeout, outlet.drive(|cx| opening.as_mut().poll(cx))).await;
+    let streams = opened.ok()?.ok()?.ok()?;
+    Some((Box::new(streams), outlet))
 }
 
 fn options<A>(host: &Host<A>, connection: &Connection) -> H2Options {
@@ -80,15 +93,72 @@ fn options<A>(host: &Host<A>, connection: &Connection) -> H2Options {
     options
 }
 
-fn spawn<A>(host: &Arc<Host<A>>, connection: &Arc<Connection>, session: HttpSession, open: OpenStream)
+/// The requests of a connection, as they come.
+struct Requests<'a, A> {
+    host: &'a Arc<Host<A>>,
+    connection: &'a Arc<Connection>,
+    digest: Arc<Digest>,
+    open: Arc<OpenStreams>,
+    malformed: usize,
+}
+
+/// What has become of a turn.
+enum Begun {
+    /// As many requests as may be begun at once; there may be more.
+    Some,
+    /// The connection is over, broken, or not worth more patience.
+    Over,
+}
+
+impl<A> Requests<'_, A>
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    if session.req_header().method == Method::CONNECT {
-        // Pingora refuses tunnels before the gateway could count them.
-        drop(host.refuse(Refusal::WrongMethod, ""));
+    /// Begins what has come, and waits for more. Requests are begun while the connection is polled and are no part of its state, so that an idle
+    /// one has no room for them.
+    fn poll_begin(&mut self, streams: &mut Streams, cx: &mut Context<'_>) -> Poll<Begun> {
+        for _ in 0..AT_ONCE {
+            let accepting = pin!(HttpSession::from_h2_conn(streams, Arc::clone(&self.digest)));
+            match ready!(accepting.poll(cx)) {
+                Ok(Some(H2Accept::Session(session))) => self.begin(session),
+                Ok(Some(H2Accept::Rejected)) if self.malformed < MAX_MALFORMED => {
+                    // Answered or reset by pingora for its target, length or authority.
+                    self.malformed += 1;
+                    drop(self.host.refuse(Refusal::Malformed, ""));
+                }
+                _ => return Poll::Ready(Begun::Over),
+            }
+        }
+        Poll::Ready(Begun::Some)
     }
-    let (host, connection) = (Arc::clone(host), Arc::clone(connection));
+
+    /// Has a request answered: here and now if that takes neither pingora's proxy nor waiting, in a task of its own if it does.
+    fn begin(&self, session: HttpSession) {
+        let (host, connection, open) = (Arc::clone(self.host), Arc::clone(self.connection), self.open.enter());
+        if session.req_header().method == Method::CONNECT {
+            // Pingora refuses tunnels before the gateway could count them.
+            drop(host.refuse(Refusal::WrongMethod, ""));
+            return pass_on(host, connection, session, open);
+        }
+        if !connection.listener.plain_requests {
+            return pass_on(host, connection, session, open);
+        }
+        match host.shortcut.serve_stream(&connection, session) {
+            Streamed::Done => {}
+            Streamed::Later(answering) => drop(task::spawn("http2-request", async move {
+                answering.await;
+                drop(open);
+            })),
+            Streamed::No(session) => pass_on(host, connection, *session, open),
+        }
+    }
+}
+
+/// Has pingora's proxy answer a request.
+fn pass_on<A>(host: Arc<Host<A>>, connection: Arc<Connection>, session: HttpSession, open: OpenStream)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
     task::spawn("http2-request", async move {
         let _open = open;
         let session = ServerSession::new_http2(session);
@@ -96,28 +166,61 @@ where
     });
 }
 
-/// Waits until no stream has been open for that time. A new stream starts the wait anew, because the caller does.
-async fn idle(open: &OpenStreams, time: Duration) {
-    loop {
-        let changed = open.none.notified();
-        if open.count.load(Ordering::Acquire) == 0 {
-            return tokio::time::sleep(time).await;
+/// The time without an open stream after which a connection is idle.
+///
+/// To set a timer takes a lock that all connections share, so it is set once, and anew when it has run out too soon.
+struct Silence {
+    since: Instant,
+    time: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    /// That time, from now on.
+    fn new(time: Duration) -> Self {
+        Self { since: Instant::now(), time, timer: None }
+    }
+
+    /// Waits until no stream has been open for that time. Can be dropped and called again.
+    async fn ends(&mut self, open: &OpenStreams) {
+        loop {
+            let changed = open.none.notified();
+            if open.count.load(Ordering::Acquire) > 0 {
+                changed.await;
+                continue;
+            }
+            let end = self.since.max(open.last()) + self.time;
+            if Instant::now() >= end {
+                return;
+            }
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+            timer.as_mut().await;
+            self.timer = None;
         }
-        changed.await;
     }
 }
 
 /// The requests of one connection that are worked on.
-#[derive(Default)]
 struct OpenStreams {
     count: AtomicUsize,
     none: Notify,
+    began: Instant,
+    /// When a request began or ended for the last time, in milliseconds after the connection began.
+    last: AtomicU64,
 }
 
 impl OpenStreams {
+    fn new() -> Self {
+        Self { count: AtomicUsize::new(0), none: Notify::new(), began: Instant::now(), last: AtomicU64::new(0) }
+    }
+
     fn enter(self: &Arc<Self>) -> OpenStream {
         self.count.fetch_add(1, Ordering::AcqRel);
         OpenStream(Arc::clone(self))
+    }
+
+    fn last(&self) -> Instant {
+        self.began + Duration::from_millis(self.last.load(Ordering::Acquire))
     }
 }
 
@@ -125,14 +228,20 @@ struct OpenStream(Arc<OpenStreams>);
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.none.notify_waiters();
+        let open = &self.0;
+        let now = u64::try_from(open.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        open.last.fetch_max(now, Ordering::AcqRel);
+        if open.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            open.none.notify_waiters();
         }
     }
 }
 
 /// Requests that a connection may get wrong before it is closed.
 const MAX_MALFORMED: usize = 32;
+
+/// Requests begun without a look at what else there is to do.
+const AT_ONCE: usize = 32;
 
 /// The time that an agent has to close a connection after GOAWAY.
 const LAST_WORDS: Duration = Duration::from_secs(5);

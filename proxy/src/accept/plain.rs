@@ -1,4 +1,5 @@
-//! Requests of HTTP/1.1 that are read and answered without a session of pingora's: what whoever answers them has of the connection.
+//! Requests that are answered without pingora's proxy: those of HTTP/1.1 without a session of pingora's either, and what whoever answers
+//! them has of the connection.
 //!
 //! Which requests those are is for the [`Shortcut`] to say. What it leaves alone goes to pingora with every byte as it came.
 
@@ -7,15 +8,19 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
+use pingora::protocols::http::v2::server::HttpSession;
 use weir_logic::strict::head::Head;
 
 use super::connection::Connection;
 use super::wire::Wire;
 
-/// Answers requests of HTTP/1.1 itself, or leaves them to pingora.
+/// Answers requests itself, or leaves them to pingora's proxy.
 pub trait Shortcut: Send + Sync {
-    /// Answers the request, says how it will be, or leaves it as it came. `head` is what was found in its header section.
+    /// Answers the request of HTTP/1.1, says how it will be, or leaves it as it came. `head` is what was found in its header section.
     fn serve<'r>(&'r self, connection: &'r Arc<Connection>, head: Head, request: Plain<'r>) -> Served<'r>;
+
+    /// Answers the request of a stream of HTTP/2, says how it will be, or gives it back as it came.
+    fn serve_stream(&self, connection: &Arc<Connection>, request: HttpSession) -> Streamed;
 }
 
 /// What has become of a request.
@@ -27,6 +32,17 @@ pub enum Served<'r> {
     Later(BoxFuture<'r, Plain<'r>>),
     /// Nothing of it has been used: it is for pingora.
     No,
+}
+
+/// What has become of the request of a stream.
+#[must_use]
+pub enum Streamed {
+    /// It has been answered, or its agent has left.
+    Done,
+    /// It will have been when this is over.
+    Later(BoxFuture<'static, ()>),
+    /// It is for pingora's proxy.
+    No(Box<HttpSession>),
 }
 
 /// A request of HTTP/1.1 whose header section has arrived and has been checked, and whose body, if any, has a stated length.

@@ -329,6 +329,7 @@ mod tests {
         let establishing = future_size(|(site, tcp, peer): (&Site<Mute>, _, _)| establish(site, tcp, peer));
         let http1 = future_size(|(host, connection, wire): Parts<'_>| http1::serve(host, connection, wire));
         let http2 = future_size(|(host, connection, wire): Parts<'_>| http2::serve(host, connection, wire));
+        let http2 = http2 + size_of::<http2::Streams>();
         let tls = size_of::<tokio_rustls::server::TlsStream<TcpStream>>();
         let held = task + http1 + tls + size_of::<Wire>() + size_of::<Connection>();
         assert!(held <= 2_700, "task {task}, HTTP/1.1 {http1}, TLS {tls}: {held}");

@@ -150,6 +150,36 @@ impl Wire {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
+    /// Reads what is allowed. What has been gathered stays: that it leaves is for the caller to see to.
+    pub(super) fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let allowed = match self.allowance {
+            Allowance::Exactly(0) => return self.poll_end(cx),
+            Allowance::Exactly(left) => usize::try_from(left).unwrap_or(usize::MAX),
+            Allowance::Unbounded => usize::MAX,
+        };
+        let wanted = buffer.remaining().min(allowed);
+        let before = buffer.filled().len();
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(wanted);
+            buffer.put_slice(&self.ahead[..count]);
+            self.ahead.advance(count);
+            if self.ahead.is_empty() {
+                self.ahead = BytesMut::new();
+            }
+        } else if wanted == buffer.remaining() {
+            ready!(Pin::new(&mut self.transport).poll_read(cx, buffer))?;
+        } else {
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(wanted));
+            ready!(Pin::new(&mut self.transport).poll_read(cx, &mut part))?;
+            let count = part.filled().len();
+            buffer.advance(count);
+        }
+        if let Allowance::Exactly(left) = &mut self.allowance {
+            *left -= (buffer.filled().len() - before) as u64;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Waits for the end of the stream; bytes of a following request are kept.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ahead.len() < MAX_AHEAD {
@@ -225,32 +255,7 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.push(cx)?;
-        let allowed = match this.allowance {
-            Allowance::Exactly(0) => return this.poll_end(cx),
-            Allowance::Exactly(left) => usize::try_from(left).unwrap_or(usize::MAX),
-            Allowance::Unbounded => usize::MAX,
-        };
-        let wanted = buffer.remaining().min(allowed);
-        let before = buffer.filled().len();
-        if !this.ahead.is_empty() {
-            let count = this.ahead.len().min(wanted);
-            buffer.put_slice(&this.ahead[..count]);
-            this.ahead.advance(count);
-            if this.ahead.is_empty() {
-                this.ahead = BytesMut::new();
-            }
-        } else if wanted == buffer.remaining() {
-            ready!(Pin::new(&mut this.transport).poll_read(cx, buffer))?;
-        } else {
-            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(wanted));
-            ready!(Pin::new(&mut this.transport).poll_read(cx, &mut part))?;
-            let count = part.filled().len();
-            buffer.advance(count);
-        }
-        if let Allowance::Exactly(left) = &mut this.allowance {
-            *left -= (buffer.filled().len() - before) as u64;
-        }
-        Poll::Ready(Ok(()))
+        this.poll_take(cx, buffer)
     }
 }
 

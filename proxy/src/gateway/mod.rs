@@ -6,12 +6,14 @@
 //! says of a request; requests passed through go on in [`crate::forward`].
 
 mod action;
+mod at_hand;
 mod body;
 mod context;
 mod exchange;
 mod framing;
 mod plain;
 mod session;
+mod stream;
 mod walk;
 
 use std::sync::Arc;

@@ -63,7 +63,7 @@ fn raw_target(header: &RequestHeader) -> (Vec<u8>, Option<Vec<u8>>) {
     (header.raw_path().to_vec(), authority.or_else(from_uri))
 }
 
-fn method(method: &HttpMethod) -> Option<Method> {
+pub(super) fn method(method: &HttpMethod) -> Option<Method> {
     Some(match *method {
         HttpMethod::GET => Method::Get,
         HttpMethod::HEAD => Method::Head,

@@ -8,6 +8,7 @@ mod client;
 mod connections;
 mod drain;
 mod forward;
+mod frames;
 mod http2;
 mod node;
 mod refusals;

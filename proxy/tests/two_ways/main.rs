@@ -5,6 +5,7 @@
 
 mod corpus;
 mod side;
+mod streams;
 mod transcript;
 
 use proptest::strategy::{Strategy, ValueTree};
@@ -49,6 +50,36 @@ async fn a_core_that_fails_is_no_different_for_agents_of_either_way() {
     pair.script(Behaviour::status(503));
     for target in ["/v1/echo/own/a", "/v1/echo/calm/a", "/v1/agents/a-1/tasks", "/v1/packages/p?bytes=100"] {
         pair.assert_same(&Conversation::of([head("GET", target, WHO), head("GET", "/v1/echo/own/a", WHO)])).await;
+    }
+    pair.assert_same_counts().await;
+}
+
+#[tokio::test]
+async fn streams_of_http2_are_given_the_same_answers_by_both_ways() {
+    let pair = Pair::start("").await;
+    for asks in streams::conversations() {
+        pair.assert_same_streams(&asks).await;
+    }
+    pair.assert_same_counts().await;
+}
+
+#[tokio::test]
+async fn whatever_agents_send_over_http2_is_answered_alike() {
+    let pair = Pair::start("").await;
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    for _ in 0..GENERATED {
+        let asks = streams::generated().new_tree(&mut runner).unwrap().current();
+        pair.assert_same_streams(&asks).await;
+    }
+    pair.assert_same_counts().await;
+}
+
+#[tokio::test]
+async fn a_core_that_fails_is_no_different_for_streams_of_either_way() {
+    let pair = Pair::start("").await;
+    pair.script(Behaviour::status(503));
+    for target in ["/v1/echo/own/a", "/v1/echo/calm/a", "/v1/agents/a-1/tasks", "/v1/packages/p?bytes=100"] {
+        pair.assert_same_streams(&[streams::get(target), streams::get("/v1/echo/own/a")]).await;
     }
     pair.assert_same_counts().await;
 }

@@ -12,6 +12,7 @@ use weir_core_sim::{Behaviour, CoreOptions, CoreSim};
 use weir_testkit::Node;
 
 use crate::corpus::{Conversation, Manner};
+use crate::streams::{self, Ask};
 use crate::transcript::Transcript;
 
 /// The nodes that must agree.
@@ -63,6 +64,17 @@ impl Pair {
         };
         assert_eq!(told(&second), told(&first), "{}", shown());
         assert_eq!(grown(&between, &after), grown(&before, &between), "the core is asked otherwise: {}", shown());
+    }
+
+    /// Has an agent of HTTP/2 ask both, one request after the other, and compares as above.
+    pub(crate) async fn assert_same_streams(&self, asks: &[Ask]) {
+        let before = self.asked();
+        let first = streams::hold(self.first.node.listener("streams"), asks).await;
+        let between = self.asked();
+        let second = streams::hold(self.second.node.listener("streams"), asks).await;
+        let after = self.asked();
+        assert_eq!(second, first, "{asks:?}");
+        assert_eq!(grown(&between, &after), grown(&before, &between), "the core is asked otherwise: {asks:?}");
     }
 
     fn asked(&self) -> Asked {
@@ -185,6 +197,13 @@ http2 = false
 plain_requests = {plain}
 header_timeout = "300ms"
 body_timeout = "300ms"
+
+[[listener]]
+name = "streams"
+address = "127.0.0.1:0"
+trusted_headers = true
+plain_requests = {plain}
+body_timeout = "1s"
 
 [admin]
 address = "127.0.0.1:0"

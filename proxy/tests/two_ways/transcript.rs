@@ -85,7 +85,7 @@ fn chunks(mut said: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 }
 
 /// The value without what depends on the moment.
-fn timeless(name: &str, value: String) -> String {
+pub(crate) fn timeless(name: &str, value: String) -> String {
     match name {
         "date" | "age" | "retry-after" | "last-modified" => "*".into(),
         "cache-status" => value.split(';').filter(|part| !part.trim().starts_with("ttl=")).collect(),

@@ -8,26 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use weir_config::{Action, Method};
 use weir_logic::strict::section::Section;
-use weir_logic::{Call, Millis, Outcome, RequestView};
+use weir_logic::{Millis, Outcome};
 
-use super::super::Parts;
 use super::super::context::RequestContext;
 use super::super::walk::{self, Knocked, Routed};
+use super::super::{Parts, at_hand};
 use super::write;
 use crate::accept::{Connection, Plain};
 use crate::answer::Hit;
-use crate::meters::End;
 use crate::snapshot::ConfigSnapshot;
-
-/// Whether it makes sense to try: a request without a body for a route that keeps answers, while nobody writes requests down.
-pub(super) fn may_be(parts: &Parts, routed: &Routed<'_>, request: &Plain<'_>) -> bool {
-    matches!(routed.route.action, Action::Cache(_))
-        && routed.method != Method::Post
-        && request.is_body_done()
-        && !parts.recorder.is_on()
-}
 
 /// A request that is looked at.
 pub(super) struct Arrived<'a> {
@@ -54,36 +44,19 @@ impl Arrived<'_> {
     pub(super) fn answer(&self, routed: &Routed<'_>, request: &mut Plain<'_>) -> Tried {
         let Self { parts, snapshot, connection, section, started } = self;
         let now = parts.clock.at(*started);
-        let knocked = walk::knock(parts, snapshot, routed, section, connection, now);
-        if knocked.entered.is_err() {
-            return Tried::Not(knocked);
-        }
-        let Routed { method, target, route, parameters, number } = routed;
-        let view = RequestView {
-            method: *method,
-            path: target.path,
-            query: target.query,
-            host: target.host,
-            headers: section,
-            body: &[],
+        let (knocked, hit) = match at_hand::look(parts, snapshot, connection, routed, section, now) {
+            Ok(found) => found,
+            Err(knocked) => return Tried::Not(knocked),
         };
-        let call = Call { request: view, route, parameters, identity: &knocked.identity, now };
-        let Some(mut hit) = parts.cache.at_once(&call) else { return Tried::Not(knocked) };
-        if *method == Method::Head {
-            hit.withhold_body();
-        }
         if connection.ends_with_answer() {
             request.close_after();
         }
         match written(request, &hit, now) {
             None => {
-                let (answer_bytes, took) = (hit.body.len() as u64, parts.clock.elapsed().saturating_sub(*started));
-                let end = End { outcome: Outcome::Hit, answer_bytes, request_bytes: 0, took };
-                snapshot.meters(*number).count(&parts.metrics, &end);
-                parts.door.answered(&knocked.asked, now);
+                at_hand::count(parts, snapshot, &knocked, routed.number, hit.body.len(), *started);
                 Tried::Answered
             }
-            Some(rest) => Tried::Begun(Unfinished { rest, number: *number, knocked }),
+            Some(rest) => Tried::Begun(Unfinished { rest, number: routed.number, knocked }),
         }
     }
 }

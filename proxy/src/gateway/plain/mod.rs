@@ -12,6 +12,7 @@ mod write;
 use std::sync::Arc;
 
 use arc_swap::Guard;
+use pingora::protocols::http::v2::server::HttpSession;
 use weir_config::{Action, Method};
 use weir_logic::Headers;
 use weir_logic::strict::head::Head;
@@ -24,7 +25,8 @@ use super::Parts;
 use super::context::RequestContext;
 use super::exchange::Exchange;
 use super::walk::{self, Knocked, Routed, Stop};
-use crate::accept::{Connection, Plain, Served, Shortcut};
+use super::{at_hand, stream};
+use crate::accept::{Connection, Plain, Served, Shortcut, Streamed};
 use crate::snapshot::ConfigSnapshot;
 
 /// Answers plain requests.
@@ -53,7 +55,7 @@ impl Shortcut for PlainGateway {
             request.close_after();
         }
         let tried = match &routed {
-            Ok(routed) if at_once::may_be(parts, routed, &request) => {
+            Ok(routed) if request.is_body_done() && at_hand::may_be(parts, routed) => {
                 let arrived = Arrived { parts, snapshot: &snapshot, connection, section, started };
                 Some(arrived.answer(routed, &mut request))
             }
@@ -70,6 +72,10 @@ impl Shortcut for PlainGateway {
             None => None,
         };
         Served::Later(Box::pin(walk(parts, context(), head, knocked, request)))
+    }
+
+    fn serve_stream(&self, connection: &Arc<Connection>, request: HttpSession) -> Streamed {
+        stream::serve(&self.parts, connection, request)
     }
 }
 
