@@ -81,25 +81,24 @@ impl WhatIf {
     /// A request on a route that keeps answers. `held` is what the policy grants the answer that is stored, `usual` what it grants
     /// most answers.
     pub fn see(&self, route: &str, key: &CacheKey, now: Millis, held: Option<Lease>, usual: impl FnOnce() -> Lease) {
-        self.see_encoded(route, key.as_bytes(), now, held, usual);
+        self.see_asked(route, key.as_bytes(), now, || (held.unwrap_or_else(usual), held.is_some()));
     }
 
-    /// The same by the key's encoding.
-    pub fn see_encoded(
-        &self,
-        route: &str,
-        key: &[u8],
-        now: Millis,
-        held: Option<Lease>,
-        usual: impl FnOnce() -> Lease,
-    ) {
+    /// A request whose answer was stored and fresh; `key` is the encoding of its key.
+    pub fn see_hit(&self, route: &str, key: &[u8], now: Millis, held: impl FnOnce() -> Lease) {
+        self.see_asked(route, key, now, || (held(), true));
+    }
+
+    /// `lease` gives what the answer is granted, and whether it is stored: it is asked for watched keys alone.
+    fn see_asked(&self, route: &str, key: &[u8], now: Millis, lease: impl FnOnce() -> (Lease, bool)) {
         let routes = self.routes.load();
         let Some(watch) = routes.get(route) else { return };
         let digest = watch.digest(key);
         let part = watch.part(digest);
         part.requests.fetch_add(1, Ordering::Relaxed);
         if digest < part.threshold.load(Ordering::Relaxed) {
-            let asked = Asked { digest, now, lease: held.unwrap_or_else(usual), stored: held.is_some() };
+            let (lease, stored) = lease();
+            let asked = Asked { digest, now, lease, stored };
             part.locked(now, |watch| watch.see(&asked));
         } else if now.0 >= part.turn.load(Ordering::Relaxed) {
             part.locked(now, |_| ());

@@ -1,19 +1,22 @@
 //! Who asks: the agent and its tenant, from what the operator trusts.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use arrayvec::ArrayString;
 use weir_config::IdentitySource;
 
 use crate::request::{Headers, Parameters};
 
 /// The name of one endpoint's client, as its certificate, header or path gives it; 1 to 256 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AgentId(Arc<str>);
+pub struct AgentId(Name);
 
 /// The name of the business that an agent belongs to; 1 to 256 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TenantId(Arc<str>);
+pub struct TenantId(Name);
 
 /// What is known of who asks. Either part may be missing; a route that needs one refuses the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -51,14 +54,14 @@ impl Identity {
     /// Reads the identity: for each part the first source that holds a valid name.
     pub fn read(rules: &weir_config::Identity, evidence: &Evidence<'_>) -> Self {
         Self {
-            agent: first_name(&rules.agent, evidence).and_then(AgentId::new),
-            tenant: first_name(&rules.tenant, evidence).and_then(TenantId::new),
+            agent: first_name(&rules.agent, evidence, AgentId::new),
+            tenant: first_name(&rules.tenant, evidence, TenantId::new),
         }
     }
 }
 
-fn first_name<'a>(sources: &[IdentitySource], evidence: &'a Evidence<'a>) -> Option<&'a str> {
-    sources.iter().find_map(|source| name_from(source, evidence).filter(|name| is_name(name)))
+fn first_name<N>(sources: &[IdentitySource], evidence: &Evidence<'_>, named: impl Fn(&str) -> Option<N>) -> Option<N> {
+    sources.iter().find_map(|source| named(name_from(source, evidence)?))
 }
 
 fn name_from<'a>(source: &IdentitySource, evidence: &'a Evidence<'a>) -> Option<&'a str> {
@@ -77,28 +80,84 @@ fn name_from<'a>(source: &IdentitySource, evidence: &'a Evidence<'a>) -> Option<
 
 /// Names are printable and bounded: they go into keys, rows and headers.
 fn is_name(text: &str) -> bool {
-    (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+    let plain = || text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    (1..=MAX_NAME_BYTES).contains(&text.len()) && (plain() || !text.chars().any(char::is_control))
 }
 
 const MAX_NAME_BYTES: usize = 256;
+
+/// The text of a name. A request has two, and most are short enough to be no memory of their own: 48 bytes in all.
+#[derive(Clone)]
+enum Name {
+    Short(ArrayString<SHORT_BYTES>),
+    Long(Arc<str>),
+}
+
+/// A UUID as people write it has 36.
+const SHORT_BYTES: usize = 36;
+
+impl Name {
+    fn new(text: &str) -> Self {
+        ArrayString::from(text).map_or_else(|_| Self::Long(text.into()), Self::Short)
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Short(text) => text,
+            Self::Long(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
 
 macro_rules! name_type {
     ($name:ident) => {
         impl $name {
             /// The name, or `None` when it is empty, longer than 256 bytes or holds control characters.
             pub fn new(text: &str) -> Option<Self> {
-                is_name(text).then(|| Self(Arc::from(text)))
+                is_name(text).then(|| Self(Name::new(text)))
             }
 
             /// The name as text.
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.as_str()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
     };
@@ -128,6 +187,17 @@ mod tests {
         assert_eq!(Identity::read(&rules(), &trusted).agent, AgentId::new("a-1"));
         let untrusted = Evidence { certificate: None, trusted_headers: None, parameters: &parameters };
         assert_eq!(Identity::read(&rules(), &untrusted), Identity { agent: None, tenant: TenantId::new("t-1") });
+    }
+
+    #[test]
+    fn long_names_are_names_like_others() {
+        let names = [1, 35, 36, 37, 256].map(|length| AgentId::new(&"a".repeat(length)).unwrap());
+        assert!(names.is_sorted());
+        for name in &names {
+            assert_eq!(Some(name), AgentId::new(name.as_str()).as_ref());
+        }
+        assert_eq!([AgentId::new(""), AgentId::new(&"a".repeat(257)), AgentId::new("a\u{85}")], [None, None, None]);
+        assert_eq!(AgentId::new("caf\u{e9}").unwrap().to_string(), "caf\u{e9}");
     }
 
     #[test]

@@ -25,7 +25,9 @@ use weir_config::{Class, Route};
 use weir_logic::admit::{Bucket, Conduct, Damping, Limit, Load, Recent, Rules, TopVersions};
 use weir_logic::answer::Wait;
 use weir_logic::retry_after::{Window, agent_hash};
+use weir_logic::whatif::mixed;
 use weir_logic::{Identity, Millis};
+use xxhash_rust::xxh3::xxh3_64;
 
 pub use page::{AgentsPage, AgentsStatus};
 pub use requests::Admitted;
@@ -66,6 +68,8 @@ pub struct Knock<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
     class: Class,
+    /// The agent by itself; `None` without a name.
+    name: Option<u64>,
     /// The agent on this route; `None` without a name.
     agent: Option<u64>,
     /// Where the agent stands in every window of `Retry-After`.
@@ -111,9 +115,11 @@ impl Door {
         // Spread, so that connections that came one after the other do not stand side by side in a window.
         let number = knock.connection.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let agent = knock.identity.agent.as_ref();
+        let name = agent.map(|agent| self.hashing.hash_one(agent.as_str()));
         Asked {
             class: knock.route.class,
-            agent: agent.map(|agent| self.hashing.hash_one((agent.as_str(), &knock.route.name))),
+            name,
+            agent: name.map(|name| on_route(name, knock.route)),
             place: agent_hash(knock.identity, number),
             was_told: false,
         }
@@ -152,7 +158,7 @@ impl Door {
         if let Some(left) = self.behaves(knock, asked, rules, now) {
             bound(Limit::Damping, Wait::Exactly(left))?;
         }
-        if let Err(wait) = self.take_token(knock, rules, now) {
+        if let Err(wait) = self.take_token(knock, asked, rules, now) {
             bound(Limit::AgentRate, Wait::AtLeast(wait))?;
         }
         self.find_room(knock, rules, now).map_err(|limit| TurnedAway { limit, wait: Wait::AtLeast(Duration::ZERO) })
@@ -169,12 +175,10 @@ impl Door {
         manner.damped
     }
 
-    fn take_token(&self, knock: &Knock<'_>, rules: &Rules, now: Millis) -> Result<(), Duration> {
-        let Some(agent) = &knock.identity.agent else { return Ok(()) };
+    fn take_token(&self, knock: &Knock<'_>, asked: &Asked, rules: &Rules, now: Millis) -> Result<(), Duration> {
+        let (Some(name), Some(agent)) = (asked.name, asked.agent) else { return Ok(()) };
         let (rate, of_route) = rules.rate(knock.route);
-        let route = of_route.then_some(knock.route.name.as_str());
-        let key = self.hashing.hash_one((agent.as_str(), route));
-        self.buckets.of(key, now, |bucket| bucket.take(rate, now))
+        self.buckets.of(if of_route { agent } else { name }, now, |bucket| bucket.take(rate, now))
     }
 
     fn find_room(&self, knock: &Knock<'_>, rules: &Rules, now: Millis) -> Result<Admitted, Limit> {
@@ -265,6 +269,11 @@ impl Door {
             gauge.set(i64::try_from(returning).unwrap_or(i64::MAX));
         }
     }
+}
+
+/// The hash of an agent on a route, from the agent's: routes are the operator's, so only the agent's needs a secret.
+fn on_route(agent: u64, route: &Route) -> u64 {
+    mixed(agent ^ xxh3_64(route.name.as_bytes()))
 }
 
 /// One who waits for its refusal, until this is dropped.

@@ -4,7 +4,7 @@
 //! may need the core, a rollout, a body on disk or one of several answers is left to it. Both give the same answer to the same request.
 
 use weir_config::{Action, AnswerStore, CacheRoute, Method};
-use weir_logic::cache::{Asking, CachePolicy, Freshness, Terms};
+use weir_logic::cache::{Asking, CachePolicy, Freshness};
 use weir_logic::key::Scope;
 use weir_logic::{CacheKey, Call};
 
@@ -28,10 +28,8 @@ impl CacheAction {
         if route.obey_agents && !Asking::of(call.request.headers).accepts(&fresh, entry.age(call.now)) {
             return None;
         }
-        let lease = entry.lease(policy);
         let hit = entry.hit(&call.request, call.now, fresh.ttl())?;
-        let usual = || policy.lease(200, &Terms::default());
-        self.shell.what_if.see_encoded(&call.route.name, &key, call.now, Some(lease), usual);
+        self.shell.what_if.see_hit(&call.route.name, &key, call.now, || entry.lease(policy));
         Some(hit)
     }
 }

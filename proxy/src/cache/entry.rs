@@ -263,14 +263,22 @@ impl Entry {
     }
 
     /// The answer to `request` as a hit that is fresh for `ttl` seconds more; `None` where it is on disk, or the request asks for a part.
-    pub(super) fn hit(self: Arc<Self>, request: &RequestView<'_>, now: Millis, ttl: i64) -> Option<Hit> {
+    pub(super) fn hit(self: &Arc<Self>, request: &RequestView<'_>, now: Millis, ttl: i64) -> Option<Hit> {
         if self.package().is_some() || request.headers.known(&RANGE).is_some() {
             return None;
         }
         let Given { status, headers: fields, body: Body::Whole(body), range: None } = self.given(request) else {
             return None;
         };
-        Some(Hit { status, age: self.age(now), length: body.len() as u64, lender: self, fields, body, ttl })
+        Some(Hit {
+            status,
+            age: self.age(now),
+            length: body.len() as u64,
+            lender: Arc::clone(self) as Arc<dyn Lender>,
+            fields,
+            body,
+            ttl,
+        })
     }
 
     fn given(&self, request: &RequestView<'_>) -> Given {

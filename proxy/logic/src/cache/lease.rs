@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Freshness;
+use crate::time::scaled;
 
 /// For how long an answer is of use. [`CachePolicy::lease`](super::CachePolicy::lease) gives it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,17 +24,17 @@ impl Lease {
     /// The same with another TTL.
     #[must_use]
     pub fn times(self, factor: f64) -> Self {
-        Self { ttl: self.ttl.mul_f64(factor), ..self }
+        Self { ttl: scaled(self.ttl, factor), ..self }
     }
 
     /// The time for which the answer is fresh, less the part of the jitter that `draw` says, from 0 to 1.
     pub fn lifetime(&self, draw: f64) -> Duration {
-        self.ttl.mul_f64(1.0 - self.jitter * draw.clamp(0.0, 1.0))
+        scaled(self.ttl, 1.0 - self.jitter * draw.clamp(0.0, 1.0))
     }
 
     /// The time after which an answer that was asked for by then is fetched anew, if any is.
     pub fn due(&self, draw: f64) -> Option<Duration> {
-        (self.refresh_ahead > 0.0).then(|| self.lifetime(draw).mul_f64((1.0 - self.refresh_ahead).clamp(0.0, 1.0)))
+        (self.refresh_ahead > 0.0).then(|| scaled(self.lifetime(draw), (1.0 - self.refresh_ahead).clamp(0.0, 1.0)))
     }
 
     /// How the answer may be used when it has been kept for so long.

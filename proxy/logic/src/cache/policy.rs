@@ -10,6 +10,7 @@ use super::Lease;
 use super::directives::{Directives, Named};
 use super::terms::Terms;
 use crate::Millis;
+use crate::time::scaled;
 
 /// The policy of one cached route. It holds nothing of its own: a reload brings new TTLs and another mode to answers kept under
 /// the old ones.
@@ -171,7 +172,7 @@ impl<'a> CachePolicy<'a> {
     /// where the operator decides, else from its making.
     pub fn lifetime(&self, arrival: &Arrival) -> Duration {
         let kept_part = 1.0 - self.route.jitter.value() * arrival.draw.clamp(0.0, 1.0);
-        self.ttl(arrival.status, &arrival.terms).unwrap_or_default().mul_f64(kept_part)
+        scaled(self.ttl(arrival.status, &arrival.terms).unwrap_or_default(), kept_part)
     }
 
     /// How an answer may be used. It is stale since `outdated`, whatever its lifetime.

@@ -12,7 +12,7 @@ pub struct Ages {
 
 /// Four steps an octave, from 2^4 to 2^31 milliseconds.
 const STEPS: usize = 4 * 27 + 1;
-const FIRST_OCTAVE: f64 = 4.0;
+const FIRST_OCTAVE: usize = 4;
 
 impl Default for Ages {
     fn default() -> Self {
@@ -54,16 +54,26 @@ impl Ages {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to STEPS")]
+/// Which step an age is in: its octave is the exponent of the number, and its quarter follows from the fraction, so that no logarithm is
+/// taken for each answer.
 fn step(age: Duration) -> usize {
-    let millis = (age.as_secs_f64() * 1000.0).max(1.0);
-    let quarters = ((millis.log2() - FIRST_OCTAVE) * 4.0).ceil();
-    (quarters.max(0.0) as usize).min(STEPS - 1)
+    const FRACTION: u64 = (1 << 52) - 1;
+    let millis = (age.as_secs_f64() * 1000.0).max(1.0).to_bits();
+    let octave = usize::try_from(millis >> 52).unwrap_or(0).saturating_sub(EXPONENT_OF_ONE);
+    let fraction = f64::from_bits(millis & FRACTION | 1.0_f64.to_bits());
+    let quarters = 4 * octave + QUARTERS.iter().filter(|quarter| fraction > **quarter).count();
+    quarters.saturating_sub(4 * FIRST_OCTAVE).min(STEPS - 1)
 }
+
+/// What an `f64` adds to its exponent.
+const EXPONENT_OF_ONE: usize = 1023;
+
+/// Where the quarters of an octave begin: 1, and the fourth root of 2 to the power of 1, 2 and 3.
+const QUARTERS: [f64; 4] = [1.0, 1.189_207_115_002_721, std::f64::consts::SQRT_2, 1.681_792_830_507_429];
 
 #[expect(clippy::cast_precision_loss, reason = "from 0 to STEPS")]
 fn upper_edge(step: usize) -> Duration {
-    Duration::from_secs_f64((FIRST_OCTAVE + step as f64 / 4.0).exp2() / 1000.0)
+    Duration::from_secs_f64((FIRST_OCTAVE as f64 + step as f64 / 4.0).exp2() / 1000.0)
 }
 
 #[cfg(test)]
@@ -81,6 +91,18 @@ mod tests {
         assert!((ages.mean(1000.0).as_secs_f64() - 500.5).abs() < 1e-6);
         assert!((ages.mean(2000.0).as_secs_f64() - 250.25).abs() < 1e-6, "the other half was new");
         assert_eq!(ages.quantile(0.4, 2000.0), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_age_is_in_the_step_that_its_logarithm_says() {
+        for millis in (1..5_000).chain((0..1_000).map(|number| 5_000 + number * 99_991)) {
+            let (age, least) = (Duration::from_millis(millis), Duration::from_millis(16));
+            let step = step(age);
+            // The edges are powers that a double does not hold exactly.
+            assert!(age.mul_f64(1.0 - 1e-9) <= upper_edge(step), "{millis} ms are over step {step}");
+            assert!(step == 0 || age > upper_edge(step - 1).mul_f64(1.0 - 1e-9), "{millis} ms are under step {step}");
+            assert!(step > 0 || age <= least);
+        }
     }
 
     #[test]

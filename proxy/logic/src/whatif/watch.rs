@@ -9,6 +9,7 @@ use super::window::{Window, end_of_slot};
 use super::{Figures, Ghost, MULTIPLIERS};
 use crate::Millis;
 use crate::cache::Lease;
+use crate::time::scaled;
 
 /// The keys that are watched: those whose digest falls below a threshold. It falls as often as there are more of them than may be, and
 /// rises again when there are few. So it is a sample of the keys, not of the requests: of a watched key every request is seen.
@@ -229,7 +230,7 @@ fn seed(digest: u64, place: usize) -> u64 {
 
 /// The time after which nothing fetched for a key can be of use under any candidate while the core answers.
 fn end(lease: &Lease) -> Duration {
-    lease.ttl.mul_f64(MULTIPLIERS[MULTIPLIERS.len() - 1]).saturating_add(lease.while_revalidate)
+    scaled(lease.ttl, MULTIPLIERS[MULTIPLIERS.len() - 1]).saturating_add(lease.while_revalidate)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a part, of which few digits matter")]
