@@ -66,7 +66,10 @@ impl RouteMeters {
         });
         ended.requests.inc();
         ended.answer_bytes.inc_by(end.answer_bytes);
-        ended.request_bytes.inc_by(end.request_bytes);
+        // Most requests have no body, and a count that all processors share is not touched for nothing.
+        if end.request_bytes > 0 {
+            ended.request_bytes.inc_by(end.request_bytes);
+        }
         let duration = self.duration.get_or_init(|| metrics.request_duration.with_label_values(&[self.name.as_str()]));
         duration.observe(end.took.as_secs_f64());
     }

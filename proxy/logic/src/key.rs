@@ -12,8 +12,8 @@ use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::ops::Deref;
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
-use smallvec::SmallVec;
 use weir_config::{KeyPart, Method};
 
 pub use body::{Pointed, emptied, members_in, pointed, pointed_in, require_plain_body};
@@ -58,7 +58,7 @@ impl CacheKey {
 
     /// The encoding of that key: enough to look for it, without the memory of a key that is kept.
     pub fn encoded(parts: &[KeyPart], scope: Scope, call: &Call<'_>) -> Result<Encoding, KeyError> {
-        let mut encoder = Encoding(SmallVec::new());
+        let mut encoder = Encoding::default();
         encoder.text(&call.route.name);
         encoder.text(&call.route.path.text);
         encoder.tag(method_tag(call.request.method));
@@ -79,7 +79,8 @@ impl CacheKey {
     /// none gives a key that [`CacheKey::of`] gives.
     #[must_use]
     pub fn variant<'a>(&self, fields: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Self {
-        let mut encoder = Encoding(SmallVec::from_slice(&self.bytes));
+        let mut encoder = Encoding::default();
+        encoder.put(&self.bytes);
         for (name, value) in fields {
             encoder.tag(b'v');
             encoder.text(name);
@@ -257,28 +258,43 @@ const TYPICAL_KEY_BYTES: usize = 256;
 
 /// A key's encoding while it is written. No two lists of fields have the same bytes: every text follows its length, every part its
 /// kind, its name and the number of its values. Memory: none but its own up to 256 bytes.
-pub struct Encoding(SmallVec<[u8; TYPICAL_KEY_BYTES]>);
+#[derive(Default)]
+pub struct Encoding {
+    short: ArrayVec<u8, TYPICAL_KEY_BYTES>,
+    /// All of it, once it does not fit there.
+    long: Vec<u8>,
+}
 
 impl Deref for Encoding {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        if self.long.is_empty() { &self.short } else { &self.long }
     }
 }
 
 impl Encoding {
     /// The key, in memory of just its size: tables keep it.
     pub fn key(&self) -> CacheKey {
-        CacheKey { bytes: Bytes::copy_from_slice(&self.0) }
+        CacheKey { bytes: Bytes::copy_from_slice(self) }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if self.long.is_empty() {
+            if self.short.try_extend_from_slice(bytes).is_ok() {
+                return;
+            }
+            self.long = self.short.to_vec();
+        }
+        self.long.extend_from_slice(bytes);
     }
 
     fn tag(&mut self, tag: u8) {
-        self.0.push(tag);
+        self.put(&[tag]);
     }
 
     fn number(&mut self, number: usize) {
-        self.0.extend_from_slice(&(number as u64).to_le_bytes()[..5]);
+        self.put(&(number as u64).to_le_bytes()[..5]);
     }
 
     fn text(&mut self, text: &str) {
@@ -287,7 +303,7 @@ impl Encoding {
 
     fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len());
-        self.0.extend_from_slice(bytes);
+        self.put(bytes);
     }
 
     fn maybe(&mut self, text: Option<&str>) {

@@ -1,7 +1,7 @@
 //! How connections end when the node stops: one after the other, each at its turn, so that the agents do not come back
 //! as a herd.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -16,6 +16,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Drain {
     begun: watch::Sender<Option<Begun>>,
+    /// The same as a flag: every answer asks, and `begun` is behind a lock.
+    has_begun: AtomicBool,
     open: AtomicUsize,
     none_open: Notify,
 }
@@ -44,7 +46,12 @@ impl Drain {
         reason = "a drain is shared by whoever must agree on it, not made in passing"
     )]
     pub fn new() -> Self {
-        Self { begun: watch::Sender::new(None), open: AtomicUsize::new(0), none_open: Notify::new() }
+        Self {
+            begun: watch::Sender::new(None),
+            has_begun: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+            none_open: Notify::new(),
+        }
     }
 
     /// Begins: no connection is accepted any more, those that are open end within `window`, save for requests in
@@ -55,6 +62,7 @@ impl Drain {
             let sooner = begun.is_none_or(|known| new.at + new.window < known.at + known.window);
             if sooner {
                 *begun = Some(new);
+                self.has_begun.store(true, Ordering::Release);
             }
             sooner
         });
@@ -62,7 +70,7 @@ impl Drain {
 
     /// Whether the drain has begun.
     pub fn has_begun(&self) -> bool {
-        self.begun.borrow().is_some()
+        self.has_begun.load(Ordering::Acquire)
     }
 
     /// Waits until the drain has begun.
@@ -115,7 +123,7 @@ impl Drain {
 
     /// Whether the connection `number` ends with the answer given now: its turn has come.
     pub(super) fn ends_with_answer(&self, number: u64) -> bool {
-        self.begun.borrow().is_some_and(|begun| begun.turn(number) <= Instant::now())
+        self.has_begun() && self.begun.borrow().is_some_and(|begun| begun.turn(number) <= Instant::now())
     }
 
     /// Counts a connection as open until the guard is dropped.

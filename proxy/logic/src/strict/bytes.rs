@@ -15,6 +15,24 @@ pub(super) const fn is(byte: u8, kind: u8) -> bool {
     KINDS[byte as usize] & kind != 0
 }
 
+/// Whether a name is the one that is given in lower case. Looks at all of both, as most that are compared are equal.
+pub(super) fn is_named(name: &[u8], lower: &[u8]) -> bool {
+    name.len() == lower.len()
+        && name.iter().zip(lower).fold(true, |same, (byte, lower)| same & (LOWER[usize::from(*byte)] == *lower))
+}
+
+const LOWER: [u8; 256] = {
+    let mut lower = [0; 256];
+    let mut at = 0;
+    while at < lower.len() {
+        #[expect(clippy::cast_possible_truncation, reason = "it is below 256")]
+        let byte = at as u8;
+        lower[at] = byte.to_ascii_lowercase();
+        at += 1;
+    }
+    lower
+};
+
 /// How many of the first bytes may.
 pub(super) fn count(bytes: &[u8], kind: u8) -> usize {
     bytes.iter().position(|byte| !is(*byte, kind)).unwrap_or(bytes.len())
@@ -116,6 +134,15 @@ mod tests {
             }
         }
         assert!(are_all_value(b"") && are_all_value(b"\t\t\t\t\t\t\t\t\xff"));
+    }
+
+    #[test]
+    fn names_are_compared_whatever_their_case() {
+        assert!(is_named(b"X-Agent-ID", b"x-agent-id") && is_named(b"", b""));
+        for other in [&b"x-agent-ie"[..], b"x-agent-i", b"x-agent-id ", b"x\x0dagent-id"] {
+            assert!(!is_named(other, b"x-agent-id"), "{}", other.escape_ascii());
+        }
+        assert!(!is_named(b"^", b"~") && !is_named(b"_", b"\x7f"), "only letters have a case");
     }
 
     #[test]

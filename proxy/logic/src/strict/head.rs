@@ -6,7 +6,7 @@ use memchr::memchr_iter;
 use smallvec::SmallVec;
 
 use super::Fault;
-use super::bytes::{TARGET, TOKEN, are_all_value, count};
+use super::bytes::{TARGET, TOKEN, are_all_value, count, is_named};
 use super::parts::{Parts, Tag};
 use crate::Refusal;
 
@@ -175,15 +175,15 @@ impl<'a> Fields<'a> {
         let tag = Tag::of(name);
         parts.field(tag, begin, colon, begin + colon + 1 + before, value.len());
         match tag {
-            CONTENT_LENGTH if name.eq_ignore_ascii_case(b"content-length") => {
+            CONTENT_LENGTH if is_named(name, b"content-length") => {
                 once(&mut self.content_length, value, "more than one Content-Length")
             }
-            TRANSFER_ENCODING if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            TRANSFER_ENCODING if is_named(name, b"transfer-encoding") => {
                 once(&mut self.transfer_encoding, value, "more than one Transfer-Encoding")
             }
-            HOST if name.eq_ignore_ascii_case(b"host") => once(&mut self.host, value, "more than one Host"),
+            HOST if is_named(name, b"host") => once(&mut self.host, value, "more than one Host"),
             UPGRADE => {
-                self.upgrade |= name.eq_ignore_ascii_case(b"upgrade");
+                self.upgrade |= is_named(name, b"upgrade");
                 Ok(())
             }
             _ => Ok(()),

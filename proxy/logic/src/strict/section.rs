@@ -1,5 +1,6 @@
 //! The parts of an HTTP/1.1 header section, where they stand: nothing is copied, decoded or checked here.
 
+use super::bytes::is_named;
 use super::head::Head;
 use super::parts::{Field, Parts, Tag};
 use crate::request::{Headers, Values};
@@ -64,7 +65,7 @@ impl<'a> Iterator for Named<'a, '_> {
             let found = tags.get(self.next..)?.iter().position(|tag| *tag == self.tag)?;
             let Field { name, name_length, value, value_length } = *fields.get(self.next + found)?;
             self.next += found + 1;
-            if self.section.part(name, name_length).eq_ignore_ascii_case(self.name.as_bytes()) {
+            if is_named(self.section.part(name, name_length), self.name.as_bytes()) {
                 return Some(self.section.part(value, value_length));
             }
         }
