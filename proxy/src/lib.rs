@@ -18,6 +18,7 @@ pub mod exit;
 pub mod explain;
 pub mod forward;
 pub mod gateway;
+mod hashing;
 mod holds;
 pub mod identify;
 pub mod logging;

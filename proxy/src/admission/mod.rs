@@ -15,11 +15,10 @@ mod shards;
 #[cfg(test)]
 mod tests;
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ahash::RandomState;
 use parking_lot::Mutex;
 use weir_config::{Class, Route};
 use weir_logic::admit::{Bucket, Conduct, Damping, Limit, Load, Recent, Rules, TopVersions};
@@ -35,6 +34,7 @@ pub use requests::Admitted;
 use self::lines::Lines;
 use self::requests::Requests;
 use self::shards::Shards;
+use crate::hashing::secret;
 use crate::metrics::Metrics;
 
 /// Lets requests in or turns them away.
@@ -97,7 +97,7 @@ impl Door {
     /// A door in front of an idle node, with room for `max_agents`.
     pub fn new(max_agents: usize, metrics: Metrics, now: Millis) -> Self {
         Self {
-            hashing: RandomState::new(),
+            hashing: secret(),
             conduct: Shards::new(max_agents),
             buckets: Shards::new(max_agents),
             requests: Requests::new(metrics.requests_in_flight.clone()),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ahash::RandomState;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Place;
 use parking_lot::Mutex;
@@ -14,12 +15,13 @@ use weir_logic::cache::{Census, Selection};
 use super::entry::Entry;
 use super::shelf::{Found, Resident, Shelf};
 use super::sieve::Sieve;
+use crate::hashing::secret;
 use crate::metrics::Metrics;
 
 /// The answers that a node keeps. Finding one takes the read lock of one of many shards; changes go one at a time, as fills do.
 /// Memory: `max_bytes` as [`Entry::footprint`] counts them, and for a moment one answer more.
 pub(super) struct Store {
-    map: DashMap<CacheKey, Shelf>,
+    map: DashMap<CacheKey, Shelf, RandomState>,
     order: Mutex<Order>,
     gauges: Gauges,
 }
@@ -56,7 +58,7 @@ struct Order {
 impl Store {
     pub(super) fn new(bounds: Bounds, gauges: Gauges) -> Self {
         Self {
-            map: DashMap::new(),
+            map: DashMap::with_hasher(secret()),
             order: Mutex::new(Order {
                 sieve: Sieve::new(),
                 bytes: 0,
