@@ -17,7 +17,7 @@ pub(super) fn may_be(parts: &Parts, routed: &Routed<'_>) -> bool {
     matches!(routed.route.action, Action::Cache(_)) && routed.method != Method::Post && !parts.recorder.is_on()
 }
 
-/// Asks the door, and then the action: the answer as the agent is given it, or only what was said at the door.
+/// Asks the door, and then the action: what was said at the door, and the answer as the agent is given it, if it is at hand.
 pub(super) fn look(
     parts: &Parts,
     snapshot: &ConfigSnapshot,
@@ -25,20 +25,20 @@ pub(super) fn look(
     routed: &Routed<'_>,
     headers: &dyn Headers,
     now: Millis,
-) -> Result<(Knocked, Hit), Knocked> {
+) -> (Knocked, Option<Hit>) {
     let knocked = walk::knock(parts, snapshot, routed, headers, connection, now);
     if knocked.entered.is_err() {
-        return Err(knocked);
+        return (knocked, None);
     }
     let Routed { method, target, route, parameters, .. } = routed;
     let (path, query, host) = (target.path, target.query, target.host);
     let request = RequestView { method: *method, path, query, host, headers, body: &[] };
     let call = Call { request, route, parameters, identity: &knocked.identity, now };
-    let Some(mut hit) = parts.cache.at_once(&call) else { return Err(knocked) };
-    if *method == Method::Head {
+    let mut hit = parts.cache.at_once(&call);
+    if let (Method::Head, Some(hit)) = (method, &mut hit) {
         hit.withhold_body();
     }
-    Ok((knocked, hit))
+    (knocked, hit)
 }
 
 /// Counts a request that has been given its answer, with so many bytes of body. It came at `started` by the clock.

@@ -40,14 +40,14 @@ pub(super) fn serve(parts: &Arc<Parts>, connection: &Arc<Connection>, mut sessio
         Ok(routed) if matches!(routed.route.action, Action::Forward(_)) => return Streamed::No(Box::new(session)),
         Ok(routed) if session.is_body_empty() && at_hand::may_be(parts, &routed) => {
             let now = parts.clock.at(started);
-            let looked = at_hand::look(parts, &snapshot, connection, &routed, &header.headers, now);
-            Some(looked.map(|(knocked, hit)| (knocked, hit, routed.number)))
+            let (knocked, hit) = at_hand::look(parts, &snapshot, connection, &routed, &header.headers, now);
+            Some((knocked, hit, routed.number))
         }
         _ => None,
     };
     let context = |snapshot| RequestContext::began(parts, Guard::into_inner(snapshot), Arc::clone(connection), started);
     let knocked = match looked {
-        Some(Ok((knocked, hit, route))) => {
+        Some((knocked, Some(hit), route)) => {
             let length = hit.body.len();
             let left = begin(&mut session, hit);
             if let Ok(None) = left {
@@ -57,7 +57,7 @@ pub(super) fn serve(parts: &Arc<Parts>, connection: &Arc<Connection>, mut sessio
             let (parts, ctx) = (Arc::clone(parts), context(snapshot));
             return Streamed::Later(async move { finish(&parts, ctx, knocked, route, left).await }.boxed());
         }
-        Some(Err(knocked)) => Some(knocked),
+        Some((knocked, None, _)) => Some(knocked),
         None => None,
     };
     let (parts, ctx) = (Arc::clone(parts), context(snapshot));

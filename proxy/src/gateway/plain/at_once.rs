@@ -44,10 +44,8 @@ impl Arrived<'_> {
     pub(super) fn answer(&self, routed: &Routed<'_>, request: &mut Plain<'_>) -> Tried {
         let Self { parts, snapshot, connection, section, started } = self;
         let now = parts.clock.at(*started);
-        let (knocked, hit) = match at_hand::look(parts, snapshot, connection, routed, section, now) {
-            Ok(found) => found,
-            Err(knocked) => return Tried::Not(knocked),
-        };
+        let (knocked, hit) = at_hand::look(parts, snapshot, connection, routed, section, now);
+        let Some(hit) = hit else { return Tried::Not(knocked) };
         if connection.ends_with_answer() {
             request.close_after();
         }
