@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -117,9 +117,15 @@ where
     /// Begins what has come, and waits for more. Requests are begun while the connection is polled and are no part of its state, so that an idle
     /// one has no room for them.
     fn poll_begin(&mut self, streams: &mut Streams, cx: &mut Context<'_>) -> Poll<Begun> {
-        for _ in 0..AT_ONCE {
+        for begun in 0..AT_ONCE {
             let accepting = pin!(HttpSession::from_h2_conn(streams, Arc::clone(&self.digest)));
-            match ready!(accepting.poll(cx)) {
+            let Poll::Ready(accepted) = accepting.poll(cx) else {
+                if begun > 0 {
+                    self.open.touch();
+                }
+                return Poll::Pending;
+            };
+            match accepted {
                 Ok(Some(H2Accept::Session(session))) => self.begin(session),
                 Ok(Some(H2Accept::Rejected)) if self.malformed < MAX_MALFORMED => {
                     // Answered or reset by pingora for its target, length or authority.
@@ -129,41 +135,42 @@ where
                 _ => return Poll::Ready(Begun::Over),
             }
         }
+        self.open.touch();
         Poll::Ready(Begun::Some)
     }
 
     /// Has a request answered: here and now if that takes neither pingora's proxy nor waiting, in a task of its own if it does.
     fn begin(&self, session: HttpSession) {
-        let (host, connection, open) = (Arc::clone(self.host), Arc::clone(self.connection), self.open.enter());
         if session.req_header().method == Method::CONNECT {
             // Pingora refuses tunnels before the gateway could count them.
-            drop(host.refuse(Refusal::WrongMethod, ""));
-            return pass_on(host, connection, session, open);
+            drop(self.host.refuse(Refusal::WrongMethod, ""));
+            return self.pass_on(session);
         }
-        if !connection.listener.plain_requests {
-            return pass_on(host, connection, session, open);
+        if !self.connection.listener.plain_requests {
+            return self.pass_on(session);
         }
-        match host.shortcut.serve_stream(&connection, session) {
+        match self.host.shortcut.serve_stream(self.connection, session) {
             Streamed::Done => {}
-            Streamed::Later(answering) => drop(task::spawn("http2-request", async move {
-                answering.await;
-                drop(open);
-            })),
-            Streamed::No(session) => pass_on(host, connection, *session, open),
+            Streamed::Later(answering) => {
+                let open = self.open.enter();
+                task::spawn("http2-request", async move {
+                    answering.await;
+                    drop(open);
+                });
+            }
+            Streamed::No(session) => self.pass_on(*session),
         }
     }
-}
 
-/// Has pingora's proxy answer a request.
-fn pass_on<A>(host: Arc<Host<A>>, connection: Arc<Connection>, session: HttpSession, open: OpenStream)
-where
-    A: HttpServerApp + Send + Sync + 'static,
-{
-    task::spawn("http2-request", async move {
-        let _open = open;
-        let session = ServerSession::new_http2(session);
-        CURRENT.scope(connection, host.app.process_new_http(session, &host.shutdown)).await;
-    });
+    /// Has pingora's proxy answer a request.
+    fn pass_on(&self, session: HttpSession) {
+        let (host, connection, open) = (Arc::clone(self.host), Arc::clone(self.connection), self.open.enter());
+        task::spawn("http2-request", async move {
+            let session = ServerSession::new_http2(session);
+            CURRENT.scope(connection, host.app.process_new_http(session, &host.shutdown)).await;
+            drop(open);
+        });
+    }
 }
 
 /// The time without an open stream after which a connection is idle.
@@ -205,7 +212,7 @@ struct OpenStreams {
     count: AtomicUsize,
     none: Notify,
     began: Instant,
-    /// When a request began or ended for the last time, in milliseconds after the connection began.
+    /// When requests came or ended for the last time, in milliseconds after the connection began.
     last: AtomicU64,
 }
 
@@ -219,6 +226,11 @@ impl OpenStreams {
         OpenStream(Arc::clone(self))
     }
 
+    fn touch(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.fetch_max(now, Ordering::AcqRel);
+    }
+
     fn last(&self) -> Instant {
         self.began + Duration::from_millis(self.last.load(Ordering::Acquire))
     }
@@ -229,8 +241,7 @@ struct OpenStream(Arc<OpenStreams>);
 impl Drop for OpenStream {
     fn drop(&mut self) {
         let open = &self.0;
-        let now = u64::try_from(open.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        open.last.fetch_max(now, Ordering::AcqRel);
+        open.touch();
         if open.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             open.none.notify_waiters();
         }

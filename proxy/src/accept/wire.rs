@@ -266,6 +266,10 @@ impl AsyncWrite for Wire {
             ready!(this.poll_gathered(cx))?;
         }
         if bytes.len() < GATHER {
+            if !this.gathered.is_empty() {
+                // Where there are two pieces there are more: growing step by step would move them each time.
+                this.gathered.reserve(GATHER - this.gathered.len());
+            }
             this.gathered.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }

@@ -138,20 +138,29 @@ impl Exchange for ServerSession {
     }
 
     async fn write(&mut self, answer: Answer, written: &mut u64) -> Result<(), Unwritten> {
-        let without_body = is_empty_by_status(&answer) || self.req_header().method == HttpMethod::HEAD;
-        let header = header(self, &answer)?;
-        self.write_response_header(Box::new(header)).await?;
-        match answer.body {
-            _ if without_body => self.write_response_body(Bytes::new(), true).await?,
-            Body::Whole(body) => {
-                let length = body.len() as u64;
-                self.write_response_body(body, true).await?;
-                *written += length;
-            }
-            Body::Stream(pieces) => stream(self, pieces, written).await?,
+        let outcome = write(self, answer, written).await;
+        if outcome.is_err() && self.is_http2() {
+            // Else pingora ends the stream as if the answer were whole.
+            self.shutdown().await;
         }
-        Ok(())
+        outcome
     }
+}
+
+async fn write(session: &mut ServerSession, answer: Answer, written: &mut u64) -> Result<(), Unwritten> {
+    let without_body = is_empty_by_status(&answer) || session.req_header().method == HttpMethod::HEAD;
+    let header = header(session, &answer)?;
+    session.write_response_header(Box::new(header)).await?;
+    match answer.body {
+        _ if without_body => session.write_response_body(Bytes::new(), true).await?,
+        Body::Whole(body) => {
+            let length = body.len() as u64;
+            session.write_response_body(body, true).await?;
+            *written += length;
+        }
+        Body::Stream(pieces) => stream(session, pieces, written).await?,
+    }
+    Ok(())
 }
 
 /// Writes the pieces one by one: the next is asked for when the agent has taken the last.

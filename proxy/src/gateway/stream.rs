@@ -112,19 +112,26 @@ async fn finish(
 /// Writes as the agent opens its window; one that does not for longer than its patience is given up.
 async fn write_left(left: Left, patience: Duration, written: &mut u64) -> Result<(), Unwritten> {
     let Left { mut writer, mut body } = left;
+    let length = body.len() as u64;
     let writing = async {
         while !body.is_empty() {
             writer.reserve_capacity(body.len());
             let capacity = poll_fn(|cx| writer.poll_capacity(cx)).await.ok_or("the stream has ended")??;
             let piece = body.split_to(capacity.min(body.len()));
-            let length = piece.len() as u64;
             writer.send_data(piece, body.is_empty())?;
-            *written += length;
         }
         Ok(())
     };
-    let written = timeout(patience, writing).await.unwrap_or_else(|late| Err(late.into()));
-    written.map_err(Unwritten::Gone)
+    match timeout(patience, writing).await.unwrap_or_else(|late| Err(late.into())) {
+        Ok(()) => {
+            *written += length;
+            Ok(())
+        }
+        Err(error) => {
+            writer.send_reset(h2::Reason::INTERNAL_ERROR);
+            Err(Unwritten::Gone(error))
+        }
+    }
 }
 
 /// Takes a request that is not answered at once to its end. `knocked` is what has been said at the door, if it has been there.
@@ -233,11 +240,14 @@ impl StreamExchange<'_> {
         self.write_piece(Bytes::new(), true).await
     }
 
-    /// Waits until the agent has opened its window for the piece. A stream that is given up is reset when its session is dropped, so that
-    /// what there is of its answer never looks whole.
+    /// Waits until the agent has opened its window for the piece. A stream that is given up is reset, so that what there is of its answer
+    /// never looks whole.
     async fn write_piece(&mut self, piece: Bytes, end: bool) -> Result<(), Unwritten> {
-        let writing = timeout(self.patience, self.session.write_body(piece, end));
-        Ok(writing.await.map_err(|late| Unwritten::Gone(late.into()))??)
+        let written = match timeout(self.patience, self.session.write_body(piece, end)).await {
+            Ok(written) => written.map_err(Unwritten::from),
+            Err(late) => Err(Unwritten::Gone(late.into())),
+        };
+        written.inspect_err(|_| self.session.shutdown())
     }
 }
 

@@ -66,12 +66,12 @@ impl Pair {
         assert_eq!(grown(&between, &after), grown(&before, &between), "the core is asked otherwise: {}", shown());
     }
 
-    /// Has an agent of HTTP/2 ask both, one request after the other, and compares as above.
-    pub(crate) async fn assert_same_streams(&self, asks: &[Ask]) {
+    /// Has an agent of HTTP/2 ask both, one request after the other, with windows of this size, and compares as above.
+    pub(crate) async fn assert_same_streams(&self, asks: &[Ask], window: u32) {
         let before = self.asked();
-        let first = streams::hold(self.first.node.listener("streams"), asks).await;
+        let first = streams::hold(self.first.node.listener("streams"), asks, window).await;
         let between = self.asked();
-        let second = streams::hold(self.second.node.listener("streams"), asks).await;
+        let second = streams::hold(self.second.node.listener("streams"), asks, window).await;
         let after = self.asked();
         assert_eq!(second, first, "{asks:?}");
         assert_eq!(grown(&between, &after), grown(&before, &between), "the core is asked otherwise: {asks:?}");

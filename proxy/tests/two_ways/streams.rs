@@ -19,6 +19,15 @@ pub(crate) struct Ask {
     target: String,
     fields: Vec<(&'static str, String)>,
     body: Body,
+    /// Whether the agent takes what it is given.
+    reads: bool,
+}
+
+impl Ask {
+    /// The same by an agent that does not open its window once it is full.
+    pub(crate) fn whose_body_nobody_reads(self) -> Self {
+        Self { reads: false, ..self }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -55,7 +64,7 @@ pub(crate) fn get(target: &str) -> Ask {
 fn ask(method: &'static str, target: &str, fields: &[(&'static str, &str)]) -> Ask {
     let who = [("x-agent-id", "a-1"), ("x-tenant-id", "t-1")];
     let fields = who.iter().chain(fields).map(|(name, value)| (*name, (*value).to_owned())).collect();
-    Ask { method, target: target.to_owned(), fields, body: Body::None }
+    Ask { method, target: target.to_owned(), fields, body: Body::None, reads: true }
 }
 
 fn post(target: &str, fields: &[(&'static str, &str)], bytes: &[u8]) -> Ask {
@@ -63,10 +72,11 @@ fn post(target: &str, fields: &[(&'static str, &str)], bytes: &[u8]) -> Ask {
 }
 
 /// The requests of one connection, one after the other.
-pub(crate) async fn hold(address: SocketAddr, asks: &[Ask]) -> Vec<Said> {
+pub(crate) async fn hold(address: SocketAddr, asks: &[Ask], window: u32) -> Vec<Said> {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let (mut sender, connection) =
+        h2::client::Builder::new().initial_window_size(window).handshake(stream).await.unwrap();
     let connection = weir::task::spawn("connection", connection);
     let mut said = Vec::new();
     for ask in asks {
@@ -105,14 +115,14 @@ async fn tell(sender: &mut SendRequest<Bytes>, ask: &Ask) -> Said {
         }
         Body::Stalls(bytes) => drop(body.send_data(bytes.clone().into(), false)),
     }
-    listen(answer).await
+    listen(answer, ask.reads).await
 }
 
 fn uri(target: &str) -> http::Uri {
     format!("http://edge{target}").parse().unwrap()
 }
 
-async fn listen(answer: ResponseFuture) -> Said {
+async fn listen(answer: ResponseFuture, reads: bool) -> Said {
     let answer = match answer.await {
         Ok(answer) => answer,
         Err(error) => return Said::Reset(error.reason()),
@@ -123,7 +133,9 @@ async fn listen(answer: ResponseFuture) -> Said {
         match piece {
             Ok(piece) => {
                 body.extend_from_slice(&piece);
-                stream.flow_control().release_capacity(piece.len()).unwrap();
+                if reads {
+                    stream.flow_control().release_capacity(piece.len()).unwrap();
+                }
             }
             Err(error) => {
                 reset = error.reason();
@@ -146,6 +158,12 @@ pub(crate) fn conversations() -> Vec<Vec<Ask>> {
     let twice = single.iter().map(|ask| vec![ask.clone(), ask.clone()]);
     let followed = single.iter().map(|ask| vec![ask.clone(), then.clone(), ask.clone()]);
     twice.chain(followed).collect()
+}
+
+/// What is answered with a body that is not large, twice.
+pub(crate) fn for_small_windows() -> impl Iterator<Item = Vec<Ask>> {
+    let small = answered().into_iter().filter(|ask| !ask.target.contains("bytes="));
+    small.map(|ask| vec![ask.clone(), ask])
 }
 
 fn answered() -> Vec<Ask> {
@@ -281,6 +299,6 @@ fn request() -> impl Strategy<Value = Ask> {
     let body = prop_oneof![3 => Just(Body::None), 2 => whole];
     (method, target, vec(field, 0..5), body).prop_map(|(method, target, fields, body)| {
         let fields = fields.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
-        Ask { method, target, fields, body }
+        Ask { method, target, fields, body, reads: true }
     })
 }
