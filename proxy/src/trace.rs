@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use weir_config::{Action, Admin, KeyPart, Route};
 use weir_logic::key::Scope;
-use weir_logic::rehearse::{End, Head, Line, MAX_LINE_BYTES, VERSION, Veil};
+use weir_logic::rehearse::{End, Head, Line, MAX_LINE_BYTES, Purge, VERSION, Veil};
 use weir_logic::whatif::mixed;
 use weir_logic::{Answer, CacheKey, Call, Millis, Outcome};
 
@@ -102,6 +102,25 @@ impl Recorder {
         }
         let line = Line::of(call, &recording.veil, &recording.headers, recording.began);
         Some(Box::new(Sketch { line, recording }))
+    }
+
+    /// Writes down a purge of that kind, of what is named so.
+    pub(crate) fn purged(&self, kind: &str, of: Option<&str>, soft: bool, routes: &[Route]) {
+        let Some(recording) = self.recording.load_full() else { return };
+        let veil = &recording.veil;
+        let of = match (kind, of) {
+            ("route", Some(name)) => vec![name.to_owned()],
+            ("tenant", Some(tenant)) => vec![veil.over(tenant)],
+            ("prefix", Some(prefix)) => {
+                let mut of: Vec<_> = routes.iter().filter_map(|route| veil.prefix(route, prefix)).collect();
+                of.sort_unstable();
+                of.dedup();
+                of
+            }
+            _ => Vec::new(),
+        };
+        let at = Millis::default().after(recording.clock.now().since(recording.began)).0;
+        recording.write(&Purge { purge: kind.to_owned(), at, of, soft });
     }
 
     /// Begins a trace; `None` while another is recorded.
@@ -206,7 +225,7 @@ impl Sketch {
 }
 
 impl Recording {
-    fn write(&self, line: &Line) {
+    fn write(&self, line: &impl Serialize) {
         let Ok(text) = serde_json::to_vec(line) else { return };
         let mut pages = self.pages.lock();
         if pages.ended {

@@ -79,8 +79,9 @@ pub(super) fn compose(ground: &Ground<'_>, conf: &Arc<ServerConf>) -> Result<(Co
     let listeners = bind(ground)?;
     let drain = Arc::new(Drain::new());
     let keepers: Vec<Arc<dyn Keeper>> = vec![Arc::clone(&cache) as _, Arc::clone(&lookup) as _];
-    let purges = PurgeOrders::new(purging, keepers, Arc::clone(&snapshot), metrics.clone(), clock);
     let recorder = Arc::new(Recorder::new(edge, clock));
+    let purges = PurgeOrders::new(purging, keepers, Arc::clone(&snapshot), metrics.clone(), clock);
+    let purges = purges.recorded_by(Arc::clone(&recorder));
     let door = Arc::new(Door::new(config.limits.agents.max_agents, metrics.clone(), clock.now()));
     let gateway = Gateway::new(Parts {
         snapshot: Arc::clone(&snapshot),

@@ -11,6 +11,7 @@ use http::header::{AGE, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderValue, RANG
 use weir_logic::cache::conditional;
 use weir_logic::cache::purge::Marks;
 use weir_logic::cache::range::{Part, Recognised, content_range, part};
+use weir_logic::cache::sieve::Sieve;
 use weir_logic::cache::{
     Arrival, CACHE_STATUS, CachePolicy, CacheStatus, Census, Freshness, Kept, Lease, Selection, TagFrom, Validators,
     age, kept, merged,
@@ -21,7 +22,6 @@ use weir_logic::{CacheKey, Digest, Field, Fields, Lender, Millis, Outcome, Reque
 use super::packages::Package;
 use super::payloads::Claims;
 use super::shelf::Shelf;
-use super::sieve::Sieve;
 use crate::answer::{Answer, Body, Hit};
 use crate::purging::Stamp;
 
@@ -213,7 +213,7 @@ impl Entry {
     pub(super) fn footprint(&self, key_len: usize) -> usize {
         let marks = self.stamp.marks();
         let own = [
-            allocation(COUNTS + size_of::<Self>()),
+            OWN_BYTES,
             shared(self.body_len()),
             self.kept.bytes(),
             allocation(COUNTS + size_of::<Marks>()) + marks.bytes(),
@@ -222,7 +222,7 @@ impl Entry {
             self.claims.as_ref().map_or(0, |claims| claims.bytes()),
         ];
         let shelf = if self.selection.is_empty() { 0 } else { Shelf::VARIANT_BYTES };
-        own.into_iter().sum::<usize>() + PLACE_BYTES + shelf + marks.iter().count() * Census::PLACE_BYTES
+        own.into_iter().sum::<usize>() + shelf + marks.iter().count() * Census::PLACE_BYTES
     }
 
     /// What it can be purged by.
@@ -355,6 +355,9 @@ const KEPT_AS_READ: usize = 4 * 1024;
 
 /// `Content-Range`, `Age` and `Cache-Status`, and one that whoever writes the answer may add.
 const MAX_OWN_FIELDS: usize = 4;
+
+/// What an answer for everyone with its key takes, its body, headers and key and what it can be purged by left out.
+pub(super) const OWN_BYTES: usize = allocation(COUNTS + size_of::<Entry>()) + PLACE_BYTES;
 
 /// The reference counts beside what an `Arc` holds.
 const COUNTS: usize = 2 * size_of::<usize>();

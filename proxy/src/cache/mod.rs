@@ -24,7 +24,6 @@ mod payloads;
 mod resuming;
 mod rollouts;
 mod shelf;
-mod sieve;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -54,6 +53,9 @@ use crate::metrics::Metrics;
 use crate::purging::{Keeper, Purging};
 use crate::upstream::Origin;
 use crate::whatif::WhatIf;
+
+/// Bytes that each answer counts as, whatever is in it.
+pub const OWN_BYTES: usize = entry::OWN_BYTES;
 
 pub use self::packages::Packages;
 pub use self::rollouts::RolloutPage;

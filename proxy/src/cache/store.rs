@@ -10,11 +10,11 @@ use prometheus::{IntCounter, IntGauge};
 use weir_config::CacheLimits;
 use weir_logic::CacheKey;
 use weir_logic::cache::purge::Mark;
+use weir_logic::cache::sieve::Sieve;
 use weir_logic::cache::{Census, Selection};
 
 use super::entry::Entry;
 use super::shelf::{Found, Resident, Shelf};
-use super::sieve::Sieve;
 use crate::hashing::secret;
 use crate::metrics::Metrics;
 

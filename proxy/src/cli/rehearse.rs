@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use weir_config::{Action, Config, Route};
 use weir_logic::Outcome;
-use weir_logic::rehearse::{End, Fault, Head, Line, MAX_LINE_BYTES, Play, Played, Reader, Rehearsal};
+use weir_logic::rehearse::{End, Fault, Head, Line, MAX_LINE_BYTES, Overheads, Play, Played, Reader, Rehearsal};
 
 use super::written::{percent, time};
 use crate::exit::{Code, Failure};
@@ -49,15 +49,18 @@ impl Story {
         let mut recorded = Recorded::new();
         while next(&mut file, &mut text).map_err(unreadable)? {
             let line = reader.take(&text).map_err(damaged)?;
-            let (Some(head), Some(line)) = (reader.head(), line) else { continue };
-            let plays = plays.get_or_insert_with(|| [old, new].map(|config| Rehearsal::new(&config.routes, head)));
+            let purge = reader.purged();
+            let Some(head) = reader.head() else { continue };
+            let plays = plays.get_or_insert_with(|| [old, new].map(|config| rehearsal(config, head)));
+            plays.iter_mut().for_each(|play| purge.iter().for_each(|purge| play.purge(purge)));
+            let Some(line) = line else { continue };
             plays.iter_mut().for_each(|play| play.take(&line));
             let (all, hits) = recorded.entry(line.route.clone()).or_default();
             *all += 1;
             *hits += u64::from(is_hit(&line));
         }
         let (head, end) = reader.finish().map_err(damaged)?;
-        let plays = plays.unwrap_or_else(|| [old, new].map(|config| Rehearsal::new(&config.routes, &head)));
+        let plays = plays.unwrap_or_else(|| [old, new].map(|config| rehearsal(config, &head)));
         let [old_play, new_play] = plays.map(|play| play.play(&end));
         let notes = notes(&head, &end, [(old, &old_play), (new, &new_play)]);
         Ok(Self { head, end, old: old_play, new: new_play, recorded, notes })
@@ -126,6 +129,13 @@ impl Story {
     }
 }
 
+/// A rehearsal within the configuration's bounds.
+fn rehearsal(config: &Config, head: &Head) -> Rehearsal {
+    let (looked_up, lookups_part) = (crate::lookup::OWN_BYTES, crate::lookup::PART);
+    let overheads = Overheads { cached: crate::cache::OWN_BYTES, looked_up, lookups_part };
+    Rehearsal::new(&config.routes, head).within(&config.limits, overheads)
+}
+
 fn is_hit(line: &Line) -> bool {
     [Outcome::Hit, Outcome::Stale].into_iter().any(|outcome| outcome.label() == line.outcome)
 }
@@ -149,7 +159,7 @@ fn notes(head: &Head, end: &End, plays: [(&Config, &Play); 2]) -> Vec<String> {
     if end.weir_trace_end != "time" {
         notes.push("the trace ended before its time; its last requests may be missing".to_owned());
     }
-    let [(old, _), (new, _)] = plays;
+    let [(old, _), (new, new_play)] = plays;
     for route in &new.routes {
         let known = old.routes.iter().find(|known| known.name == route.name);
         if head.sample < 1.0 && known.is_some_and(|known| key(known) != key(route)) {
@@ -158,6 +168,12 @@ fn notes(head: &Head, end: &End, plays: [(&Config, &Play); 2]) -> Vec<String> {
                 route.name
             ));
         }
+    }
+    if new_play.unknown_purges > 0 {
+        let purges = new_play.unknown_purges;
+        notes.push(format!(
+            "{purges} purges by tag or of single requests: a trace does not tell what they took, and they are left out"
+        ));
     }
     for (when, (_, play)) in ["old", "new"].into_iter().zip(plays) {
         for played in play.routes.values().filter(|played| played.longest_ttl > covered) {

@@ -51,6 +51,12 @@ use crate::task;
 use crate::upstream::Origin;
 use crate::whatif::WhatIf;
 
+/// Bytes that each answer counts as, whatever is in it, as a rule.
+pub const OWN_BYTES: usize = store::OWN_BYTES;
+
+/// The part of the cache's bounds that lookups have: one of so many.
+pub const PART: usize = store::PART;
+
 /// Answers the requests of all lookup routes. Parameters come with each call's route, so that a reload needs nothing here but
 /// [`LookupAction::reconfigure`] and [`LookupAction::adopt`].
 ///

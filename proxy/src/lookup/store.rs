@@ -28,7 +28,7 @@ pub(super) struct KeptStore {
 }
 
 /// The part of the cache's bounds that lookups have beside it.
-const PART: usize = 4;
+pub(super) const PART: usize = 4;
 
 const SHARDS: usize = 16;
 
@@ -59,6 +59,13 @@ impl Holding {
         own.into_iter().chain(texts).sum()
     }
 }
+
+/// What an answer takes, its body and key and what it can be purged by left out. It has a key of usual length as text as well, an entity tag
+/// and a media type.
+pub(super) const OWN_BYTES: usize = allocation(COUNTS + size_of::<Holding>())
+    + allocation(COUNTS + size_of::<Asking>())
+    + allocation(24)
+    + 2 * shared(24);
 
 /// The reference counts beside what an `Arc` holds.
 const COUNTS: usize = 2 * size_of::<usize>();

@@ -21,6 +21,7 @@ use crate::admin::{Pages, Question, Reply};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::snapshot::{ConfigSnapshot, SharedSnapshot};
+use crate::trace::Recorder;
 
 /// What keeps answers that can be purged.
 pub trait Keeper: Send + Sync {
@@ -35,6 +36,7 @@ pub trait Keeper: Send + Sync {
 pub struct PurgeOrders {
     shared: Arc<Shared>,
     snapshot: SharedSnapshot,
+    recorder: Option<Arc<Recorder>>,
     clock: Clock,
 }
 
@@ -97,7 +99,13 @@ impl PurgeOrders {
         clock: Clock,
     ) -> Self {
         let shared = Shared { purging, keepers, metrics, sweeping: AtomicBool::new(false) };
-        Self { shared: Arc::new(shared), snapshot, clock }
+        Self { shared: Arc::new(shared), snapshot, recorder: None, clock }
+    }
+
+    /// The same, which has its purges written into traces.
+    #[must_use]
+    pub fn recorded_by(self, recorder: Arc<Recorder>) -> Self {
+        Self { recorder: Some(recorder), ..self }
     }
 
     /// Where the gateway tells of changes; answers leave the same keepers.
@@ -119,6 +127,10 @@ impl PurgeOrders {
             let problem = "too many purges since the last sweep of the cache; try again in a moment";
             return Err(Reply::refused(StatusCode::SERVICE_UNAVAILABLE, problem));
         };
+        if let Some(recorder) = &self.recorder {
+            let of = order.tenant.as_deref().or(order.route.as_deref()).or(order.prefix.as_deref());
+            recorder.purged(kind, of, order.soft, &self.snapshot.load().config.routes);
+        }
         self.shared.metrics.cache_purges.with_label_values(&[kind]).inc();
         tracing::info!(kind, soft = order.soft, number = number.0, ?answers, "purged");
         Shared::sweep_soon(&self.shared);

@@ -117,3 +117,32 @@ fn a_trace_ends_at_its_bounds_and_says_at_which() {
     (0..50).for_each(|number| assert!(scene.ask(&number.to_string())));
     assert_eq!(read(&recording).1.weir_trace_end, "reader");
 }
+
+#[test]
+fn purges_are_written_as_what_they_mean_for_the_trace() {
+    let scene = Scene::new();
+    let recording = scene.begin(1.0, |_| ());
+    let routes = &scene.config.routes;
+    let veiled = |text: &str| recording.veil.over(text);
+    let cases = [
+        ("all", None, vec![]),
+        ("route", Some("updates"), vec!["updates".to_owned()]),
+        ("tenant", Some("acme"), vec![veiled("acme")]),
+        ("prefix", Some("/v1/up"), vec!["/v1/up".to_owned()]),
+        ("prefix", Some("/v1/updates/"), vec!["/v1/updates/".to_owned()]),
+        ("prefix", Some("/v1/updates/stable/"), vec![format!("/v1/updates/{}/", veiled("stable"))]),
+        ("prefix", Some("/v1/updates/st"), vec![]),
+        ("prefix", Some("/v2/"), vec![]),
+        ("tag", Some("release-7"), vec![]),
+    ];
+    for (kind, of, expected) in cases {
+        scene.recorder.purged(kind, of, false, routes);
+        let written = recording.take().unwrap();
+        let line = written.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap();
+        let purge: Purge = serde_json::from_slice(line).unwrap();
+        assert_eq!((purge.purge.as_str(), &purge.of), (kind, &expected), "{of:?}");
+    }
+    scene.recorder.forget();
+    scene.recorder.purged("all", None, false, routes);
+    assert!(recording.take().unwrap_or_default().is_empty(), "nobody wants a trace");
+}

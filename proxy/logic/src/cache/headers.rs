@@ -65,15 +65,22 @@ impl Kept {
 
     /// Bytes of memory that the headers take, besides the structure itself.
     pub fn bytes(&self) -> usize {
-        let values = self.headers.iter().map(|(_, value)| value.len()).sum();
-        let names = self.headers.iter().filter(|(name, _)| !USUAL.contains(name));
-        let names: usize = names.map(|(name, _)| shared(name.as_str().len())).sum();
-        allocation(self.headers.capacity() * size_of::<(HeaderName, HeaderValue)>()) + shared(values) + names
+        field_bytes(self.headers.iter().map(|(name, value)| (name, value)), self.headers.capacity())
     }
 
     fn value(&self, name: &HeaderName) -> Option<&HeaderValue> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
+}
+
+/// Bytes of memory that headers take which are kept, in a list with room for so many.
+pub(crate) fn field_bytes<'a>(fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>, room: usize) -> usize {
+    let (mut values, mut names) = (0, 0);
+    for (name, value) in fields {
+        values += value.len();
+        names += if USUAL.contains(name) { 0 } else { shared(name.as_str().len()) };
+    }
+    allocation(room * size_of::<(HeaderName, HeaderValue)>()) + shared(values) + names
 }
 
 /// What is kept of a core's headers. Left out is what belongs to the connection (RFC 9110, section 7.6.1), what the writer sets

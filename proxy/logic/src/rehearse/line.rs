@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::header::{AGE, CACHE_CONTROL, ETAG, EXPIRES, VARY};
+use http::header::{AGE, CACHE_CONTROL, CONTENT_RANGE, ETAG, EXPIRES, VARY};
+use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
-use weir_config::KeyPart;
+use weir_config::{Action, KeyPart};
 
 use super::Veil;
 use super::veil::key_parts;
-use crate::cache::{is_own_tag, said};
-use crate::key::{self, Scope};
+use crate::cache::purge::{Mark, Marks};
+use crate::cache::{CACHE_STATUS, Census, field_bytes, is_own_tag, said};
+use crate::heap::{allocation, shared};
+use crate::key::{self, CacheKey, Scope};
 use crate::retry::delta_seconds;
 use crate::{Answer, Call, Cause, Millis, Outcome};
 
@@ -87,6 +89,10 @@ pub struct Line {
     pub status: Option<u16>,
     /// Bytes of the answer's body.
     pub bytes: u64,
+    /// Bytes of memory that the answer takes where it is kept, beside its body: its key, what it can be purged by but for tags, and, where
+    /// this is the whole answer, its headers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kept: u64,
     /// How it ended: the label of an [`Outcome`].
     pub outcome: String,
     /// Why the answer was stale or went past the cache: the label of a [`Cause`].
@@ -109,6 +115,22 @@ pub struct Line {
     pub tag: Option<String>,
 }
 
+/// A purge. Its line begins with its kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Purge {
+    /// `all`, `route`, `tenant`, `prefix`; `tag` and `request` tell nothing of what they took.
+    pub purge: String,
+    /// Milliseconds since the trace was begun.
+    pub at: u64,
+    /// Of a route its name, of a tenant its mark, of a prefix what begins the paths of each route in the trace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub of: Vec<String>,
+    /// Whether the answers count as stale since then; otherwise they are not used again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub soft: bool,
+}
+
 impl Line {
     /// The request, of which `began` is when the trace was and `headers` names those that are recorded, in lower case. How it ended
     /// is not yet told.
@@ -126,6 +148,7 @@ impl Line {
             body: recorded_body(call, veil),
             tenant: tenant.map(|tenant| veil.over(tenant.as_str())),
             agent: agent.map(|agent| veil.over(agent.as_str())),
+            kept: kept_bytes(call) as u64,
             ..Self::default()
         }
     }
@@ -136,6 +159,11 @@ impl Line {
         self.status = Some(answer.status);
         self.cause = answer.cause.map(|cause| cause.label().to_owned());
         self.core = waited.then(|| millis(took));
+        if matches!(answer.status, 200 | 203 | 204 | 404 | 410) {
+            let kept = answer.headers.iter().filter(|(name, _)| !OF_EACH_ANSWER.contains(name));
+            let count = kept.clone().count();
+            self.kept += field_bytes(kept.map(|(name, value)| (name, value)), count) as u64;
+        }
         self.age = answer.header(&AGE).and_then(|value| delta_seconds(value.as_bytes())).map(|age| age.as_secs());
         self.vary = chosen_by(answer, headers);
         let tag = answer.header(&ETAG).filter(|tag| !is_own_tag(tag));
@@ -158,6 +186,29 @@ impl Line {
         }
         self.core.map(|_| false)
     }
+}
+
+/// The memory of the key, and of what the answer can be purged by.
+fn kept_bytes(call: &Call<'_>) -> usize {
+    let (parts, is_shared, copies) = match &call.route.action {
+        Action::Cache(cache) => (&cache.key, cache.shared, 1),
+        // Theirs are kept with the answer, and with what asks for it again.
+        Action::Lookup(lookup) => (&lookup.key, lookup.shared, 2),
+        Action::Aggregate(_) | Action::Forward(_) => return 0,
+    };
+    let key = CacheKey::of(parts, Scope::of(is_shared), call).map_or(0, |key| key.len());
+    let tenant = call.identity.tenant.as_ref().filter(|_| !is_shared).map(|tenant| Mark::tenant(tenant.as_str()));
+    let marks = Marks::new([Mark::route(&call.route.name)].into_iter().chain(tenant), call.request.path);
+    let own = allocation(2 * size_of::<usize>() + size_of::<Marks>()) + marks.bytes();
+    shared(key) + copies * own + marks.iter().count() * Census::PLACE_BYTES
+}
+
+/// Headers that are not kept, as each answer has its own.
+const OF_EACH_ANSWER: [HeaderName; 3] = [AGE, CACHE_STATUS, CONTENT_RANGE];
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn chosen_by<B>(answer: &Answer<B>, recorded: &[String]) -> Vec<String> {

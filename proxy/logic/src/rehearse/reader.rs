@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use weir_config::Method;
 
-use super::{End, Head, Line, VERSION};
+use super::{End, Head, Line, Purge, VERSION};
 use crate::Outcome;
 
 /// Reads one trace. Memory: that of one line.
@@ -16,6 +16,7 @@ pub struct Reader {
     number: u64,
     head: Option<Head>,
     lines: u64,
+    purge: Option<Purge>,
     end: Option<End>,
 }
 
@@ -37,7 +38,8 @@ pub const MAX_LINE_BYTES: usize = 64 * 1024;
 pub const MIN_SAMPLE: f64 = 1e-6;
 
 impl Reader {
-    /// Takes the next line, without its line feed. Gives the request that it is of, `None` for the first and the last line.
+    /// Takes the next line, without its line feed. Gives the request that it is of, `None` for the first and the last line and for that of
+    /// a purge, which [`Reader::purged`] then gives.
     ///
     /// # Errors
     ///
@@ -57,7 +59,7 @@ impl Reader {
         if text.starts_with(END_MARK) {
             let end: End = self.parsed(text, "the trace's end")?;
             if end.lines != self.lines {
-                let problem = format!("the end tells of {} requests, but there are {}", end.lines, self.lines);
+                let problem = format!("the end tells of {} lines, but there are {}", end.lines, self.lines);
                 return Err(self.fault(problem));
             }
             if end.covered > MAX_TIME {
@@ -66,10 +68,24 @@ impl Reader {
             self.end = Some(end);
             return Ok(None);
         }
+        if text.starts_with(PURGE_MARK) {
+            let purge: Purge = self.parsed(text, "a purge")?;
+            if purge.at > MAX_TIME {
+                return Err(self.fault(format!("a time of more than {MAX_TIME} ms")));
+            }
+            self.purge = Some(purge);
+            self.lines += 1;
+            return Ok(None);
+        }
         let line: Line = self.parsed(text, "a request or the trace's end")?;
         self.check(&line)?;
         self.lines += 1;
         Ok(Some(line))
+    }
+
+    /// The purge that the line was of which was taken last.
+    pub fn purged(&mut self) -> Option<Purge> {
+        self.purge.take()
     }
 
     /// What the first line says, once it has been taken.
@@ -167,6 +183,7 @@ const METHODS: [Method; 7] =
     [Method::Get, Method::Head, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Options];
 
 const END_MARK: &[u8] = b"{\"weir_trace_end\"";
+const PURGE_MARK: &[u8] = b"{\"purge\"";
 const NO_TRACE: &str = "no trace: expected a line that begins with {\"weir_trace\":1";
 
 /// No deeper can a body be that a key is taken from.
@@ -201,6 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn a_purge_is_a_line_of_its_own() {
+        let purge = Purge { purge: "route".into(), at: 7, of: vec!["r".into()], soft: false };
+        let written = serde_json::to_string(&purge).unwrap();
+        let mut reader = Reader::default();
+        for (line, expected) in [(HEAD, None), (&*written, Some(purge)), (END, None)] {
+            assert_eq!(reader.take(line.as_bytes()).unwrap(), None);
+            assert_eq!(reader.purged(), expected);
+        }
+        assert!(reader.finish().is_ok());
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
         let newer = r#"{"weir_trace":2,"streams":[]}"#;
         let longer = format!("{LINE}{}", " ".repeat(MAX_LINE_BYTES));
@@ -219,7 +248,7 @@ mod tests {
             (&[HEAD, &LINE.replace("\"hit\"", "\"hat\"")], "2: `hat` is no outcome"),
             (&[HEAD, &LINE.replace("/a", "a")], "2: `path` does not begin with `/`"),
             (&[HEAD, &longer], "2: longer than 65536 bytes"),
-            (&[HEAD, END], "2: the end tells of 1 requests, but there are 0"),
+            (&[HEAD, END], "2: the end tells of 1 lines, but there are 0"),
             (&[HEAD, LINE, END, LINE], "4: expected nothing after the trace's end"),
         ];
         for (lines, expected) in cases {

@@ -5,22 +5,33 @@
 //! if it was asked for twice; of one that was asked for once it cannot be told whether an answer that lives for longer than the trace
 //! would have been there.
 
-use std::collections::{BTreeMap, HashMap};
+mod purges;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_config::{Action, Route};
+use weir_config::{Action, Limits, Route};
 
+use self::purges::{Marked, Taken};
 use super::played::{Met, Play, Played, Record};
+use super::room::{Overheads, Rooms, Weight, Where};
 use super::stage::{Scene, Stage, usual};
-use super::{End, Head, Line};
+use super::{End, Head, Line, Purge};
 use crate::Millis;
 use crate::cache::Lease;
 use crate::whatif::{Ghost, Served};
 
-/// A configuration that is being rehearsed. Memory: about 100 bytes for each line, and 200 for each key.
+/// A configuration that is being rehearsed. Memory: about 120 bytes for each line, and 300 for each key.
 pub struct Rehearsal {
     stage: Stage,
+    /// The bounds that answers are kept within; without any there is room for all.
+    rooms: Option<Rooms>,
+    purges: Vec<Taken>,
+    unknown_purges: u64,
+    /// The paths of the trace, by which prefixes purge.
+    paths: Names<()>,
     sample: f64,
     began: Millis,
     routes: Names<Arc<Route>>,
@@ -41,6 +52,9 @@ struct Cue {
     core_fails: Option<bool>,
     /// The whole answer's bytes, where the line tells them.
     whole: Option<u64>,
+    /// Bytes of memory that it takes beside.
+    beside: u32,
+    marked: Marked,
     tag: Option<u64>,
 }
 
@@ -55,6 +69,8 @@ struct Kept {
     ghost: Ghost,
     lease: Lease,
     bytes: u64,
+    beside: u32,
+    marked: Marked,
     /// The entity tag of what the core gave last.
     tag: Option<u64>,
     record: Record,
@@ -73,12 +89,31 @@ impl Rehearsal {
     pub fn new(routes: &[Route], head: &Head) -> Self {
         Self {
             stage: Stage::new(routes, &head.salt),
+            rooms: None,
+            purges: Vec::new(),
+            unknown_purges: 0,
+            paths: Names::default(),
             sample: head.sample,
             began: Millis(head.began.max(LONG_AGO)),
             routes: Names::default(),
             recorded: Names::default(),
             cues: Vec::new(),
             unmatched: BTreeMap::new(),
+        }
+    }
+
+    /// The same, within the configuration's bounds of what is kept.
+    #[must_use]
+    pub fn within(self, limits: &Limits, overheads: Overheads) -> Self {
+        let rooms = Some(Rooms::new(limits, overheads, self.sample));
+        Self { rooms, ..self }
+    }
+
+    /// Takes a purge, in any order as well.
+    pub fn purge(&mut self, purge: &Purge) {
+        match Taken::of(purge) {
+            Some(taken) => self.purges.push(taken),
+            None => self.unknown_purges += 1,
         }
     }
 
@@ -99,6 +134,8 @@ impl Rehearsal {
             core: line.core.map(Duration::from_millis),
             core_fails: line.core_fails(),
             whole: whole.then_some(line.bytes),
+            beside: u32::try_from(line.kept).unwrap_or(u32::MAX),
+            marked: Marked::of(line, &route, recorded, self.paths.number(&line.path, || ())),
             tag: line.tag.as_ref().map(|tag| xxhash_rust::xxh3::xxh3_64(tag.as_bytes())),
         });
     }
@@ -106,17 +143,22 @@ impl Rehearsal {
     /// Plays what has been taken.
     pub fn play(mut self, end: &End) -> Play {
         self.cues.sort_by_key(|cue| cue.at);
+        self.purges.sort_by_key(|purge| purge.at);
         let covered = Duration::from_millis(end.covered.max(self.cues.last().map_or(0, |cue| cue.at)).max(1));
         let mut house = House {
             routes: self.routes.list.into_iter().map(|(_, route)| route).collect(),
             cores: vec![Core::default(); self.recorded.list.len()],
             kept: HashMap::new(),
+            rooms: self.rooms,
+            landings: BinaryHeap::new(),
+            paths: self.paths.list.into_iter().map(|(path, ())| path).collect(),
+            recorded: self.recorded.list.iter().map(|(name, ())| name.clone()).collect(),
             played: Vec::new(),
         };
-        house.run(&self.cues, self.began, false);
+        house.run(&self.cues, &self.purges, self.began);
         let played = house.routes.iter().map(|route| Played::new(route, covered, self.sample));
         house.played = played.collect();
-        house.run(&self.cues, self.began.after(covered), true);
+        house.run(&self.cues, &self.purges, self.began.after(covered));
         let names: Vec<&str> = self.recorded.list.iter().map(|(name, ())| name.as_str()).collect();
         let passed_on = requests(&self.cues, &self.unmatched, &names, end);
         let mut routes = house.played;
@@ -129,7 +171,7 @@ impl Rehearsal {
             }
         }
         let routes = routes.into_iter().map(|played| (played.route.clone(), played)).collect();
-        Play { routes, unmatched: self.unmatched }
+        Play { routes, unmatched: self.unmatched, unknown_purges: self.unknown_purges }
     }
 }
 
@@ -156,17 +198,41 @@ struct House {
     routes: Vec<Arc<Route>>,
     cores: Vec<Core>,
     kept: HashMap<u128, Kept>,
+    rooms: Option<Rooms>,
+    /// When fills will land, and of which keys.
+    landings: BinaryHeap<Reverse<(Millis, u128)>>,
+    /// What the numbers of marks mean.
+    paths: Vec<String>,
+    recorded: Vec<String>,
     /// Empty while nothing is counted.
     played: Vec<Played>,
 }
 
 impl House {
-    fn run(&mut self, cues: &[Cue], began: Millis, counts: bool) {
+    fn run(&mut self, cues: &[Cue], purges: &[Taken], began: Millis) {
+        let mut purges = purges.iter().peekable();
         for cue in cues {
+            while let Some(purge) = purges.next_if(|purge| purge.at <= cue.at) {
+                self.purge(purge, began.after(Duration::from_millis(purge.at)));
+            }
             let now = began.after(Duration::from_millis(cue.at));
+            self.land(now);
             let met = self.meet(cue, now);
-            if counts {
-                self.played[cue.route as usize].add(cue.at, &met);
+            if let Some(played) = self.played.get_mut(cue.route as usize) {
+                played.add(cue.at, &met);
+            }
+        }
+    }
+
+    /// Stores what fills have brought by now, in the order in which they did: what they need of the room is others'.
+    fn land(&mut self, now: Millis) {
+        let Some(rooms) = &mut self.rooms else { return };
+        while let Some(Reverse((at, key))) = due(&mut self.landings, now) {
+            let Some(kept) = self.kept.get_mut(&key).filter(|kept| kept.ghost.landing() == Some(at)) else { continue };
+            let place = place(&self.routes[kept.record.route as usize]);
+            match kept.ghost.lands(at, &kept.lease) {
+                true => rooms.put(place, key, kept.weight()),
+                false => rooms.remove(place, key),
             }
         }
     }
@@ -175,21 +241,68 @@ impl House {
         let core = &mut self.cores[cue.recorded as usize];
         core.learn(cue);
         let core = *core;
-        match (&self.routes[cue.route as usize].action, cue.key) {
+        let route = &self.routes[cue.route as usize];
+        match (&route.action, cue.key) {
             (Action::Forward(_), _) => return Met::passed_through(cue.whole.unwrap_or_default()),
             (Action::Aggregate(_), _) => return Met::TAKEN,
             (_, None) => return Met::REFUSED,
             (_, Some(_)) => {}
         }
         let key = cue.key.unwrap_or_default();
-        let usual = || usual(&self.routes[cue.route as usize]);
-        let kept = self.kept.entry(key).or_insert_with(|| Kept::somewhere_in_its_life(cue, key, now, usual));
+        let mut is_new = false;
+        let kept = self.kept.entry(key).or_insert_with(|| {
+            is_new = true;
+            Kept::somewhere_in_its_life(cue, key, now, || usual(route))
+        });
+        if let Some(rooms) = &mut self.rooms {
+            if is_new && kept.ghost != Ghost::EMPTY {
+                // As a fill puts it there: nobody has asked for it since.
+                kept.learn(cue);
+                rooms.put(place(route), key, kept.weight());
+            } else if !rooms.find(place(route), key) {
+                kept.ghost.leave();
+            }
+        }
         let counts = !self.played.is_empty();
         let met = kept.meet(cue, key, now, core);
         if counts {
             kept.record.add(&met);
         }
+        if let Some(at) = kept.ghost.landing().filter(|_| self.rooms.is_some() && met.asks > 0) {
+            self.landings.push(Reverse((at, key)));
+        }
         met
+    }
+
+    fn purge(&mut self, purge: &Taken, now: Millis) {
+        for (key, kept) in &mut self.kept {
+            let marked = kept.marked.is_meant(purge, &self.recorded, &self.paths);
+            if !marked {
+                continue;
+            }
+            if purge.soft {
+                kept.ghost.outdate(now, &kept.lease);
+                continue;
+            }
+            // What is on its way may be given to who waits for it, and is not kept.
+            kept.ghost.fail();
+            kept.ghost.leave();
+            if let Some(rooms) = &mut self.rooms {
+                rooms.remove(place(&self.routes[kept.record.route as usize]), *key);
+            }
+        }
+    }
+}
+
+fn due(landings: &mut BinaryHeap<Reverse<(Millis, u128)>>, now: Millis) -> Option<Reverse<(Millis, u128)>> {
+    landings.peek().is_some_and(|Reverse((at, _))| *at <= now).then(|| landings.pop()).flatten()
+}
+
+/// The store that a route's answers are in.
+fn place(route: &Route) -> Where {
+    match &route.action {
+        Action::Cache(cache) => cache.store.into(),
+        Action::Lookup(_) | Action::Aggregate(_) | Action::Forward(_) => Where::Lookups,
     }
 }
 
@@ -209,12 +322,23 @@ impl Kept {
         let age = Millis::default().after(lease.ttl.mul_f64(part));
         let stored = Ghost::stored(Millis(now.0.saturating_sub(age.0)));
         let ghost = if lease.ttl.is_zero() { Ghost::EMPTY } else { stored };
-        Self { ghost, lease, bytes: 0, tag: None, record: Record::of(cue.route) }
+        Self { ghost, lease, bytes: 0, beside: 0, marked: cue.marked, tag: None, record: Record::of(cue.route) }
+    }
+
+    /// What the line tells of the answer.
+    fn learn(&mut self, cue: &Cue) {
+        self.lease = cue.granted.unwrap_or(self.lease);
+        self.bytes = cue.whole.unwrap_or(self.bytes);
+        self.beside = self.beside.max(cue.beside);
+    }
+
+    fn weight(&self) -> Weight {
+        let body = usize::try_from(self.bytes).unwrap_or(usize::MAX >> 1);
+        Weight { beside: self.beside as usize, body }
     }
 
     fn meet(&mut self, cue: &Cue, key: u128, now: Millis, core: Core) -> Met {
-        self.lease = cue.granted.unwrap_or(self.lease);
-        self.bytes = cue.whole.unwrap_or(self.bytes);
+        self.learn(cue);
         let (lease, seed, fill) = (self.lease, seed(key), core.fill.unwrap_or_default());
         let ahead = !core.fails && self.ghost.fetched_ahead(now, &lease, fill, seed);
         let served = self.ghost.ask(now, &lease, fill, seed);

@@ -49,6 +49,32 @@ impl Veil {
         path
     }
 
+    /// What begins the paths in the trace of requests that a route takes and whose paths begin with `prefix`; `None` where the route takes
+    /// none, or where the prefix ends within a segment that is veiled.
+    pub fn prefix(&self, route: &Route, prefix: &str) -> Option<String> {
+        let pattern = &route.path.segments;
+        let goes_on = matches!(pattern.last(), Some(Segment::Rest(_)));
+        let segments: Vec<&str> = prefix.strip_prefix('/')?.split('/').collect();
+        let (last, whole) = segments.split_last()?;
+        let mut veiled = String::from("/");
+        for (place, segment) in whole.iter().enumerate() {
+            match pattern.get(place) {
+                Some(Segment::Literal(text)) if text == segment => veiled.push_str(text),
+                Some(Segment::Literal(_)) => return None,
+                None if !goes_on => return None,
+                _ if segment.is_empty() => {}
+                _ => veiled.push_str(&self.over(segment)),
+            }
+            veiled.push('/');
+        }
+        match pattern.get(whole.len()) {
+            _ if last.is_empty() => {}
+            Some(Segment::Literal(text)) if text.starts_with(last) => veiled.push_str(last),
+            _ => return None,
+        }
+        Some(veiled)
+    }
+
     /// The query, part by part.
     pub(super) fn query(&self, query: &str) -> String {
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| match pair.split_once('=') {

@@ -89,6 +89,30 @@ impl Ghost {
         }
     }
 
+    /// When the fill under way will land; `None` where there is none.
+    pub(crate) fn landing(&self) -> Option<Millis> {
+        (self.landing != NEVER).then_some(self.landing)
+    }
+
+    /// Lands the fill under way, if that is due by `now`; gives whether something is stored then.
+    pub(crate) fn lands(&mut self, now: Millis, lease: &Lease) -> bool {
+        self.land(now, lease);
+        self.stored != NEVER
+    }
+
+    /// What is stored has left.
+    pub(crate) fn leave(&mut self) {
+        self.stored = NEVER;
+    }
+
+    /// What is stored is past its TTL since `now`, if it was not before.
+    pub(crate) fn outdate(&mut self, now: Millis, lease: &Lease) {
+        if self.stored != NEVER {
+            let end = Millis(now.0.saturating_sub(Millis::default().after(lease.ttl).0));
+            self.stored = self.stored.min(end);
+        }
+    }
+
     /// The fill under way, or that would start now, fails: what is stored stays.
     pub fn fail(&mut self) {
         self.landing = NEVER;

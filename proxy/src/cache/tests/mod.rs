@@ -14,6 +14,7 @@ mod posts;
 mod purges;
 mod ranges;
 mod real_core;
+mod rehearsal;
 mod resuming;
 mod rollouts;
 pub(super) mod support;

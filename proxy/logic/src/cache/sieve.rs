@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 /// Items in order of arrival, linked through a slab: fewer than 2^32 of them. Not thread-safe; the store locks it.
 #[derive(Debug)]
-pub(super) struct Sieve<T> {
+pub struct Sieve<T> {
     slots: Vec<Slot<T>>,
     free: Vec<usize>,
     oldest: Option<Place>,
@@ -40,14 +40,15 @@ impl Place {
 
 impl<T> Sieve<T> {
     /// Bytes of memory for each item.
-    pub(super) const SLOT_BYTES: usize = size_of::<Slot<T>>();
+    pub const SLOT_BYTES: usize = size_of::<Slot<T>>();
 
-    pub(super) const fn new() -> Self {
+    /// Nothing in it.
+    pub const fn new() -> Self {
         Self { slots: Vec::new(), free: Vec::new(), oldest: None, newest: None, hand: None }
     }
 
     /// Adds an item as the newest; gives the slot by which it is replaced or removed.
-    pub(super) fn insert(&mut self, item: T) -> usize {
+    pub fn insert(&mut self, item: T) -> usize {
         let slot = Slot { item: Some(item), older: self.newest, newer: None };
         let at = match self.free.pop() {
             Some(at) => {
@@ -68,12 +69,12 @@ impl<T> Sieve<T> {
     }
 
     /// Puts another item in the place of the one in `at`.
-    pub(super) fn replace(&mut self, at: usize, item: T) -> Option<T> {
+    pub fn replace(&mut self, at: usize, item: T) -> Option<T> {
         self.slots.get_mut(at)?.item.replace(item)
     }
 
     /// Takes out the item in `at`.
-    pub(super) fn remove(&mut self, at: usize) -> Option<T> {
+    pub fn remove(&mut self, at: usize) -> Option<T> {
         let slot = self.slots.get_mut(at)?;
         let item = slot.item.take()?;
         let (older, newer) = (slot.older, slot.newer);
@@ -94,7 +95,7 @@ impl<T> Sieve<T> {
 
     /// Takes out the item that the hand stops at. `spared` says, and forgets, whether an item was asked for since it was last
     /// asked. After 64 spared items the next leaves anyhow: the work of one eviction is bounded.
-    pub(super) fn evict(&mut self, spared: impl Fn(&T) -> bool) -> Option<T> {
+    pub fn evict(&mut self, spared: impl Fn(&T) -> bool) -> Option<T> {
         let mut at = self.hand.or(self.oldest)?;
         for _ in 0..MAX_SPARED {
             if !self.slots[at.at()].item.as_ref().is_some_and(&spared) {
@@ -104,6 +105,12 @@ impl<T> Sieve<T> {
         }
         self.hand = self.slots[at.at()].newer;
         self.remove(at.at())
+    }
+}
+
+impl<T> Default for Sieve<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
