@@ -73,7 +73,10 @@ impl Scene {
             identity: &asker.identity,
             now: self.clock.now(),
         };
-        self.cache.answer(&call).await
+        match self.cache.at_once(&call) {
+            Some(hit) => hit.into(),
+            None => self.cache.answer(&call).await,
+        }
     }
 
     /// Has the answers to these requests stored, each once.
