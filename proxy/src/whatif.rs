@@ -1,7 +1,7 @@
 //! What other TTLs would have meant, watched on live traffic: the threads' side of [`weir_logic::whatif`], and the page that tells.
 //!
 //! A request for a key that is not watched costs the key's hash, a count and two comparisons; no lock is taken. One for a watched
-//! key takes one of its route's four locks, for as long as six ghosts are asked.
+//! key takes one of its route's four locks, for as long as six ghosts are asked, or a number is counted up.
 
 mod page;
 

@@ -87,6 +87,26 @@ impl Figures {
         }
     }
 
+    /// Adds so many requests of a watched key that were all given fresh answers of these ages.
+    pub(super) fn add_fresh(
+        &mut self,
+        record: &mut Record,
+        ages: &[Duration; MULTIPLIERS.len()],
+        requests: u32,
+        count: f64,
+    ) {
+        let before = f64::from(record.requests);
+        record.requests = record.requests.saturating_add(requests);
+        let requests = f64::from(requests);
+        self.stood_for += count * requests;
+        self.squares += count * requests * (2.0 * before + requests);
+        for (place, (age, tally)) in ages.iter().zip(&mut self.tallies).enumerate() {
+            tally.asked.products += count * requests * f64::from(record.asked[place]);
+            tally.waited.products += count * requests * f64::from(record.waited[place]);
+            tally.ages.add(*age, count * requests);
+        }
+    }
+
     /// Adds all of another's.
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;

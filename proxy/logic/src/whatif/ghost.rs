@@ -79,6 +79,24 @@ impl Ghost {
         true
     }
 
+    /// When it was stored.
+    pub fn stored_at(&self) -> Millis {
+        self.stored
+    }
+
+    /// Until when requests meet what was stored, fresh, and change nothing here; `None` where the next one may. To be called after
+    /// [`Ghost::ask`] at `now`.
+    pub fn rests_until(&self, now: Millis, lease: &Lease, seed: u64) -> Option<Millis> {
+        if self.stored == NEVER {
+            return None;
+        }
+        let draw = draw(seed, self.stored);
+        let end = self.stored.after(lease.lifetime(draw));
+        let due = lease.due(draw).map(|due| self.stored.after(due)).filter(|due| *due > now);
+        let until = end.min(due.unwrap_or(end)).min(self.landing);
+        (until > now).then_some(until)
+    }
+
     /// An answer is stored at `now` that was asked for under another name; what is fresh stays.
     pub fn bring(&mut self, now: Millis, lease: &Lease, seed: u64) {
         self.land(now, lease);

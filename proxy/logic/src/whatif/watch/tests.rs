@@ -32,6 +32,30 @@ fn each_candidate_asks_the_core_once_a_ttl_of_its_own() {
 }
 
 #[test]
+fn a_key_that_many_ask_for_is_told_of_as_if_each_request_were_looked_at() {
+    let (mut watch, mut ghosts) = (Watch::new(10, Millis(0)), [Ghost::EMPTY; MULTIPLIERS.len()]);
+    let (mut core_requests, mut ages) = ([0.0; MULTIPLIERS.len()], [Duration::ZERO; MULTIPLIERS.len()]);
+    let (requests, lease) = (20_000_u32, Lease { jitter: 0.2, ..lease(10) });
+    for number in 0..requests {
+        let now = Millis(u64::from(number) * 13);
+        watch.see(&Asked { digest: 7, now, lease, stored: true });
+        watch.count(1, now);
+        for (place, ghost) in ghosts.iter_mut().enumerate() {
+            match ghost.ask(now, &lease.times(MULTIPLIERS[place]), Duration::ZERO, seed(7, place)) {
+                Served::Fresh(age) => ages[place] += age,
+                _ => core_requests[place] += 1.0,
+            }
+        }
+    }
+    let candidates = watch.figures(Millis(u64::from(requests) * 13)).0.candidates();
+    for (place, told) in candidates.iter().enumerate() {
+        assert!((told.core_requests - core_requests[place]).abs() < 1e-6, "{told:?}");
+        let (mean, exact) = (told.mean_age, ages[place] / requests);
+        assert!(mean.abs_diff(exact) < exact / 16, "{mean:?} instead of {exact:?}");
+    }
+}
+
+#[test]
 fn a_fill_teaches_the_ttl_of_its_key_and_how_long_fills_take() {
     let mut watch = Watch::new(10, Millis(0));
     ask(&mut watch, 7, 0);
