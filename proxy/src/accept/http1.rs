@@ -74,6 +74,7 @@ where
         coming = Coming::default();
     }
 }
+
 /// What there is to do with the bytes that have been read.
 enum Seen {
     /// To read more: they are no whole header section.
@@ -101,8 +102,8 @@ enum Look<'r> {
     Answering(BoxFuture<'r, Plain<'r>>),
 }
 
-/// Looks at the bytes that have been read, and answers a request at once if that can be done. No state of it is kept while the connection
-/// waits.
+/// Looks at the bytes that have been read, and answers a request at once if that can be done. It waits for nothing, so that what it takes to look
+/// at a request, half a KiB, is no part of a connection.
 fn look<'r, A>(
     host: &'r Host<A>,
     connection: &'r Arc<Connection>,

@@ -89,6 +89,7 @@ async fn walk<'r>(
 ) -> Plain<'r> {
     let snapshot = Arc::clone(&ctx.snapshot);
     let section = Section::new(request.head(), &head);
+    // It was plain a moment ago.
     let Some(line) = PlainLine::of(&section) else { return request };
     let mut exchange = PlainExchange::new(section, line.method == Method::Head, parts.clock, &mut request);
     let answered = async {
