@@ -12,8 +12,9 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::head::Head;
@@ -69,7 +70,7 @@ impl Files {
 
     /// Looks at every file once, reads the heads, and removes what belongs to no whole answer. Makes the directory where there is none.
     pub(super) fn restore(&self) -> io::Result<Found> {
-        fs::create_dir_all(&self.dir)?;
+        DirBuilder::new().recursive(true).mode(0o750).create(&self.dir)?;
         let mut found = Found::default();
         let mut bodies = Vec::new();
         for file in fs::read_dir(&self.dir)? {
