@@ -85,10 +85,12 @@ impl Order {
         let Action::Cache(route) = &self.route.action else { return };
         let departure = shell.purging.depart();
         let started = shell.clock.elapsed();
+        // In memory of its own, as a task's is aligned: what an allocator cuts off to align eight kilobytes is a hole in which only small
+        // things settle, and each fill leaves its body behind it.
         let fetched = match route.store {
-            AnswerStore::Memory => ticket.fly(self.fetch(&shell, route, &departure), MAX_FILL).await,
+            AnswerStore::Memory => ticket.fly(Box::pin(self.fetch(&shell, route, &departure)), MAX_FILL).await,
             AnswerStore::Disk => {
-                let fetch = self.fetch_to_disk(&shell, route, &departure, &ticket);
+                let fetch = Box::pin(self.fetch_to_disk(&shell, route, &departure, &ticket));
                 ticket.fly(fetch, shell.packages.max_fill_time()).await
             }
         };
