@@ -1,6 +1,7 @@
 //! Figures out of many samples.
 
 use std::io;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -36,6 +37,16 @@ pub(super) fn resident_bytes() -> io::Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("the kernel does not say how much memory this process has"))
+}
+
+/// The processor time that this process's threads have had by the kernel's count.
+pub(super) fn busy() -> io::Result<Duration> {
+    let mut sum = 0;
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        sum += text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(sum))
 }
 
 #[cfg(test)]

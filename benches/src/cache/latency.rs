@@ -3,6 +3,9 @@
 //! Timed is `CacheAction::answer` of a stored, fresh answer: key, store, policy, headers. The request is made beforehand, as the
 //! gateway's is. What a larger cache costs is the memory that does not fit into the processor's caches; `load_ns` is what one
 //! dependent read somewhere in as many bytes takes here, so that the difference can be told in such reads.
+//!
+//! Then hits of other kinds, in caches of a thousand keys: of answers that the core has chosen by a header, four of a key, and of
+//! answers whose releases are paced, while nothing is on its way and while something is.
 
 use std::hint::black_box;
 
@@ -52,6 +55,56 @@ pub(super) fn measure(sizes: &[u32], hits: usize) -> Result<Vec<Hits>, Failure> 
     }
     Ok(steps)
 }
+
+/// Hits of another kind.
+#[derive(Debug, Serialize)]
+pub(super) struct OtherHits {
+    pub(super) kind: &'static str,
+    /// Nanoseconds, keys drawn evenly.
+    pub(super) uniform: Spread,
+}
+
+/// Measures `hits` hits of each other kind, after plain ones in a cache of the same size.
+pub(super) fn measure_others(hits: usize) -> Result<Vec<OtherHits>, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mut random = SmallRng::seed_from_u64(7);
+    let even: Vec<u32> = (0..2 * hits).map(|_| random.random_range(0..FEW)).collect();
+    let mut seen = Vec::new();
+    let mut add = |kind, scene: &Scene, asker: &mut Asker| -> Result<(), Failure> {
+        let uniform = runtime.block_on(time(scene, asker, &even))?;
+        seen.push(OtherHits { kind, uniform });
+        Ok(())
+    };
+    let [plain, chosen, paced] =
+        [Scene::new(1 << 30, BODY)?, Scene::on("chosen", 1 << 30, BODY)?, Scene::on("paced", 1 << 30, BODY)?];
+    let mut asker = Asker::new(u32::MAX);
+    for scene in [&plain, &paced] {
+        runtime.block_on(scene.fill(&mut asker, 0..FEW))?;
+    }
+    add("plain", &plain, &mut asker)?;
+    add("paced, nothing on its way", &paced, &mut asker)?;
+    paced.core.release();
+    paced.purge(&serde_json::json!({ "route": "paced", "soft": true }))?;
+    runtime.block_on(scene_refilled(&paced, &mut asker))?;
+    add("paced, a release on its way", &paced, &mut asker)?;
+    for language in ["de", "fr", "it", "en"] {
+        asker.in_language(language);
+        runtime.block_on(chosen.fill(&mut asker, 0..FEW))?;
+    }
+    add("chosen by a header, of four", &chosen, &mut asker)?;
+    Ok(seen)
+}
+
+/// Has every answer fetched anew.
+async fn scene_refilled(scene: &Scene, asker: &mut Asker) -> Result<(), Failure> {
+    let asked = scene.core.asked();
+    scene.fill(asker, 0..FEW).await?;
+    scene.core.was_asked(asked + FEW as usize).await;
+    Ok(())
+}
+
+/// As many as rollouts are kept by default, and fewer.
+const FEW: u32 = 1_000;
 
 const BODY: usize = 1024;
 

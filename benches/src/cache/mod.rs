@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use self::alternation::Alternation;
 use self::crowd::Crowd;
-use self::latency::Hits;
+use self::latency::{Hits, OtherHits};
 use self::packages::Download;
 use self::purges::Purge;
 use self::weight::{WeighArguments, Weight};
@@ -97,6 +97,7 @@ struct Figures {
     weights: Vec<Weight>,
     full: Option<Weight>,
     hits: Vec<Hits>,
+    other_hits: Vec<OtherHits>,
     alternation: Option<Alternation>,
     download: Option<Download>,
 }
@@ -133,7 +134,8 @@ fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
             }
             Part::Weight => {
                 for body in BODIES {
-                    figures.weights.push(weigh_apart(body, arguments.objects, UNBOUNDED)?);
+                    let objects = arguments.objects.min(u32::try_from(MAX_WEIGHED / body)?);
+                    figures.weights.push(weigh_apart(body, objects, UNBOUNDED)?);
                 }
                 if arguments.full_mib > 0 {
                     figures.full = Some(weigh_apart(FULL_BODY, 100_000_000, arguments.full_mib << 20)?);
@@ -143,7 +145,8 @@ fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
             Part::Latency => {
                 let sizes: Vec<u32> = SIZES.into_iter().filter(|size| *size <= arguments.objects).collect();
                 figures.hits = latency::measure(&sizes, HITS)?;
-                print(&report::hits(&figures.hits));
+                figures.other_hits = latency::measure_others(HITS)?;
+                print(&report::hits(&figures.hits, &figures.other_hits));
             }
             Part::Alternation => {
                 let seen = alternation::measure(arguments.time)?;
@@ -163,7 +166,9 @@ fn run(arguments: &RunArguments) -> Result<ExitCode, Failure> {
     Ok(if report::holds(&figures) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-const BODIES: [usize; 3] = [100, 1024, 10_240];
+const BODIES: [usize; 4] = [100, 1024, 10_240, 102_400];
+/// Bytes of bodies that are weighed at most.
+const MAX_WEIGHED: usize = 12 << 30;
 const FULL_BODY: usize = 1024;
 const UNBOUNDED: u64 = 64 << 30;
 const SIZES: [u32; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];

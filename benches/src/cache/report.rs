@@ -4,7 +4,7 @@ use super::Figures;
 use super::alternation::Alternation;
 use super::crowd::Crowd;
 use super::figures::Spread;
-use super::latency::Hits;
+use super::latency::{Hits, OtherHits};
 use super::packages::Download;
 use super::purges::Purge;
 use super::weight::Weight;
@@ -61,7 +61,8 @@ pub(super) fn crowds(crowds: &[Crowd]) -> String {
         let Spread { p50, p99, p999, max } = crowd.wake;
         text += &format!(
             "  {} callers{}, {} rounds, at the core {} requests each: p50 {:.2}  p99 {:.2}  p99.9 {:.2}  last {:.2}, \
-             p99 of the worst round {:.2} (goal: p99 5)\n",
+             p99 of the worst round {:.2} (goal: p99 5); {:.2} us of processor a caller\n    as many tasks that do nothing: p50 {:.2}  p99 {:.2}  \
+             last {:.2}; {:.2} us\n",
             grouped(crowd.callers as u64),
             if crowd.first_dies { ", the first killed" } else { "" },
             crowd.rounds,
@@ -71,6 +72,11 @@ pub(super) fn crowds(crowds: &[Crowd]) -> String {
             p999 / 1e3,
             max / 1e3,
             crowd.worst_p99 / 1e3,
+            crowd.busy,
+            crowd.bare.p50 / 1e3,
+            crowd.bare.p99 / 1e3,
+            crowd.bare.max / 1e3,
+            crowd.bare_busy,
         );
     }
     text
@@ -123,12 +129,12 @@ pub(super) fn weights(weights: &[Weight], full: Option<&Weight>) -> String {
     text
 }
 
-pub(super) fn hits(hits: &[Hits]) -> String {
+pub(super) fn hits(hits: &[Hits], others: &[OtherHits]) -> String {
     let mut text = String::from(
         "hits: ns, and the median over that of the smallest cache; a read is one dependent read in as many bytes\n",
     );
-    let Some(first) = hits.first() else { return text };
     for step in hits {
+        let Some(first) = hits.first() else { continue };
         let column = |now: &Spread, then: &Spread| {
             format!("p50 {:>5.0} ({:.2})  p99 {:>6.0}", now.p50, now.p50 / then.p50.max(1.0), now.p99)
         };
@@ -140,6 +146,9 @@ pub(super) fn hits(hits: &[Hits]) -> String {
             column(&step.zipf, &first.zipf),
             step.load_ns,
         );
+    }
+    for hit in others {
+        text += &format!("  {:<30} p50 {:>5.0}  p99 {:>6.0}\n", hit.kind, hit.uniform.p50, hit.uniform.p99);
     }
     text
 }

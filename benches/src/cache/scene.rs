@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use weir::metrics::Metrics;
 use weir::purging::{Keeper, PurgeOrders, Purging};
 use weir::snapshot::ConfigSnapshot;
 use weir::upstream::{Origin, OriginAnswer, OriginError, OriginRequest};
-use weir_config::{MemoryEnvironment, Method, Route};
+use weir_config::{Action, MemoryEnvironment, Method, Route};
 use weir_logic::{AgentId, Call, Identity, RequestView, TenantId};
 
 use super::Failure;
@@ -37,12 +38,18 @@ pub(crate) struct Scene {
 impl Scene {
     /// An empty cache of at most so many bytes, whose core answers with bodies of `body` bytes.
     pub(crate) fn new(max_bytes: u64, body: usize) -> Result<Self, Failure> {
+        Self::on("config", max_bytes, body)
+    }
+
+    /// The same, asked on another route of the scene's.
+    pub(super) fn on(route: &str, max_bytes: u64, body: usize) -> Result<Self, Failure> {
         let text = fill(include_str!("scene.toml"), &[("bytes", max_bytes.to_string())]);
         let file = Path::new("/scene.toml");
         let parsed = weir_config::parse(&MemoryEnvironment::new().file(file, text), file);
         let config = parsed.map_err(|problems| problems.to_string())?.config;
-        let route = config.routes.first().cloned().ok_or("the scene has no route")?;
-        let (metrics, clock, core) = (Metrics::new(), Clock::start(), Arc::new(Core::new(body)?));
+        let route = config.routes.iter().find(|known| known.name == route).cloned().ok_or("no such route")?;
+        let vary = matches!(&route.action, Action::Cache(cached) if !cached.vary.is_empty());
+        let (metrics, clock, core) = (Metrics::new(), Clock::start(), Arc::new(Core::new(body, vary)));
         let (origin, purging) = (Arc::clone(&core) as Arc<dyn Origin>, Arc::<Purging>::default());
         let limits = config.limits.cache;
         // The scene's route keeps nothing on disk.
@@ -127,6 +134,11 @@ impl Asker {
         Self { path: PREFIX.to_owned(), identity, headers: headers.collect(), tenants: tenants.max(1) }
     }
 
+    /// Asks in this language from now on.
+    pub(super) fn in_language(&mut self, language: &'static str) {
+        self.headers.insert("accept-language", HeaderValue::from_static(language));
+    }
+
     /// Asks for this item next.
     pub(crate) fn of(&mut self, item: u32) -> &Self {
         self.path.truncate(PREFIX.len());
@@ -143,7 +155,8 @@ impl Asker {
 
 /// A core that has one answer for everyone and can be told to wait with it.
 pub(super) struct Core {
-    body: Bytes,
+    bodies: [Bytes; 2],
+    release: AtomicUsize,
     headers: HeaderMap,
     asked: watch::Sender<usize>,
     gate: Semaphore,
@@ -151,7 +164,8 @@ pub(super) struct Core {
 }
 
 impl Core {
-    fn new(body: usize) -> Result<Self, Failure> {
+    /// With `vary` its answers say that they are chosen by language.
+    fn new(body: usize, vary: bool) -> Self {
         let headers = [
             ("content-type", "application/json; charset=utf-8"),
             ("etag", "\"5f2b9323c39b3ad2\""),
@@ -165,14 +179,26 @@ impl Core {
         for (name, value) in headers {
             all.insert(name, HeaderValue::from_static(value));
         }
-        let filler = "x".repeat(body.saturating_sub(r#"{"policy":""}"#.len()));
-        Ok(Self {
-            body: Bytes::from(format!(r#"{{"policy":"{filler}"}}"#)),
+        if vary {
+            all.insert("vary", HeaderValue::from_static("accept-language"));
+        }
+        let body = |letter: &str| {
+            let filler = letter.repeat(body.saturating_sub(r#"{"policy":""}"#.len()));
+            Bytes::from(format!(r#"{{"policy":"{filler}"}}"#))
+        };
+        Self {
+            bodies: ["x", "y"].map(body),
+            release: AtomicUsize::new(0),
             headers: all,
             asked: watch::Sender::new(0),
             gate: Semaphore::new(PASSES as usize),
             answered: parking_lot::Mutex::new(None),
-        })
+        }
+    }
+
+    /// Answers with another body from now on.
+    pub(super) fn release(&self) {
+        self.release.store(1, Ordering::Relaxed);
     }
 
     /// How often it was asked.
@@ -211,7 +237,7 @@ impl Origin for Core {
         self.asked.send_modify(|asked| *asked += 1);
         let _pass = self.gate.acquire().await.map_err(|_| OriginError::Broken)?;
         // As whoever reads it off the wire gives it: in memory of its own.
-        let body = Bytes::copy_from_slice(&self.body);
+        let body = Bytes::copy_from_slice(&self.bodies[self.release.load(Ordering::Relaxed)]);
         *self.answered.lock() = Some(Instant::now());
         Ok(OriginAnswer { status: StatusCode::OK, headers: self.headers.clone(), body })
     }
