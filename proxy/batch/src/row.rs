@@ -64,12 +64,20 @@ pub struct Unchanged<'a> {
 
 /// A record as the agent sent it.
 pub fn write_event(output: &mut Vec<u8>, origin: Origin<'_>, received: u64, record: &[u8]) {
+    write_event_head(output, origin, received);
+    output.extend_from_slice(record);
+    output.extend_from_slice(TAIL);
+}
+
+/// What stands before the record in an event row, the same for all that were received together; after it stands [`TAIL`].
+pub fn write_event_head(output: &mut Vec<u8>, origin: Origin<'_>, received: u64) {
     open(output, "event", origin);
     number(output, "received", received);
     name(output, "record");
-    output.extend_from_slice(record);
-    close(output);
 }
+
+/// The end of every row.
+pub const TAIL: &[u8] = b"}\n";
 
 /// A count of records whose first was sent as an event row.
 pub fn write_repeat(output: &mut Vec<u8>, repeat: &Repeat<'_>) {
@@ -161,7 +169,7 @@ fn open(output: &mut Vec<u8>, kind: &str, origin: Origin<'_>) {
 }
 
 fn close(output: &mut Vec<u8>) {
-    output.extend_from_slice(b"}\n");
+    output.extend_from_slice(TAIL);
 }
 
 fn name(output: &mut Vec<u8>, name: &str) {

@@ -93,22 +93,22 @@ impl Packing {
 
     /// Adds a row that stands for no record and belongs to no agent.
     pub(crate) fn push_notice(&mut self, row: &[u8]) -> io::Result<()> {
-        self.keep(None, row, 0, 0)
+        self.keep(None, &[row], 0, 0)
     }
 
-    /// Adds a row that is one record, of an agent of that shard.
-    pub(crate) fn push(&mut self, shard: usize, row: &[u8]) -> io::Result<()> {
-        self.keep(Some(shard), row, 1, 0)
+    /// Adds a row that is one record, of an agent of that shard; it may come in parts.
+    pub(crate) fn push(&mut self, shard: usize, parts: &[&[u8]]) -> io::Result<()> {
+        self.keep(Some(shard), parts, 1, 0)
     }
 
     /// Adds a row that stands for so many repeats of an agent of that shard.
     pub(crate) fn push_repeat(&mut self, shard: usize, row: &[u8], count: u64) -> io::Result<()> {
-        self.keep(Some(shard), row, count, count)
+        self.keep(Some(shard), &[row], count, count)
     }
 
     /// Adds a row that is the last of so many states of an agent of that shard.
     pub(crate) fn push_state(&mut self, shard: usize, row: &[u8], count: u64) -> io::Result<()> {
-        self.keep(Some(shard), row, count, count.saturating_sub(1))
+        self.keep(Some(shard), &[row], count, count.saturating_sub(1))
     }
 
     /// Passes over a record that is in a row, or in a table, of a generation that has been emitted.
@@ -117,17 +117,17 @@ impl Packing {
     }
 
     /// Keeps a row that stands for so many records, of which so many are merged.
-    fn keep(&mut self, shard: Option<usize>, row: &[u8], records: u64, merged: u64) -> io::Result<()> {
+    fn keep(&mut self, shard: Option<usize>, parts: &[&[u8]], records: u64, merged: u64) -> io::Result<()> {
         self.records += records;
         if self.emitted {
             return Ok(());
         }
         let Self { plan, kept, .. } = self;
-        let bytes = (kept.text.len() + row.len()) as u64;
+        let bytes = (kept.text.len() + parts.iter().map(|part| part.len()).sum::<usize>()) as u64;
         if bytes > plan.max_kept_bytes() || kept.rows.len() as u64 >= plan.max_kept_rows() {
             self.finish()?;
         }
-        self.kept.text.extend_from_slice(row);
+        parts.iter().for_each(|part| self.kept.text.extend_from_slice(part));
         let shard = shard.and_then(|shard| u8::try_from(shard % SHARDS).ok());
         self.kept.rows.push(Row { end: self.kept.text.len(), shard, records, merged });
         Ok(())
@@ -265,7 +265,7 @@ mod tests {
         let mut packing = Packing::new(7, Arc::new(plan), false);
         for (place, shard) in shards.iter().enumerate() {
             let row = format!("[{shard},{place},\"{}\"]\n", "x".repeat(width));
-            packing.push(*shard, row.as_bytes()).unwrap();
+            packing.push(*shard, &[row.as_bytes()]).unwrap();
         }
         packing.finish().unwrap();
         assert_eq!(packing.records(), shards.len() as u64);

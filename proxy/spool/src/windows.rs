@@ -2,9 +2,9 @@
 
 use std::io;
 
-use weir_batch::row::{self, write_event, write_repeat, write_state, write_unchanged};
+use weir_batch::row::{self, write_repeat, write_state, write_unchanged};
 use weir_logic::Millis;
-use weir_logic::merge::{Applied, Eviction, Load, Merger, Origin, Repeat};
+use weir_logic::merge::{Eviction, Load, Merger, Origin, Repeat};
 use weir_logic::state::{self, Change, States, Taken};
 
 use crate::entry::{Entry, Upload};
@@ -124,18 +124,21 @@ impl Windows {
         }
         let (tenant, agent) = (upload.tenant.as_deref(), upload.agent.as_deref());
         let origin = Origin::new(tenant, agent);
-        let mut taken = 0;
-        let mut row = Vec::new();
-        for record in upload.each() {
-            taken += 1;
-            let applied = self.merger.as_mut().map_or(Applied::First, |merger| merger.apply(&origin, record));
-            if applied == Applied::First {
-                row.clear();
-                write_event(&mut row, row::Origin { tenant, agent }, upload.time.0, record);
-                rows.push(origin.shard(), &row)?;
+        let mut head = Vec::new();
+        row::write_event_head(&mut head, row::Origin { tenant, agent }, upload.time.0);
+        let mut pushed = Ok(());
+        let first = |record: &[u8]| {
+            if pushed.is_ok() {
+                pushed = rows.push(origin.shard(), &[&head, record, row::TAIL]);
             }
+        };
+        let mut taken = 0;
+        let records = upload.each().inspect(|_| taken += 1);
+        match &mut self.merger {
+            Some(merger) => merger.apply_all(&origin, records, first),
+            None => records.for_each(first),
         }
-        Ok(taken)
+        pushed.map(|()| taken)
     }
 
     fn take_states(&mut self, upload: &Upload, rows: &mut Packing) -> io::Result<u64> {
@@ -205,7 +208,7 @@ fn take_rows(upload: &Upload, rows: &mut Packing) -> io::Result<u64> {
     let shard = Origin::new(upload.tenant.as_deref(), upload.agent.as_deref()).shard();
     let mut taken = 0;
     for row in upload.lines.split_inclusive(|byte| *byte == b'\n') {
-        rows.push(shard, row)?;
+        rows.push(shard, &[row])?;
         taken += 1;
     }
     Ok(taken)

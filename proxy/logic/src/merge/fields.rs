@@ -76,6 +76,7 @@ impl Fields {
             for (place, rest) in &wanted.targets {
                 let value = match member {
                     Member::Absent => Ok(None),
+                    Member::Once(value) if rest.is_empty() => Ok(Some(value.clone())),
                     Member::Once(value) => descend(record, value.clone(), rest),
                     Member::Twice => Err(Ambiguous),
                 };
@@ -121,15 +122,20 @@ impl Fields {
 
     /// The exemplar fields as the JSON text of an object; `None` when the record has none of them.
     pub(crate) fn exemplar(&self, record: &[u8], found: &Found) -> Option<Box<[u8]>> {
-        let mut object = Vec::new();
-        for (name, place) in self.exemplar_names.iter().zip(&found.places[self.same..]) {
-            let Some(place) = place else { continue };
-            object.push(if object.is_empty() { b'{' } else { b',' });
-            object.extend_from_slice(name.as_bytes());
-            object.extend_from_slice(&record[place.clone()]);
-        }
-        if object.is_empty() {
+        let present = || {
+            let fields = self.exemplar_names.iter().zip(&found.places[self.same..]);
+            fields.filter_map(|(name, place)| Some((name.as_bytes(), &record[place.clone()?])))
+        };
+        let length: usize = present().map(|(name, value)| 1 + name.len() + value.len()).sum();
+        if length == 0 {
             return None;
+        }
+        // Of just its size: it is kept.
+        let mut object = Vec::with_capacity(length + 1);
+        for (name, value) in present() {
+            object.push(if object.is_empty() { b'{' } else { b',' });
+            object.extend_from_slice(name);
+            object.extend_from_slice(value);
         }
         object.push(b'}');
         Some(object.into())

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use memchr::memchr2;
+use memchr::memchr;
 
 /// The members of an object in order: the place of each name, quotes included, and of its value.
 pub(super) struct Members<'r>(Scan<'r>);
@@ -19,14 +19,14 @@ impl<'r> Members<'r> {
         Self(Scan::open(text, place, b'{'))
     }
 
-    /// The value of the next member, if its name and colon are written just like `expected`. If not, nothing is read.
+    /// The value of the next member, if its name and colon are written just like `expected` and no space stands before them. If
+    /// not, nothing is read.
     pub(super) fn next_like(&mut self, expected: &[u8]) -> Option<Range<usize>> {
         let scan = &mut self.0;
         let before = scan.at;
-        let value = scan.skip_to_item().and_then(|()| {
-            scan.text[scan.at..].starts_with(expected).then(|| scan.at += expected.len())?;
-            scan.value()
-        });
+        let name = before + usize::from(scan.text.get(before) == Some(&b','));
+        scan.text.get(name..)?.starts_with(expected).then(|| scan.at = name + expected.len())?;
+        let value = scan.value();
         if value.is_none() {
             scan.at = before;
         }
@@ -64,6 +64,22 @@ impl Iterator for Elements<'_> {
         self.0.value()
     }
 }
+
+/// Whether a string's content does not end within an escape.
+fn is_whole(content: &[u8]) -> bool {
+    content.iter().rev().take_while(|byte| **byte == b'\\').count().is_multiple_of(2)
+}
+
+/// The bytes that end a number or a word.
+const ENDS: [bool; 256] = {
+    let mut ends = [false; 256];
+    let mut rest: &[u8] = b",}]:\" \t\r\n";
+    while let [byte, after @ ..] = rest {
+        ends[*byte as usize] = true;
+        rest = after;
+    }
+    ends
+};
 
 /// A place in the text up to which it has been read.
 struct Scan<'r> {
@@ -107,8 +123,8 @@ impl<'r> Scan<'r> {
             b'"' => self.skip_string()?,
             b'{' | b'[' => self.skip_nested()?,
             _ => {
-                let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b':' | b'"' | b' ' | b'\t' | b'\r' | b'\n');
-                let length = self.text[start..].iter().position(ends).unwrap_or(self.text.len() - start);
+                let rest = &self.text[start..];
+                let length = rest.iter().position(|byte| ENDS[usize::from(*byte)]).unwrap_or(rest.len());
                 self.at += length;
                 (length > 0).then_some(())?;
             }
@@ -116,16 +132,18 @@ impl<'r> Scan<'r> {
         Some(start..self.at)
     }
 
+    /// A quote ends the string unless it is escaped: an odd number of backslashes stands before it.
+    #[inline]
     fn skip_string(&mut self) -> Option<()> {
-        self.at += 1;
+        let text = self.text.get(self.at + 1..)?;
+        let mut at = 0;
         loop {
-            self.at += memchr2(b'"', b'\\', &self.text[self.at..])?;
-            if self.text[self.at] == b'"' {
-                self.at += 1;
+            let quote = at + memchr(b'"', &text[at..])?;
+            at = quote + 1;
+            if !text[..quote].ends_with(b"\\") || is_whole(&text[..quote]) {
+                self.at += 1 + at;
                 return Some(());
             }
-            self.at += 2;
-            (self.at <= self.text.len()).then_some(())?;
         }
     }
 

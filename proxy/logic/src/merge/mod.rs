@@ -21,8 +21,8 @@
 //! written to the journal before it takes effect. Until then more is held: what the caller applies in between, and never
 //! less than one record, which may bring a key or an exemplar of nearly `max_record_bytes`.
 //!
-//! Agents choose the keys. Tables hash with `SipHash` under a secret of the process, so that no choice makes a table slow,
-//! and compare keys in full, so that no two keys are ever taken for one.
+//! Agents choose the keys. Tables hash under a secret of the merger, so that no choice makes a table slow, and compare keys in full,
+//! so that no two keys are ever taken for one.
 //!
 //! Not here: where records come from, where repeats go, and the time.
 
@@ -32,7 +32,6 @@ pub(crate) mod key;
 mod load;
 mod shard;
 
-use std::hash::RandomState;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -42,7 +41,7 @@ use self::fields::{Fields, Found};
 pub use self::key::Origin;
 pub use self::load::Load;
 use self::load::Tenants;
-use self::shard::{Part, Shard};
+use self::shard::{Growth, Hashing, Part, Shard};
 use crate::Millis;
 
 /// The parts over which agents are spread. Part of what a journal means: never to be changed.
@@ -142,7 +141,7 @@ pub struct Merger {
     fields: Fields,
     shards: Vec<Shard>,
     tenants: Tenants,
-    state: RandomState,
+    hashing: Hashing,
     now: Millis,
     /// No window with a key in it ends earlier.
     earliest_end: Millis,
@@ -155,12 +154,12 @@ pub struct Merger {
 impl Merger {
     /// A merger that holds nothing.
     pub fn new(plan: MergePlan) -> Self {
-        let state = RandomState::new();
+        let hashing = Hashing::new();
         Self {
             fields: Fields::new(&plan.same, &plan.exemplars),
-            shards: (0..SHARDS).map(|_| Shard::new(&state)).collect(),
-            tenants: Tenants::new(plan.max_tenant, &state),
-            state,
+            shards: (0..SHARDS).map(|_| Shard::new(&hashing.names)).collect(),
+            tenants: Tenants::new(plan.max_tenant, &hashing.names),
+            hashing,
             now: Millis::default(),
             earliest_end: Millis(u64::MAX),
             load: Load::default(),
@@ -205,25 +204,47 @@ impl Merger {
     /// Takes a record received now, that is, at the time last given to [`Self::advance`]. A repeat allocates nothing,
     /// but for its exemplar.
     pub fn apply(&mut self, origin: &Origin<'_>, record: &[u8]) -> Applied {
-        if !self.fields.find(record, &mut self.found) {
-            return Applied::First;
+        let mut applied = Applied::Repeat;
+        self.apply_all(origin, std::iter::once(record), |_| applied = Applied::First);
+        applied
+    }
+
+    /// The same for records of one origin that were received together: the agent is looked up once. `first` is given those
+    /// that are new.
+    pub fn apply_all<'r>(
+        &mut self,
+        origin: &Origin<'_>,
+        records: impl IntoIterator<Item = &'r [u8]>,
+        mut first: impl FnMut(&'r [u8]),
+    ) {
+        let Self { plan, fields, shards, tenants, hashing, found, key, now, .. } = self;
+        let mut records = records.into_iter();
+        // A record without a key is always new.
+        let mut next_with_key = |found: &mut Found, first: &mut dyn FnMut(&'r [u8])| {
+            records.find(|record| {
+                let has_key = fields.find(record, found);
+                if !has_key {
+                    first(record);
+                }
+                has_key
+            })
+        };
+        let Some(mut record) = next_with_key(found, &mut first) else { return };
+        let mut run = shards[origin.shard()].run(origin, tenants, hashing);
+        loop {
+            key.clear();
+            fields.same(record, found).for_each(|value| key::push_part(key, value));
+            if !run.count(key, *now, plan.max_exemplars, || fields.exemplar(record, found)) {
+                run.insert(key, *now);
+                first(record);
+            }
+            match next_with_key(found, &mut first) {
+                Some(next) => record = next,
+                None => break,
+            }
         }
-        self.key.clear();
-        for value in self.fields.same(record, &self.found) {
-            key::push_part(&mut self.key, value);
-        }
-        let exemplar = || self.fields.exemplar(record, &self.found);
-        let shard = &mut self.shards[origin.shard()];
-        if let Some(bytes) = shard.count(origin, &self.key, self.now, self.plan.max_exemplars, exemplar) {
-            self.counted += 1;
-            self.grow(origin, Load { keys: 0, bytes });
-            return Applied::Repeat;
-        }
-        let cost = shard.insert(origin, &self.key, self.now, &mut self.tenants, &self.state);
-        self.grow(origin, cost);
-        self.shards[origin.shard()].window = self.window_of(origin.shard());
-        self.earliest_end = self.earliest_end.min(self.end_of(origin.shard()));
-        Applied::First
+        let grown = run.end();
+        self.grow(origin, grown);
     }
 
     /// When the next window with something to give back ends; `None` while nothing is counted.
@@ -274,15 +295,20 @@ impl Merger {
         repeats((0..SHARDS).map(|index| self.take_shard(index)).collect(), true)
     }
 
-    fn grow(&mut self, origin: &Origin<'_>, load: Load) {
+    fn grow(&mut self, origin: &Origin<'_>, Growth { load, counted }: Growth) {
+        self.counted += counted;
         if load != Load::default() {
             self.load += load;
             self.tenants.grow(origin.tenant, load);
         }
+        if load.keys > 0 {
+            self.shards[origin.shard()].window = self.window_of(origin.shard());
+            self.earliest_end = self.earliest_end.min(self.end_of(origin.shard()));
+        }
     }
 
     fn take_shard(&mut self, index: usize) -> Taken {
-        let parts = self.shards[index].take_all(&self.state);
+        let parts = self.shards[index].take_all(&self.hashing.names);
         self.forget(index, parts)
     }
 

@@ -1,7 +1,7 @@
 //! The keys of one shard: by tenant, by agent, and then by what the records say.
 
 use std::collections::HashMap;
-use std::hash::RandomState;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use super::load::{ByName, Load, Tenants, block, slot, smallest_table};
@@ -32,7 +32,7 @@ pub(super) struct Part {
 #[derive(Debug)]
 struct Agent {
     order: usize,
-    keys: HashMap<Box<[u8]>, Entry>,
+    keys: HashMap<Box<[u8]>, Entry, ahash::RandomState>,
 }
 
 #[derive(Debug)]
@@ -42,6 +42,39 @@ struct Entry {
     last_seen: Millis,
     count: u64,
     exemplars: Vec<Box<[u8]>>,
+}
+
+/// How tables hash: names, which are looked up once an upload, and keys of some hundred bytes, looked up once a record, by a cheaper
+/// hash. Both have secrets that nobody knows.
+#[derive(Debug)]
+pub(super) struct Hashing {
+    pub(super) names: RandomState,
+    keys: ahash::RandomState,
+}
+
+impl Hashing {
+    pub(super) fn new() -> Self {
+        let names = RandomState::new();
+        let [one, two, three, four] = [1, 2, 3, 4].map(|number: u8| names.hash_one(number));
+        Self { names, keys: ahash::RandomState::with_seeds(one, two, three, four) }
+    }
+}
+
+/// A run of records of one agent, for which that agent is looked up once. To be ended.
+pub(super) struct Run<'s> {
+    keys: &'s mut HashMap<Box<[u8]>, Entry, ahash::RandomState>,
+    grown: Growth,
+    /// The sums of the tenant's part and of the shard.
+    sums: [(&'s mut Load, &'s mut u64); 2],
+}
+
+/// What a run has brought.
+#[must_use]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Growth {
+    pub(super) load: Load,
+    /// Records that were counted.
+    pub(super) counted: u64,
 }
 
 /// What a part costs without its agents: its table, its place among the shard's, and one among all tenants.
@@ -70,63 +103,28 @@ impl Shard {
         self.tenants.is_empty()
     }
 
-    /// Counts one more record of a key that is held, and gives the bytes that its exemplar takes; `None` when the key
-    /// is not held. `exemplar` is asked while fewer than `max_exemplars` are.
-    pub(super) fn count(
-        &mut self,
-        origin: &Origin<'_>,
-        key: &[u8],
-        now: Millis,
-        max_exemplars: usize,
-        exemplar: impl FnOnce() -> Option<Box<[u8]>>,
-    ) -> Option<u64> {
-        let part = self.tenants.find(origin.tenant)?;
-        let entry = part.agents.find(origin.agent)?.keys.get_mut(key)?;
-        entry.count += 1;
-        entry.last_seen = now;
-        part.counted += 1;
-        self.counted += 1;
-        let exemplar = if entry.exemplars.len() < max_exemplars { exemplar() } else { None };
-        let Some(exemplar) = exemplar else { return Some(0) };
-        let bytes = EXEMPLAR + block(exemplar.len());
-        entry.exemplars.push(exemplar);
-        part.load.bytes += bytes;
-        self.load.bytes += bytes;
-        Some(bytes)
-    }
-
-    /// Takes a key that is not held, seen now, and gives what it costs.
-    pub(super) fn insert(
-        &mut self,
-        origin: &Origin<'_>,
-        key: &[u8],
-        now: Millis,
-        tenants: &mut Tenants,
-        state: &RandomState,
-    ) -> Load {
-        let mut cost = Load { keys: 1, bytes: KEY + block(key.len()) };
+    /// Begins a run of records of one origin that have keys: its agent is held from now on.
+    pub(super) fn run<'s>(&'s mut self, origin: &Origin<'_>, tenants: &mut Tenants, hashing: &Hashing) -> Run<'s> {
+        let mut cost = Load::default();
         let order = self.made;
-        let (part, made) = self.tenants.find_or_make(origin.tenant, || {
-            let part = Part { load: Load::default(), counted: 0, order, agents: ByName::new(state) };
+        let (Part { load, counted, agents, .. }, made) = self.tenants.find_or_make(origin.tenant, || {
+            let part = Part { load: Load::default(), counted: 0, order, agents: ByName::new(&hashing.names) };
             (tenants.name(origin.tenant), part)
         });
         if made {
             self.made += 1;
             cost.bytes += PART + name_block(origin.tenant);
         }
-        let order = part.agents.len();
-        let (agent, made) = part.agents.find_or_make(origin.agent, || {
-            (origin.agent.map(Arc::from), Agent { order, keys: HashMap::with_hasher(state.clone()) })
+        let order = agents.len();
+        let (agent, made) = agents.find_or_make(origin.agent, || {
+            let keys = HashMap::with_hasher(hashing.keys.clone());
+            (origin.agent.map(Arc::from), Agent { order, keys })
         });
         if made {
             cost.bytes += AGENT + name_block(origin.agent);
         }
-        let order = agent.keys.len();
-        let entry = Entry { order, first_seen: now, last_seen: now, count: 0, exemplars: Vec::new() };
-        agent.keys.insert(key.into(), entry);
-        part.load += cost;
-        self.load += cost;
-        cost
+        let sums = [(load, counted), (&mut self.load, &mut self.counted)];
+        Run { keys: &mut agent.keys, grown: Growth { load: cost, counted: 0 }, sums }
     }
 
     /// Takes out what one tenant holds.
@@ -143,6 +141,47 @@ impl Shard {
         let mut parts: Vec<_> = taken.tenants.into_iter().collect();
         parts.sort_unstable_by_key(|(_, part)| part.order);
         parts
+    }
+}
+
+impl Run<'_> {
+    /// Counts one more record of a key that is held; gives whether it is. `exemplar` is asked while fewer than
+    /// `max_exemplars` are.
+    pub(super) fn count(
+        &mut self,
+        key: &[u8],
+        now: Millis,
+        max_exemplars: usize,
+        exemplar: impl FnOnce() -> Option<Box<[u8]>>,
+    ) -> bool {
+        let Some(entry) = self.keys.get_mut(key) else { return false };
+        entry.count += 1;
+        entry.last_seen = now;
+        self.grown.counted += 1;
+        if entry.exemplars.len() < max_exemplars
+            && let Some(exemplar) = exemplar()
+        {
+            self.grown.load.bytes += EXEMPLAR + block(exemplar.len());
+            entry.exemplars.push(exemplar);
+        }
+        true
+    }
+
+    /// Takes a key that is not held, seen now.
+    pub(super) fn insert(&mut self, key: &[u8], now: Millis) {
+        let order = self.keys.len();
+        let entry = Entry { order, first_seen: now, last_seen: now, count: 0, exemplars: Vec::new() };
+        self.keys.insert(key.into(), entry);
+        self.grown.load += Load { keys: 1, bytes: KEY + block(key.len()) };
+    }
+
+    /// Adds what the run has brought to the sums of its tenant's part and of the shard, and gives it.
+    pub(super) fn end(self) -> Growth {
+        for (load, counted) in self.sums {
+            *load += self.grown.load;
+            *counted += self.grown.counted;
+        }
+        self.grown
     }
 }
 
