@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use clap::Parser;
 use weir_batch::{
     Batch, BatchEncoder, Compression, Counts, Encoding, Format, Framing, InflateLimits, Upload, UploadLimits,
@@ -172,7 +171,7 @@ fn fill(arguments: &Arguments, dir: &Path) -> Result<(u64, Arc<Outbox<Disk>>), F
         let upload = Upload::parse(&body, Encoding::Identity, Framing::Json, &LIMITS)?;
         let (tenant, name) = fleet.names(agent);
         let records = u32::try_from(upload.accepted)?;
-        spool.journal.push(now, Some(tenant), Some(name), records, Bytes::from(upload.lines));
+        spool.journal.push(now, Some(&tenant), Some(&name), records, &upload.lines);
         spool.journal.commit()?;
         spool.catch_up()?;
     }

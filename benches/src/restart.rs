@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use clap::{Parser, Subcommand};
 use rand::RngCore;
 use serde_json::Value;
@@ -223,7 +222,7 @@ fn make(root: &Path, size: &Size) -> Result<Made, Failure> {
     let begin = Millis(now.0.saturating_sub(60_000));
     let mut spool = recover(Disk, root, Some(plan()), begin)?;
     spool.journal.set_durability(Durability::Os);
-    spool.journal.push(begin, None, None, 1, Bytes::from_static(b"{}\n"));
+    spool.journal.push(begin, None, None, 1, b"{}\n");
     spool.journal.seal(begin, EndReason::Age)?;
     spool.catch_up()?;
     let (batches, outbox_bytes) = fill_outbox(&root.join("outbox"), size, begin)?;
@@ -236,7 +235,7 @@ fn make(root: &Path, size: &Size) -> Result<Made, Failure> {
         let (tenant, agent) = fleet.names(turn);
         journal_bytes += lines.len() as u64;
         records += 24;
-        spool.journal.push(now, Some(tenant), Some(agent), 24, Bytes::from(lines));
+        spool.journal.push(now, Some(&tenant), Some(&agent), 24, &lines);
         spool.journal.commit()?;
         if spool.journal.is_full().is_some() {
             spool.journal.seal(now, EndReason::Bytes)?;

@@ -5,7 +5,6 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
 use weir::admission::{Door, Knock};
 use weir::metrics::Metrics;
 use weir_batch::{BatchEncoder, Compression, Encoding, Framing, Upload};
@@ -267,10 +266,10 @@ fn journal_append(times: u64) -> Result<(), Failure> {
     let plan = ratios::plan("edge-1", &SAME.map(str::to_owned), room, room);
     let mut spool = recover(Disk, dir.path(), Some(plan), Millis(1))?;
     spool.journal.set_durability(Durability::Os);
-    let uploads: Vec<Bytes> = uploads(8, 0.7)?.into_iter().map(|upload| Bytes::from(upload.lines)).collect();
-    for (number, lines) in (0..times).zip(uploads.iter().cycle()) {
-        let (tenant, agent) = (Some("tenant-00003".to_owned()), Some("agent-000017".to_owned()));
-        spool.journal.push(Millis(2 + number), tenant, agent, 24, lines.clone());
+    let uploads = uploads(8, 0.7)?;
+    for (number, upload) in (0..times).zip(uploads.iter().cycle()) {
+        let (tenant, agent) = (Some("tenant-00003"), Some("agent-000017"));
+        spool.journal.push(Millis(2 + number), tenant, agent, 24, &upload.lines);
         spool.journal.commit()?;
     }
     Ok(())

@@ -101,9 +101,9 @@ impl Life {
         let records = 1 + how % 3;
         let lines: String =
             (0..records).map(|number| format!("{{\"image\":\"{}\",\"pid\":{number}}}\n", how >> 5)).collect();
-        let agent = Some(format!("a-{}", how >> 2 & 3));
-        let tenant = (how & 0x10 == 0).then(|| "t".to_owned());
-        self.spool.journal.push(Millis(self.now), tenant, agent, u32::from(records), lines.into());
+        let agent = format!("a-{}", how >> 2 & 3);
+        let tenant = (how & 0x10 == 0).then_some("t");
+        self.spool.journal.push(Millis(self.now), tenant, Some(&agent), u32::from(records), lines.as_bytes());
         self.pushed += u64::from(records);
     }
 

@@ -109,39 +109,58 @@ impl Entry {
 
     /// Appends the entry's bytes.
     pub(crate) fn encode(&self, output: &mut Vec<u8>) {
-        let start = output.len();
-        output.resize(start + HEAD, 0);
-        output.extend_from_slice(&self.time().0.to_le_bytes());
-        let kind = match self {
-            Self::Upload(upload) => {
-                output.extend_from_slice(&upload.records.to_le_bytes());
-                encode_name(output, upload.tenant.as_deref());
-                encode_name(output, upload.agent.as_deref());
-                output.extend_from_slice(&upload.lines);
-                UPLOAD
+        let time = self.time();
+        match self {
+            Self::Upload(Upload { tenant, agent, records, lines, .. }) => {
+                encode_upload(output, time, (tenant.as_deref(), agent.as_deref()), *records, lines);
             }
-            Self::Flush { which, .. } => encode_eviction(output, which),
-            Self::FlushAll { .. } => FLUSH_ALL,
-            Self::Loss(loss) => {
+            Self::Flush { which, .. } => encode(output, time, |output| encode_eviction(output, which)),
+            Self::FlushAll { .. } => encode(output, time, |_| FLUSH_ALL),
+            Self::Loss(loss) => encode(output, time, |output| {
                 output.push(loss.reason.code());
                 for number in [loss.lost.records, loss.lost.parts, loss.total, loss.since] {
                     output.extend_from_slice(&number.to_le_bytes());
                 }
                 LOSS
-            }
-            Self::End { reason, .. } => {
+            }),
+            Self::End { reason, .. } => encode(output, time, |output| {
                 output.push(reason.code());
                 END
-            }
-        };
-        let (head, body) = output[start..].split_at_mut(HEAD);
-        let length = u32::try_from(body.len()).expect("an upload is bounded far below 4 GiB");
-        head[..4].copy_from_slice(&length.to_le_bytes());
-        head[4] = kind;
-        let head_crc = crc32fast::hash(&head[..8]);
-        head[8..12].copy_from_slice(&head_crc.to_le_bytes());
-        head[12..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+            }),
+        }
     }
+}
+
+/// Appends the bytes of an upload of so many records, by a tenant's agent.
+pub(crate) fn encode_upload(
+    output: &mut Vec<u8>,
+    time: Millis,
+    (tenant, agent): (Option<&str>, Option<&str>),
+    records: u32,
+    lines: &[u8],
+) {
+    encode(output, time, |output| {
+        output.extend_from_slice(&records.to_le_bytes());
+        encode_name(output, tenant);
+        encode_name(output, agent);
+        output.extend_from_slice(lines);
+        UPLOAD
+    });
+}
+
+/// Appends an entry whose body, after the time, is written by `content`, which gives its kind.
+fn encode(output: &mut Vec<u8>, time: Millis, content: impl FnOnce(&mut Vec<u8>) -> u8) {
+    let start = output.len();
+    output.extend_from_slice(&[0; HEAD]);
+    output.extend_from_slice(&time.0.to_le_bytes());
+    let kind = content(output);
+    let (head, body) = output[start..].split_at_mut(HEAD);
+    let length = u32::try_from(body.len()).expect("an upload is bounded far below 4 GiB");
+    head[..4].copy_from_slice(&length.to_le_bytes());
+    head[4] = kind;
+    let head_crc = crc32fast::hash(&head[..8]);
+    head[8..12].copy_from_slice(&head_crc.to_le_bytes());
+    head[12..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
 }
 
 /// What stands at a place in a segment.
@@ -164,61 +183,64 @@ pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
     whole.then(|| HEAD + u32::from_le_bytes([l0, l1, l2, l3]) as usize)
 }
 
-/// Reads what stands at the beginning.
-pub(crate) fn scan(bytes: &Bytes) -> Scanned {
-    if bytes.is_empty() {
-        return Scanned::Nothing;
-    }
-    let Some(length) = length(bytes).filter(|length| *length <= bytes.len()) else { return Scanned::Broken };
-    let body = bytes.slice(HEAD..length);
-    let checksum = bytes[12..HEAD].iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte));
-    if crc32fast::hash(&body) != checksum {
+/// Reads an entry of which [`length`] was right about the head.
+pub(crate) fn read(bytes: &Bytes) -> Scanned {
+    let length = bytes.len();
+    let (Some([_, _, _, _, kind, _, _, _, _, _, _, _, checksum @ ..]), Some(body)) =
+        (bytes.first_chunk::<HEAD>(), bytes.get(HEAD..))
+    else {
+        return Scanned::Broken;
+    };
+    if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
         return Scanned::Damaged { length };
     }
-    match decode(bytes[4], body) {
+    match decode(*kind, body, bytes) {
         Some(entry) => Scanned::Entry { entry, length },
         None => Scanned::Damaged { length },
     }
 }
 
-fn decode(kind: u8, mut body: Bytes) -> Option<Entry> {
-    let time = Millis(u64::from_le_bytes(take(&mut body)?));
+/// Reads a body; what it holds of records is a part of `whole`.
+fn decode(kind: u8, mut body: &[u8], whole: &Bytes) -> Option<Entry> {
+    let body = &mut body;
+    let time = Millis(u64::from_le_bytes(take(body)?));
     match kind {
         UPLOAD => {
-            let records = u32::from_le_bytes(take(&mut body)?);
-            let tenant = decode_name(&mut body)?;
-            let agent = decode_name(&mut body)?;
-            Some(Entry::Upload(Upload { time, tenant, agent, records, lines: body }))
+            let records = u32::from_le_bytes(take(body)?);
+            let tenant = decode_name(body)?;
+            let agent = decode_name(body)?;
+            let lines = whole.slice(whole.len() - body.len()..);
+            Some(Entry::Upload(Upload { time, tenant, agent, records, lines }))
         }
         FLUSH => {
-            let [shard] = take(&mut body)?;
-            let window = u64::from_le_bytes(take(&mut body)?);
+            let [shard] = take(body)?;
+            let window = u64::from_le_bytes(take(body)?);
             Some(Entry::Flush { time, which: Eviction::Window(ShardWindow { shard, window }) })
         }
         FLUSH_TENANT => {
-            let tenant = decode_name(&mut body)?;
+            let tenant = decode_name(body)?;
             Some(Entry::Flush { time, which: Eviction::Tenant(tenant) })
         }
         FLUSH_ALL => Some(Entry::FlushAll { time }),
         LOSS => {
-            let [code] = take(&mut body)?;
+            let [code] = take(body)?;
             let reason = LossReason::from_code(code)?;
-            let mut number = || Some(u64::from_le_bytes(take(&mut body)?));
+            let mut number = || Some(u64::from_le_bytes(take(body)?));
             let lost = Lost { records: number()?, parts: number()? };
             Some(Entry::Loss(Loss { reason, lost, total: number()?, since: number()?, until: time.0 }))
         }
         END => {
-            let [code] = take(&mut body)?;
+            let [code] = take(body)?;
             Some(Entry::End { time, reason: EndReason::from_code(code)? })
         }
         _ => None,
     }
 }
 
-fn take<const N: usize>(body: &mut Bytes) -> Option<[u8; N]> {
-    let taken = *body.first_chunk::<N>()?;
-    *body = body.slice(N..);
-    Some(taken)
+fn take<const N: usize>(body: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = body.split_first_chunk::<N>()?;
+    *body = rest;
+    Some(*taken)
 }
 
 /// Appends what leaves early and gives the entry's kind.
@@ -244,14 +266,12 @@ fn encode_name(output: &mut Vec<u8>, name: Option<&str>) {
     output.extend_from_slice(name.unwrap_or_default().as_bytes());
 }
 
-fn decode_name(body: &mut Bytes) -> Option<Option<String>> {
+fn decode_name(body: &mut &[u8]) -> Option<Option<String>> {
     let length = u32::from_le_bytes(take(body)?) as usize;
     let Some(length) = length.checked_sub(1) else { return Some(None) };
-    if length > body.len() {
-        return None;
-    }
-    let name = String::from_utf8(body.split_to(length).to_vec()).ok()?;
-    Some(Some(name))
+    let (name, rest) = body.split_at_checked(length)?;
+    *body = rest;
+    Some(Some(std::str::from_utf8(name).ok()?.to_owned()))
 }
 
 impl EndReason {

@@ -243,7 +243,9 @@ impl<F: Files> Follower<F> {
         self.report.replayed += entry.records();
         self.accepted += entry.records();
         self.meters.accept(entry.records());
-        self.outbox.losses().tell([entry]);
+        if let Entry::Loss(loss) = entry {
+            self.outbox.losses().tell([loss]);
+        }
     }
 
     fn count_damage(&mut self, reading: &mut Reading<F>) {

@@ -4,16 +4,15 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use weir_logic::Millis;
 use weir_logic::merge::Eviction;
 
-use crate::entry::{EndReason, Entry, Upload};
+use crate::entry::{self, EndReason, Entry};
 use crate::files::Files;
 use crate::follower::Committed;
 use crate::ledger::Meters;
 use crate::log::{Log, Sync};
-use crate::losses::Losses;
+use crate::losses::{Loss, Losses};
 use crate::plan::Plan;
 use crate::reserve::Reserve;
 use crate::segment;
@@ -45,7 +44,18 @@ pub struct Journal<F: Files> {
     next_generation: u64,
     time: Time,
     open: Option<Open<F>>,
-    pushed: Vec<Entry>,
+    pushed: Pushed,
+}
+
+/// What the next commit writes.
+#[derive(Default)]
+struct Pushed {
+    /// Its entries as they will stand in the segment. Kept from commit to commit for its memory, up to [`Pushed::SPARE`].
+    bytes: Vec<u8>,
+    /// The time of the first of them.
+    since: Option<Millis>,
+    records: u64,
+    losses: Vec<Loss>,
 }
 
 /// Time that never goes backwards, also when the clock was set back while the node was down. It then runs at half the
@@ -96,7 +106,7 @@ impl<F: Files> Journal<F> {
         next_generation: u64,
         time: Time,
     ) -> Self {
-        let (durability, open, pushed) = (Durability::default(), None, Vec::new());
+        let (durability, open, pushed) = (Durability::default(), None, Pushed::default());
         let Shared { meters, committed, reserve, losses } = shared;
         Self { files, dir, durability, plan, meters, committed, reserve, losses, next_generation, time, open, pushed }
     }
@@ -130,23 +140,25 @@ impl<F: Files> Journal<F> {
         (open.records >= self.plan.max_generation_records()).then_some(EndReason::Records)
     }
 
-    /// Adds an upload to the next commit.
-    pub fn push(&mut self, now: Millis, tenant: Option<String>, agent: Option<String>, records: u32, lines: Bytes) {
+    /// Adds an upload to the next commit: so many records of that agent, a line feed after each and none inside.
+    pub fn push(&mut self, now: Millis, tenant: Option<&str>, agent: Option<&str>, records: u32, lines: &[u8]) {
         let time = self.time(now);
-        self.pushed.push(Entry::Upload(Upload { time, tenant, agent, records, lines }));
+        entry::encode_upload(&mut self.pushed.bytes, time, (tenant, agent), records, lines);
+        self.pushed.since.get_or_insert(time);
+        self.pushed.records += u64::from(records);
     }
 
     /// Adds to the next commit that something is to leave early.
     pub fn push_flush(&mut self, now: Millis, which: Eviction) {
         let time = self.time(now);
-        self.pushed.push(Entry::Flush { time, which });
+        self.pushed.add(&Entry::Flush { time, which });
     }
 
     /// Adds to the next commit what the core is to be told of losses now: see [`Losses`].
     pub fn push_losses(&mut self, now: Millis) {
         let time = self.time(now);
-        if !self.pushed.iter().any(|entry| matches!(entry, Entry::Loss(_))) {
-            self.pushed.extend(self.losses.due(time).into_iter().map(Entry::Loss));
+        if self.pushed.losses.is_empty() {
+            self.losses.due(time).into_iter().for_each(|loss| self.pushed.add(&Entry::Loss(loss)));
         }
     }
 
@@ -174,7 +186,7 @@ impl<F: Files> Journal<F> {
     /// When it cannot be written; what was pushed is then gone and the generation still open.
     pub fn seal(&mut self, now: Millis, reason: EndReason) -> io::Result<()> {
         let time = self.time(now);
-        self.pushed.push(Entry::End { time, reason });
+        self.pushed.add(&Entry::End { time, reason });
         self.write(Sync::Now)?;
         self.open.take().into_iter().for_each(|open| self.committed.close(open.generation));
         Ok(())
@@ -192,7 +204,7 @@ impl<F: Files> Journal<F> {
         if plan.mode != self.plan.mode || self.open.is_some() {
             let time = self.time(now);
             if plan.mode != self.plan.mode {
-                self.pushed.push(Entry::FlushAll { time });
+                self.pushed.add(&Entry::FlushAll { time });
             }
             self.seal(now, EndReason::Plan)?;
         }
@@ -206,7 +218,7 @@ impl<F: Files> Journal<F> {
     /// When it cannot be written; what was pushed is then gone and the generation still open.
     pub fn flush_all(&mut self, now: Millis) -> io::Result<()> {
         let time = self.time(now);
-        self.pushed.push(Entry::FlushAll { time });
+        self.pushed.add(&Entry::FlushAll { time });
         self.seal(now, EndReason::Stop)
     }
 
@@ -217,29 +229,59 @@ impl<F: Files> Journal<F> {
     }
 
     fn write(&mut self, sync: Sync) -> io::Result<()> {
-        let entries = std::mem::take(&mut self.pushed);
-        let Some(first) = entries.first() else { return Ok(()) };
-        let since = first.time();
+        let mut pushed = std::mem::take(&mut self.pushed);
+        let written = pushed.since.map_or(Ok(()), |since| self.append(&pushed, since, sync));
+        pushed.clear();
+        self.pushed = pushed;
+        written
+    }
+
+    fn append(&mut self, pushed: &Pushed, since: Millis, sync: Sync) -> io::Result<()> {
         self.reserve.hold()?;
         let open = match &mut self.open {
             Some(open) => open,
             closed => closed.insert(begin(&self.files, &self.dir, self.next_generation, &self.plan, &self.meters)?),
         };
-        let mut bytes = Vec::new();
-        entries.iter().for_each(|entry| entry.encode(&mut bytes));
-        open.log.append(&bytes, sync)?;
+        let Pushed { bytes, records, losses, .. } = pushed;
+        open.log.append(bytes, sync)?;
         if !open.begun {
             (open.begun, open.since) = (true, since);
             self.next_generation = open.generation + 1;
         }
-        self.losses.tell(&entries);
-        let records = entries.iter().map(Entry::records).sum::<u64>();
+        self.losses.tell(losses);
         open.bytes += bytes.len() as u64;
         open.records += records;
         self.meters.grow(bytes.len() as u64);
-        self.meters.accept(records);
+        self.meters.accept(*records);
         self.committed.extend(open.generation, open.log.length());
         Ok(())
+    }
+}
+
+impl Pushed {
+    /// Bytes of memory that are kept while nothing is pushed, at most.
+    const SPARE: usize = 1 << 20;
+
+    fn is_empty(&self) -> bool {
+        self.since.is_none()
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        entry.encode(&mut self.bytes);
+        self.since.get_or_insert(entry.time());
+        self.records += entry.records();
+        if let Entry::Loss(loss) = entry {
+            self.losses.push(*loss);
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.bytes.capacity() > Self::SPARE {
+            self.bytes = Vec::new();
+        }
+        self.bytes.clear();
+        self.losses.clear();
+        (self.since, self.records) = (None, 0);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What was lost, and what of it the core has been told.
 //!
 //! The ledger counts every loss when it happens, and each is told once: by a row in the stream itself, made from an
-//! [`Entry`] of the journal. What was told is therefore what the journal's loss entries add up to, and
+//! [`crate::Entry`] of the journal. What was told is therefore what the journal's loss entries add up to, and
 //! what is still to be told is the difference between the ledger and them. Nothing else is kept, so there is nothing
 //! that a crash could forget or double. A batch that expires takes the rows in it along: what they told is untold again.
 //!
@@ -13,8 +13,6 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use weir_batch::row;
 use weir_logic::Millis;
-
-use crate::entry::Entry;
 
 /// Why something was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -263,11 +261,11 @@ impl Losses {
     }
 
     /// Entries were written, or found to be.
-    pub(crate) fn tell<'a>(&self, entries: impl IntoIterator<Item = &'a Entry>) {
-        let losses = entries.into_iter().filter_map(|entry| match entry {
-            Entry::Loss(loss) => Some(loss),
-            _ => None,
-        });
+    pub(crate) fn tell<'a>(&self, losses: impl IntoIterator<Item = &'a Loss>) {
+        let mut losses = losses.into_iter().peekable();
+        if losses.peek().is_none() {
+            return;
+        }
         let mut state = self.0.lock();
         for loss in losses {
             state.told.tell(loss);
@@ -309,13 +307,9 @@ mod tests {
     }
 
     fn told(losses: &Losses, now: Millis) -> Vec<(u64, u64)> {
-        let due: Vec<Entry> = losses.due(now).into_iter().map(Entry::Loss).collect();
+        let due = losses.due(now);
         losses.tell(&due);
-        let told = |entry: &Entry| match entry {
-            Entry::Loss(loss) => (loss.lost.records, loss.total),
-            _ => unreachable!("only losses are due"),
-        };
-        due.iter().map(told).collect()
+        due.iter().map(|loss| (loss.lost.records, loss.total)).collect()
     }
 
     #[test]

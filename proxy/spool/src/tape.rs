@@ -5,12 +5,13 @@
 //! Not here: which segments there are, and what their entries mean.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::entry::{self, Entry, Scanned, scan};
+use crate::entry::{self, Entry, Scanned};
 use crate::files::Files;
 use crate::plan::Plan;
 use crate::segment::{self, Head, Unreadable};
@@ -130,25 +131,33 @@ impl<F: Files> Pieces<F> {
 
     /// What stands at a place.
     fn look(&mut self, at: u64, limit: u64) -> io::Result<Scanned> {
-        let length = entry::length(self.fill(at, entry::HEAD, limit)?.as_ref());
         let room = usize::try_from(limit.saturating_sub(at)).unwrap_or(usize::MAX);
+        let head = self.fill(at, entry::HEAD, limit)?;
+        if head.is_empty() {
+            return Ok(Scanned::Nothing);
+        }
         // A head that promises more than there is: nothing is read for it.
-        let wanted = length.filter(|length| *length <= room).unwrap_or(entry::HEAD);
-        Ok(scan(&self.fill(at, wanted, limit)?))
+        let Some(length) = entry::length(&self.piece[head]).filter(|length| *length <= room) else {
+            return Ok(Scanned::Broken);
+        };
+        let held = self.fill(at, length, limit)?;
+        if held.len() < length {
+            return Ok(Scanned::Broken);
+        }
+        Ok(entry::read(&self.piece.slice(held.start..held.start + length)))
     }
 
-    /// What there is from a place to the limit, at least `wanted` bytes of it unless it ends before.
-    fn fill(&mut self, at: u64, wanted: usize, limit: u64) -> io::Result<Bytes> {
+    /// The place in the piece of what there is from a place to the limit, at least `wanted` bytes of it unless it ends before.
+    fn fill(&mut self, at: u64, wanted: usize, limit: u64) -> io::Result<Range<usize>> {
         let room = usize::try_from(limit.saturating_sub(at)).unwrap_or(usize::MAX);
         let held = at.checked_sub(self.start).and_then(|skipped| usize::try_from(skipped).ok());
-        if let Some(rest) =
-            held.filter(|skipped| *skipped <= self.piece.len()).map(|skipped| self.piece.slice(skipped..))
-            && rest.len() >= wanted.min(room)
+        if let Some(skipped) = held.filter(|skipped| *skipped <= self.piece.len())
+            && self.piece.len() - skipped >= wanted.min(room)
         {
-            return Ok(rest.slice(..rest.len().min(room)));
+            return Ok(skipped..self.piece.len().min(skipped.saturating_add(room)));
         }
         self.piece = Bytes::from(self.files.read_at(&self.path, at, wanted.max(PIECE).min(room))?);
         self.start = at;
-        Ok(self.piece.clone())
+        Ok(0..self.piece.len())
     }
 }

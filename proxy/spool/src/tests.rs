@@ -291,7 +291,7 @@ impl Node {
             self.unanswered.push(((who, image.to_string()), record));
         }
         let records = u32::try_from(images.len()).unwrap();
-        self.spool.journal.push(Millis(self.now), tenant, Some(agent), records, Bytes::from(lines));
+        self.spool.journal.push(Millis(self.now), tenant.as_deref(), Some(&agent), records, &lines);
     }
 
     fn commit(&mut self) -> io::Result<()> {
@@ -684,8 +684,8 @@ fn notes_that_cannot_be_written_anew_go_on_in_the_old_file() {
 fn the_real_file_system_keeps_what_it_is_given() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = recover(Disk, dir.path(), Some(plan()), Millis(START)).unwrap();
-    let lines = Bytes::from_static(b"{\"image\":\"x\"}\n{\"image\":\"x\"}\n");
-    spool.journal.push(Millis(START), Some("t".to_owned()), None, 2, lines);
+    let lines = b"{\"image\":\"x\"}\n{\"image\":\"x\"}\n";
+    spool.journal.push(Millis(START), Some("t"), None, 2, lines);
     spool.journal.commit().unwrap();
     drop(spool);
     let mut spool = recover(Disk, dir.path(), None, Millis(START + 1)).unwrap();

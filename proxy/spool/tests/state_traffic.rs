@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test has no better use for an error")]
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
-use bytes::Bytes;
 use weir_batch::{Compression, Format};
 use weir_logic::Millis;
 use weir_logic::state::StatePlan;
@@ -41,9 +40,9 @@ fn traffic(mode: PlanMode) -> Traffic {
     for hour in 0..DAYS * 24 {
         let now = START + hour * HOUR;
         for agent in 0..AGENTS {
-            let record = Bytes::from(record(agent, hour / 24) + "\n");
+            let record = record(agent, hour / 24) + "\n";
             let (tenant, name) = (format!("t-{}", agent / 20), format!("a-{agent}"));
-            spool.journal.push(Millis(now), Some(tenant), Some(name), 1, record);
+            spool.journal.push(Millis(now), Some(&tenant), Some(&name), 1, record.as_bytes());
         }
         spool.journal.commit().unwrap();
         spool.catch_up().unwrap();

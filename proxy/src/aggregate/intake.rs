@@ -50,7 +50,7 @@ impl Aggregate {
             let (status, outcome) = if nothing { (202, Outcome::Accepted) } else { (400, Outcome::Refused) };
             return answer(status, report, outcome);
         }
-        match pipeline.keep(call.identity, upload.accepted, Bytes::from(upload.lines), Some(hold)).await {
+        match pipeline.keep(call.identity, upload.accepted, upload.lines, Some(hold)).await {
             Ok(()) => answer(202, report, Outcome::Accepted),
             Err(unkept) => unavailable(unkept),
         }

@@ -12,11 +12,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use prometheus::Histogram;
 use tokio::sync::oneshot;
-use weir_logic::Millis;
+use weir_logic::{AgentId, Identity, Millis, TenantId};
 use weir_logic::merge::Eviction;
 use weir_spool::{Disk, EndReason, Journal};
 
@@ -38,10 +37,10 @@ pub(super) enum Command {
 
 /// An upload to keep.
 pub(super) struct Kept {
-    pub(super) tenant: Option<String>,
-    pub(super) agent: Option<String>,
+    /// Who sent it.
+    pub(super) identity: Identity,
     pub(super) records: u32,
-    pub(super) lines: Bytes,
+    pub(super) lines: Vec<u8>,
     /// The memory of an upload, held until its records are written.
     pub(super) _hold: Option<Hold>,
     /// Told once the records are kept; dropped when they cannot be. `None` where the agent has been told already: then
@@ -215,11 +214,13 @@ impl Journaling {
             self.journal.push_losses(now);
         }
         let (mut group, mut bytes) = (0, 0);
-        for Kept { tenant, agent, records, lines, .. } in &self.waiting {
+        for Kept { identity, records, lines, .. } in &self.waiting {
             if bytes >= GROUP_BYTES {
                 break;
             }
-            self.journal.push(now, tenant.clone(), agent.clone(), *records, lines.clone());
+            let tenant = identity.tenant.as_ref().map(TenantId::as_str);
+            let agent = identity.agent.as_ref().map(AgentId::as_str);
+            self.journal.push(now, tenant, agent, *records, lines);
             (group, bytes) = (group + 1, bytes + lines.len());
         }
         if !self.journal.has_pushed() {

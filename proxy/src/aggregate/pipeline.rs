@@ -8,7 +8,6 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::Builder;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
@@ -192,15 +191,14 @@ impl Pipeline {
         &self,
         identity: &Identity,
         records: usize,
-        lines: Bytes,
+        lines: Vec<u8>,
         hold: Option<Hold>,
     ) -> Result<(), Unkept> {
         self.has_room()?;
         let acknowledged = self.settings.load().acknowledged;
         let (done, kept) = oneshot::channel();
         let command = Command::Keep(Kept {
-            tenant: identity.tenant.as_ref().map(|tenant| tenant.as_str().to_owned()),
-            agent: identity.agent.as_ref().map(|agent| agent.as_str().to_owned()),
+            identity: identity.clone(),
             records: u32::try_from(records).unwrap_or(u32::MAX),
             lines,
             _hold: hold,

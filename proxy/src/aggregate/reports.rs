@@ -2,7 +2,6 @@
 //!
 //! Not here: what a report says, and when one is due.
 
-use bytes::Bytes;
 use weir_logic::Identity;
 
 use super::pipeline::Unkept;
@@ -22,7 +21,7 @@ impl Aggregate {
     pub(crate) async fn keep_presence(&self, agents: usize, rows: Vec<u8>) -> Result<(), &'static str> {
         let streams = self.streams.load_full();
         let Some(pipeline) = streams.by_name.get(PRESENCE) else { return Err("presence is switched off") };
-        let kept = pipeline.keep(&Identity::default(), agents, Bytes::from(rows), None).await;
+        let kept = pipeline.keep(&Identity::default(), agents, rows, None).await;
         kept.map_err(Unkept::detail)
     }
 }

@@ -194,13 +194,7 @@ fn a_spool_with_tables_is_opened_as_it_was_left() {
     let names = ["tables-1.table", "tables-1.progress"];
     let files = Memory::default();
     let mut spool = recover(files.clone(), root, Some(state_plan()), Millis(START)).unwrap();
-    spool.journal.push(
-        Millis(START),
-        None,
-        Some("a-1".to_owned()),
-        1,
-        Bytes::from_static(b"{\"unit\":\"x\",\"up\":1}\n"),
-    );
+    spool.journal.push(Millis(START), None, Some("a-1"), 1, b"{\"unit\":\"x\",\"up\":1}\n");
     for now in [START + 1, START + 2000] {
         spool.journal.seal(Millis(now), EndReason::Due).unwrap();
         spool.catch_up().unwrap();

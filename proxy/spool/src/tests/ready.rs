@@ -12,7 +12,7 @@ const ROWS: &str = "{\"kind\":\"presence\",\"tenant\":null,\"agent\":\"a-1\",\"l
 #[test]
 fn rows_are_packed_as_they_are_and_are_a_record_each() {
     let mut node = Node::start_with(Memory::default(), rows_plan());
-    node.spool.journal.push(Millis(node.now), None, None, 2, Bytes::from_static(ROWS.as_bytes()));
+    node.spool.journal.push(Millis(node.now), None, None, 2, ROWS.as_bytes());
     node.commit().unwrap();
     node.seal().unwrap();
     let [waiting] = node.spool.outbox.waiting().try_into().unwrap();

@@ -257,7 +257,7 @@ fn an_early_flush_is_kept_until_the_table_knows_of_it() {
 fn verifying_reads_tables_as_far_as_they_count() {
     let directory = tempfile::tempdir().unwrap();
     let mut spool = recover(Disk, directory.path(), Some(state_plan()), Millis(START)).unwrap();
-    spool.journal.push(Millis(START), None, None, 1, Bytes::from_static(b"{\"image\":\"1\"}\n"));
+    spool.journal.push(Millis(START), None, None, 1, b"{\"image\":\"1\"}\n");
     for now in [START, START + 2 * WINDOW] {
         spool.journal.seal(Millis(now), EndReason::Age).unwrap();
         spool.catch_up().unwrap();

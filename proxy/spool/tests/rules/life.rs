@@ -110,8 +110,8 @@ impl Life<'_> {
                 }
                 let records = u32::try_from(sent.records.len()).expect("a few");
                 let lines: String = sent.records.iter().map(|record| format!("{record}\n")).collect();
-                let (tenant, agent) = (sent.tenant.clone(), Some(sent.agent.clone()));
-                self.spool.journal.push(Millis(self.now), tenant, agent, records, lines.into());
+                let (tenant, agent) = (sent.tenant.as_deref(), Some(sent.agent.as_str()));
+                self.spool.journal.push(Millis(self.now), tenant, agent, records, lines.as_bytes());
                 self.spool.journal.commit().expect("the disk is well");
                 self.spool.catch_up().expect("the disk is well");
             }
