@@ -1,7 +1,8 @@
 //! The journal thread: commits uploads in groups and decides when a generation is closed.
 //!
-//! While one group is written, the next one queues: that is all the batching there is, and an idle node answers after
-//! one `fsync`. Where uploads are acknowledged from memory, one that cannot be written is tried again until it can be.
+//! While one group is written, the next one queues, and an idle node answers after one `fsync`. A busy one that has a quick disk
+//! would write groups of two or three, each of which costs as much processor time as one of a hundred; so there a group begins
+//! [`PACE`] after the one before. Where uploads are acknowledged from memory, one that cannot be written is tried again until it can be.
 //! The thread waits for nothing but its disk: the merge thread reads what is committed at its own pace.
 
 use std::collections::VecDeque;
@@ -9,14 +10,15 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::Histogram;
 use tokio::sync::oneshot;
-use weir_logic::{AgentId, Identity, Millis, TenantId};
 use weir_logic::merge::Eviction;
+use weir_logic::{AgentId, Identity, Millis, TenantId};
 use weir_spool::{Disk, EndReason, Journal};
 
 use super::calls::Calls;
@@ -100,11 +102,39 @@ pub(super) struct Journaling {
     pub(super) sealed_at: Millis,
     /// Not before this time is written again what could not be written just now.
     pub(super) rest_until: Millis,
+    /// The last group.
+    pub(super) last: Group,
     pub(super) stream: String,
+}
+
+/// A group that was written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Group {
+    /// Its uploads.
+    uploads: usize,
+    /// When its writing began, by the clock's elapsed time.
+    began: Duration,
+}
+
+impl Group {
+    /// How long uploads may queue before the next group is written: not after one that took an eighth of what may queue.
+    fn pause(self, now: Duration, max_queued: usize) -> Duration {
+        let is_paced = self.uploads > FEW && self.uploads <= max_queued / 8;
+        if is_paced { PACE.saturating_sub(now.saturating_sub(self.began)) } else { Duration::ZERO }
+    }
 }
 
 /// Bytes of records in one group commit, at most, but for the last upload in it.
 const GROUP_BYTES: usize = 4 << 20;
+
+/// The time from the beginning of one group to that of the next while they are of more than [`FEW`] uploads.
+const PACE: Duration = Duration::from_millis(1);
+
+/// Uploads that are too few for others to be waited for: agents one after the other are answered as fast as the disk can.
+const FEW: usize = 3;
+
+/// Bytes of journal that are worth waking the merge thread before the generation is closed.
+const LOT_BYTES: u64 = 256 << 10;
 
 /// The wait after the disk has refused a write.
 const REST: Duration = Duration::from_secs(1);
@@ -123,6 +153,9 @@ impl Journaling {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Command::Stop),
         };
+        if matches!(first, Some(Command::Keep(_))) {
+            self.gather();
+        }
         let mut group = Vec::new();
         let mut bytes = 0;
         let mut next = first;
@@ -161,6 +194,16 @@ impl Journaling {
         match self.deadline() {
             Some(deadline) => self.commands.recv_timeout(deadline.since(now)),
             None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Lets uploads queue for as long as the pace asks for.
+    fn gather(&self) {
+        let max_queued = self.adopted.as_ref().map_or(0, |settings| settings.max_queued);
+        let pause = self.last.pause(self.clock.elapsed(), max_queued);
+        if !pause.is_zero() {
+            // Those who send to this thread wake it only while it waits for them.
+            thread::park_timeout(pause);
         }
     }
 
@@ -226,10 +269,11 @@ impl Journaling {
         if !self.journal.has_pushed() {
             return true;
         }
-        let started = self.clock.elapsed();
+        let began = self.clock.elapsed();
         match self.journal.commit() {
             Ok(()) => {
-                self.commit_seconds.observe((self.clock.elapsed() - started).as_secs_f64());
+                self.commit_seconds.observe((self.clock.elapsed() - began).as_secs_f64());
+                self.last = Group { uploads: group, began };
                 // An agent that has gone does not hear that its records are kept; they are.
                 self.waiting.drain(..group).filter_map(|kept| kept.done).for_each(|done| done.send(()).unwrap_or(()));
                 self.written();
@@ -277,14 +321,19 @@ impl Journaling {
         match self.journal.seal(now, reason) {
             Ok(()) => {
                 self.sealed_at = now;
+                self.merging.committed();
                 self.written();
             }
             Err(error) => self.refused("a generation cannot be closed", &error),
         }
     }
 
+    /// Something was written. The merge thread hears of it once there is a lot: what is committed leaves with the end of its
+    /// generation and not before, and then it hears of it anyway.
     fn written(&self) {
-        self.merging.committed();
+        if self.journal.meters().unread_bytes() >= LOT_BYTES {
+            self.merging.committed();
+        }
         if self.health.worked() {
             tracing::info!(stream = self.stream, "the journal can be written again");
         }
@@ -313,6 +362,7 @@ impl Journaling {
         match replanned {
             Ok(()) => {
                 self.adopted = Some(settings);
+                self.merging.committed();
                 self.written();
             }
             Err(error) => self.refused("the new plan cannot be written down", &error),
@@ -325,8 +375,25 @@ impl Journaling {
 }
 
 impl Drop for Journaling {
-    /// However the thread ends, nothing more will be committed.
+    /// However the thread ends, nothing more will be committed, and what has been is to be merged.
     fn drop(&mut self) {
+        self.merging.committed();
         self.merging.ending();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_waits_for_company_where_there_was_some_and_the_queue_has_room() {
+        let pause = |uploads, micros| {
+            let group = Group { uploads, began: Duration::from_secs(7) };
+            group.pause(Duration::from_secs(7) + Duration::from_micros(micros), 4096).as_micros()
+        };
+        assert_eq!([pause(0, 100), pause(FEW, 100)], [0, 0], "an agent alone is answered at once");
+        assert_eq!([pause(FEW + 1, 100), pause(512, 999), pause(64, 1000), pause(64, 5000)], [900, 1, 0, 0]);
+        assert_eq!(pause(513, 100), 0, "the queue would fill");
     }
 }

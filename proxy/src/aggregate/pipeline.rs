@@ -17,7 +17,7 @@ use weir_spool::{Disk, Meters, Outbox, Recovered, RecoveryReport, Revived, recov
 
 use super::calls::Calls;
 use super::health::DiskHealth;
-use super::journaling::{Command, Journaling, Kept, Wishes};
+use super::journaling::{Command, Group, Journaling, Kept, Wishes};
 use super::ledger::{LedgerStatus, LossStatus, StreamStatus};
 use super::merging::{MergeState, Merging};
 use super::plan::{Acknowledged, Settings};
@@ -97,8 +97,7 @@ impl Pipeline {
         let Recovered { journal, follower, emitter, outbox } = spool;
         let meters = Arc::clone(journal.meters());
         let (commands, received) = sync_channel(settings.max_queued);
-        let wishes = Arc::new(Wishes::default());
-        let merge = Arc::new(MergeState::default());
+        let (wishes, merge) = (Arc::new(Wishes::default()), Arc::new(MergeState::default()));
         let (calls, health) = (Arc::new(Calls::default()), Arc::new(DiskHealth::default()));
         merge.replaying.store(follower.is_replaying(), Ordering::Release);
         let arrived = Arc::new(Notify::new());
@@ -116,6 +115,7 @@ impl Pipeline {
             waiting: VecDeque::new(),
             sealed_at: Millis::default(),
             rest_until: Millis::default(),
+            last: Group::default(),
             stream: name.to_owned(),
         };
         let merging = Merging {
