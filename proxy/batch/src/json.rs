@@ -140,7 +140,15 @@ impl Scanner<'_> {
         Err(SyntaxError { at: self.at })
     }
 
+    #[inline]
     fn skip_space(&mut self) {
+        // Most texts have none.
+        if self.input.get(self.at).is_some_and(|byte| *byte <= b' ') {
+            self.skip_all_space();
+        }
+    }
+
+    fn skip_all_space(&mut self) {
         while let Some(space @ (b' ' | b'\t' | b'\n' | b'\r')) = self.input.get(self.at) {
             self.broken |= matches!(space, b'\n' | b'\r');
             self.at += 1;
@@ -148,6 +156,7 @@ impl Scanner<'_> {
     }
 
     /// Scans `"name" :` and stands at the member's value.
+    #[inline]
     fn member_name(&mut self) -> Result<(), SyntaxError> {
         if self.byte()? != b'"' {
             return self.wrong();
@@ -184,36 +193,40 @@ impl Scanner<'_> {
     /// Scans the string whose quote stands here; control characters below U+0020 must be escaped (RFC 8259, section 7).
     fn string(&mut self) -> Result<(), SyntaxError> {
         let start = self.at + 1;
-        self.at = start;
+        let mut at = start;
         loop {
-            self.at = plain_end(self.input, self.at);
-            match self.byte()? {
-                b'"' => {
-                    self.longest = self.longest.max(self.at - start);
-                    self.at += 1;
-                    return Ok(());
+            at = plain_end(self.input, at);
+            match self.input.get(at) {
+                Some(b'"') => break,
+                // The escapes that there are, but for those of four digits.
+                Some(b'\\') if self.input.get(at + 1).is_some_and(|byte| ESCAPES[usize::from(*byte)]) => at += 2,
+                _ => {
+                    self.at = at;
+                    self.escape()?;
+                    at = self.at;
                 }
-                b'\\' => self.escape()?,
-                _ => return self.wrong(),
             }
         }
+        self.longest = self.longest.max(at - start);
+        self.at = at + 1;
+        Ok(())
     }
 
+    /// Scans an escape of four digits; an error where none stands here.
+    #[cold]
     fn escape(&mut self) -> Result<(), SyntaxError> {
-        self.at += 1;
-        match self.byte()? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-            b'u' => {
-                for _ in 0..4 {
-                    self.at += 1;
-                    if !self.byte()?.is_ascii_hexdigit() {
-                        return self.wrong();
-                    }
-                }
+        for expected in *b"\\u" {
+            if self.byte()? != expected {
+                return self.wrong();
             }
-            _ => return self.wrong(),
+            self.at += 1;
         }
-        self.at += 1;
+        for _ in 0..4 {
+            if !self.byte()?.is_ascii_hexdigit() {
+                return self.wrong();
+            }
+            self.at += 1;
+        }
         Ok(())
     }
 
@@ -251,6 +264,17 @@ impl Scanner<'_> {
         Ok(())
     }
 }
+
+/// The bytes that may follow a backslash, but for the `u`.
+const ESCAPES: [bool; 256] = {
+    let mut escapes = [false; 256];
+    let mut rest: &[u8] = b"\"\\/bfnrt";
+    while let [byte, after @ ..] = rest {
+        escapes[*byte as usize] = true;
+        rest = after;
+    }
+    escapes
+};
 
 /// The offset of the first quote, backslash or control character at or after `at`, or the input's length. Eight bytes at
 /// a time: in each of the three differences the highest bit of a byte is set where the byte is what is looked for; a
