@@ -95,6 +95,7 @@ fn read(line: &str) -> Option<Route> {
         host: Some(host).filter(|host| host != "-"),
         class: Class::Config,
         core: CoreId(0),
+        agent_limit: None,
         action,
     })
 }

@@ -134,8 +134,14 @@ impl Life {
         let Some(batch) = waiting.get(usize::from(how / 6) % waiting.len().max(1)) else { return };
         let refusal = || Refused::whole(422, "no");
         match how % 8 {
-            6 => return drop(self.spool.outbox.expire(Millis(batch.meta.sealed_at + 1)).expect("nothing fails")),
-            7 => return drop(self.spool.outbox.drop_dead(1, u64::MAX).expect("nothing fails")),
+            6 => {
+                self.spool.outbox.expire(Millis(batch.meta.sealed_at + 1)).expect("nothing fails");
+                return;
+            }
+            7 => {
+                self.spool.outbox.drop_dead(1, u64::MAX).expect("nothing fails");
+                return;
+            }
             0 | 1 => self.spool.outbox.deliver(batch),
             2 => self.spool.outbox.bury(batch, refusal()),
             3 => self.spool.outbox.isolate(batch, refusal()).map(drop),

@@ -6,8 +6,8 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use weir_batch::{
-    Allowance, BatchEncoder, Compression, Encoding, Framing, InflateError, InflateLimits, SMALL_BYTES, Upload, UploadError,
-    UploadLimits,
+    Allowance, BatchEncoder, Compression, Encoding, Framing, InflateError, InflateLimits, SMALL_BYTES, Upload,
+    UploadError, UploadLimits,
 };
 
 const LIMITS: UploadLimits = UploadLimits {
