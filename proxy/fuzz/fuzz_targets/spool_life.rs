@@ -78,14 +78,15 @@ impl Life {
             0..3 => self.push(how),
             3 => {
                 self.spool.journal.push_losses(Millis(self.now));
-                self.spool.journal.commit().expect("nothing fails");
-                self.committed();
+                self.commit();
             }
             4 => self.seal(),
             5 => self.now += u64::from(how) * 1000,
             6 => self.flush(how),
             7 => self.leave(how),
             8 => {
+                // A plan that changes nothing on disk leaves what was pushed to the next commit.
+                self.commit();
                 let plan = Plan { max_batch_rows: 1 + u64::from(how % 4), ..plan() };
                 self.spool.journal.replan(Millis(self.now), plan).expect("nothing fails");
                 self.committed();
@@ -121,6 +122,11 @@ impl Life {
         for eviction in evictions {
             self.spool.journal.push_flush(Millis(self.now), eviction);
         }
+    }
+
+    fn commit(&mut self) {
+        self.spool.journal.commit().expect("nothing fails");
+        self.committed();
     }
 
     fn committed(&mut self) {
