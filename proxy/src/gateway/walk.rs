@@ -217,10 +217,7 @@ pub(super) async fn act<E: Exchange>(
         Action::Lookup(_) => parts.lookup.answer(&call).await,
         Action::Aggregate(_) => parts.aggregate.answer(&call).await,
         // Forwarded requests have left before.
-        Action::Cache(_) | Action::Forward(_) => match parts.cache.at_once(&call) {
-            Some(hit) => hit.into(),
-            None => parts.cache.answer(&call).await,
-        },
+        Action::Cache(_) | Action::Forward(_) => parts.cache.answer(&call).await,
     })
 }
 
