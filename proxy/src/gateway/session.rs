@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderValue, SERVER, TRANSFER_ENCODING};
-use http::{Method as HttpMethod, Version};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, SERVER, TRANSFER_ENCODING};
+use http::{Method as HttpMethod, Response, StatusCode, Version};
 use pingora::ErrorType;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
@@ -17,7 +17,7 @@ use super::Parts;
 use super::body::{self, BodyError};
 use super::context::RequestContext;
 use super::exchange::{Exchange, Unwritten};
-use super::framing::{Framing, is_empty_by_status, is_the_writers};
+use super::framing::{Framing, is_the_writers};
 use super::walk::{self, Known, Line, Stop};
 use crate::accept::Connection;
 use crate::answer::{Answer, Body, Stream};
@@ -148,8 +148,17 @@ impl Exchange for ServerSession {
 }
 
 async fn write(session: &mut ServerSession, answer: Answer, written: &mut u64) -> Result<(), Unwritten> {
-    let without_body = is_empty_by_status(&answer) || session.req_header().method == HttpMethod::HEAD;
-    let header = header(session, &answer)?;
+    let framing = Framing::of(&answer);
+    let without_body = framing == Framing::None || session.req_header().method == HttpMethod::HEAD;
+    let mut header = header(&answer, framing);
+    if framing == Framing::Open {
+        match session.req_header().version {
+            Version::HTTP_11 => header.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?,
+            // By the protocol: the end of the stream in HTTP/2, of the connection in HTTP/1.0.
+            version if version < Version::HTTP_11 => session.set_keepalive(None),
+            _ => {}
+        }
+    }
     session.write_response_header(Box::new(header)).await?;
     match answer.body {
         _ if without_body => session.write_response_body(Bytes::new(), true).await?,
@@ -179,31 +188,31 @@ async fn stream(session: &mut ServerSession, mut stream: Stream, written: &mut u
     Ok(())
 }
 
-fn header(session: &mut ServerSession, answer: &Answer) -> pingora::Result<ResponseHeader> {
-    let mut header = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 4))?;
+/// The header of an answer, but for what a version of HTTP says of a body without a length.
+pub(super) fn header(answer: &Answer, framing: Framing) -> ResponseHeader {
+    let mut headers = HeaderMap::with_capacity(answer.headers.len() + ROOM);
     for (name, value) in &answer.headers {
         if !is_the_writers(name) {
-            header.append_header(name.clone(), value.clone())?;
+            headers.append(name, value.clone());
         }
     }
-    if !header.headers.contains_key(SERVER) {
-        header.insert_header(SERVER, "weir")?;
-    }
-    match (Framing::of(answer), session.req_header().version) {
-        (Framing::None, _) => {}
-        (Framing::Length(length), _) => header.insert_header(CONTENT_LENGTH, length)?,
-        (Framing::Open, Version::HTTP_11) => {
-            header.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
-        }
-        // By the protocol: the end of the stream in HTTP/2, of the connection in HTTP/1.0.
-        (Framing::Open, version) => {
-            if version < Version::HTTP_11 {
-                session.set_keepalive(None);
-            }
-        }
-    }
-    Ok(header)
+    response(answer.status, headers, framing)
 }
+
+/// A header of that status with these fields and those that are the writer's.
+pub(super) fn response(status: u16, mut headers: HeaderMap, framing: Framing) -> ResponseHeader {
+    if let Framing::Length(length) = framing {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    headers.entry(SERVER).or_insert(HeaderValue::from_static("weir"));
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = headers;
+    response.into_parts().0.into()
+}
+
+/// Headers beside an answer's own: `Age`, `Cache-Status`, `Content-Length`, `Server`, and the session's `Date`.
+pub(super) const ROOM: usize = 5;
 
 impl From<Box<pingora::Error>> for Unwritten {
     fn from(error: Box<pingora::Error>) -> Self {

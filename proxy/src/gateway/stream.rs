@@ -12,8 +12,8 @@ use arc_swap::Guard;
 use bytes::Bytes;
 use futures::FutureExt;
 use h2::SendStream;
-use http::header::{AGE, CONTENT_LENGTH, HeaderMap, HeaderValue, SERVER};
-use http::{Method as HttpMethod, Request, Response, StatusCode};
+use http::header::{AGE, HeaderMap, HeaderValue};
+use http::{Method as HttpMethod, Request};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::v2::server::HttpSession;
 use tokio::time::timeout;
@@ -24,8 +24,8 @@ use weir_logic::{Headers, Outcome};
 use super::body::BodyError;
 use super::context::RequestContext;
 use super::exchange::{Exchange, Unwritten};
-use super::framing::{Framing, is_the_writers};
-use super::session::method;
+use super::framing::Framing;
+use super::session::{ROOM, header, method, response};
 use super::walk::{self, Knocked, Line};
 use super::{Parts, at_hand};
 use crate::accept::{Connection, Streamed};
@@ -251,20 +251,7 @@ impl StreamExchange<'_> {
     }
 }
 
-fn header(answer: &Answer, framing: Framing) -> ResponseHeader {
-    let mut headers = HeaderMap::with_capacity(answer.headers.len() + ROOM);
-    for (name, value) in &answer.headers {
-        if !is_the_writers(name) {
-            headers.append(name, value.clone());
-        }
-    }
-    if let Framing::Length(length) = framing {
-        headers.insert(CONTENT_LENGTH, length.into());
-    }
-    response(answer.status, headers)
-}
-
-/// The same of a hit, whose lender has left out what is the writer's.
+/// The header of a hit, whose lender has left out what is the writer's.
 fn hit_header(hit: &Hit) -> ResponseHeader {
     let fields = hit.lender.fields();
     let fields = fields.get(..hit.fields).unwrap_or(fields);
@@ -274,19 +261,5 @@ fn hit_header(hit: &Hit) -> ResponseHeader {
     }
     headers.insert(AGE, age(hit.age));
     headers.insert(CACHE_STATUS, CacheStatus::hit(hit.ttl).value());
-    if !matches!(hit.status, 204 | 304) {
-        headers.insert(CONTENT_LENGTH, hit.length.into());
-    }
-    response(hit.status, headers)
+    response(hit.status, headers, Framing::of_hit(hit))
 }
-
-fn response(status: u16, mut headers: HeaderMap) -> ResponseHeader {
-    headers.entry(SERVER).or_insert(HeaderValue::from_static("weir"));
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    *response.headers_mut() = headers;
-    response.into_parts().0.into()
-}
-
-/// Headers beside an answer's own: `Age`, `Cache-Status`, `Content-Length`, `Server`, and the session's `Date`.
-const ROOM: usize = 5;

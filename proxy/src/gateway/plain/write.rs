@@ -95,11 +95,7 @@ pub(super) fn hit(head: &mut Vec<u8>, hit: &Hit, keeps: bool, now: Millis) {
     if !names_server {
         head.extend_from_slice(b"Server: weir\r\n");
     }
-    if !matches!(hit.status, 204 | 304) {
-        head.extend_from_slice(b"Content-Length: ");
-        number(head, hit.length);
-        head.extend_from_slice(b"\r\n");
-    }
+    framed(head, Framing::of_hit(hit));
     end(head, keeps, now);
 }
 
@@ -111,6 +107,19 @@ fn status_line(head: &mut Vec<u8>, status: u16) {
     let reason = status.canonical_reason().unwrap_or_default();
     for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
         head.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// The field that says where the body ends.
+fn framed(head: &mut Vec<u8>, framing: Framing) {
+    match framing {
+        Framing::None => {}
+        Framing::Length(length) => {
+            head.extend_from_slice(b"Content-Length: ");
+            number(head, length);
+            head.extend_from_slice(b"\r\n");
+        }
+        Framing::Open => head.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
     }
 }
 
@@ -153,15 +162,7 @@ fn head(answer: &Answer, framing: Framing, keeps: bool, now: Millis) -> Vec<u8> 
     if !names_server {
         field(&mut head, "server", b"weir");
     }
-    match framing {
-        Framing::None => {}
-        Framing::Length(length) => {
-            head.extend_from_slice(b"Content-Length: ");
-            number(&mut head, length);
-            head.extend_from_slice(b"\r\n");
-        }
-        Framing::Open => field(&mut head, "transfer-encoding", b"chunked"),
-    }
+    framed(&mut head, framing);
     end(&mut head, keeps, now);
     head
 }
