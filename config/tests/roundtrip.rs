@@ -12,7 +12,7 @@ use weir_config::{
     Class, ClientAuth, Compression, Config, Core, CoreId, CoreTls, DeliveryPlan, Durability, ForwardRoute,
     FreshnessMode, HealthCheck, IdentitySource, KeyPart, Listener, ListenerTls, LookupRoute, MemoryEnvironment, Method,
     Mode, Pacing, Payload, Peer, Presence, Protocol, Ratio, Retry, Route, SpoolLimits, StatusPattern, StatusTtl,
-    Stream, TlsVersion, Unchanged, changes, parse, to_toml,
+    Stream, TlsCipher, TlsVersion, Unchanged, changes, parse, to_toml,
 };
 
 fn read(text: &str) -> Config {
@@ -182,6 +182,7 @@ fn listeners() -> impl Strategy<Value = Vec<Listener>> {
         client_auth: if client_ca.is_some() { ClientAuth::Optional } else { ClientAuth::Off },
         client_ca,
         min_version: TlsVersion::V1_3,
+        cipher: TlsCipher::Aes256Gcm,
         handshake_timeout: Duration::from_millis(2500),
         max_handshakes: 3,
         tickets,

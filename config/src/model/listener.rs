@@ -52,6 +52,8 @@ pub struct ListenerTls {
     pub client_auth: ClientAuth,
     /// The oldest TLS version spoken.
     pub min_version: TlsVersion,
+    /// The cipher of a connection, where the agent knows it.
+    pub cipher: TlsCipher,
     /// The time that a handshake may take, from the accepted connection on.
     pub handshake_timeout: Duration,
     /// Handshakes running at once, at most; the next ones wait in the kernel's accept queue.
@@ -86,6 +88,20 @@ pub enum TlsVersion {
     V1_2,
     /// TLS 1.3 (RFC 8446).
     V1_3,
+}
+
+/// `listener.tls.cipher`: the cipher of a connection, where the agent knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsCipher {
+    /// AES of 128 bits in GCM, with SHA-256.
+    #[default]
+    Aes128Gcm,
+    /// AES of 256 bits in GCM, with SHA-384.
+    Aes256Gcm,
+    /// ChaCha20 and Poly1305, with SHA-256.
+    Chacha20Poly1305,
+    /// The one that the agent names first.
+    Agent,
 }
 
 /// `listener.proxy_protocol`: whether connections begin with a PROXY protocol header.

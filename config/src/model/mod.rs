@@ -18,7 +18,7 @@ pub use limits::{
     AgentLimits, AgentRate, CacheLimits, ClassLimits, DampingLimits, Limits, PackageLimits, Refusals, RetryAfterLimits,
     RolloutLimits, TenantLimits, TenantWeight,
 };
-pub use listener::{ClientAuth, Identity, IdentitySource, Listener, ListenerTls, ProxyProtocol, TlsVersion};
+pub use listener::{ClientAuth, Identity, IdentitySource, Listener, ListenerTls, ProxyProtocol, TlsCipher, TlsVersion};
 pub use route::{
     Action, AggregateRoute, AnswerStore, BodyEtag, BodyPointer, CacheRoute, Calm, Class, FILL_HEADERS_OF_ITS_OWN,
     ForwardRoute, FreshnessMode, KeyPart, LookupRoute, Method, Pacing, PathPattern, Payload, Route, Segment, StatusTtl,

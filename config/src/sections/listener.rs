@@ -10,7 +10,7 @@ use crate::form::Form;
 use crate::key::Key;
 use crate::section::{Reader, section, table_settings};
 use crate::setting::choice_settings;
-use crate::{ClientAuth, Identity, IdentitySource, Listener, ListenerTls, ProxyProtocol, TlsVersion};
+use crate::{ClientAuth, Identity, IdentitySource, Listener, ListenerTls, ProxyProtocol, TlsCipher, TlsVersion};
 
 section! { Listener, "[[listener]]", "An address that agents connect to.", listener_agrees, {
     name: String = Key::computed("0.0.0.0:8443",
@@ -60,6 +60,9 @@ section! { ListenerTls, "listener.tls", "How agents' TLS connections are termina
         "Whether agents must show a certificate.").restart();
     min_version: TlsVersion = Key::default("1.2",
         "The oldest TLS version spoken.").restart();
+    cipher: TlsCipher = Key::default("aes-128-gcm",
+        "The cipher of a connection where the agent knows it; another that both know where it does not. With AES-256 a \
+         handshake costs more processor time, as processors have no instruction for its hash.").restart();
     handshake_timeout: Duration = Key::default("10s",
         "The time that a handshake may take, from the accepted connection on.").between("100ms", "5m").restart();
     max_handshakes: usize = Key::default("256",
@@ -104,6 +107,12 @@ choice_settings! {
     pub TlsVersion {
         "1.2" => V1_2: "TLS 1.2 (RFC 5246)";
         "1.3" => V1_3: "TLS 1.3 (RFC 8446)";
+    }
+    pub TlsCipher {
+        "aes-128-gcm" => Aes128Gcm: "AES of 128 bits, with SHA-256";
+        "aes-256-gcm" => Aes256Gcm: "AES of 256 bits, with SHA-384";
+        "chacha20-poly1305" => Chacha20Poly1305: "ChaCha20, with SHA-256";
+        "agent" => Agent: "the one that the agent likes best";
     }
 }
 

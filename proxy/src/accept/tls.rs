@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::SingleCertAndKey;
-use weir_config::{ListenerTls, TlsVersion};
+use rustls::{CipherSuite, ServerConfig};
+use weir_config::{ListenerTls, TlsCipher, TlsVersion};
 use weir_logic::Millis;
 
 use super::certificates::{self, CertificateError, Loaded, TicketKeys};
@@ -98,13 +98,14 @@ impl Current {
             TlsVersion::V1_3 => &[&rustls::version::TLS13],
         };
         let resolver: Arc<dyn ResolvesServerCert> = Arc::new(SingleCertAndKey::from(loaded.key));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider(settings.cipher)))
             .with_protocol_versions(versions)
             .map_err(|error| CertificateError::Unusable(error.to_string()))?
             .with_client_cert_verifier(Arc::clone(&loaded.trust) as Arc<dyn ClientCertVerifier>)
             .with_cert_resolver(resolver);
         config.alpn_protocols =
             if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+        config.ignore_client_order = settings.cipher != TlsCipher::Agent;
         // Tickets carry the whole session, so nothing is stored.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -120,6 +121,32 @@ impl Current {
 
 /// The keys of the file, or those in memory: the ones known as long as the authorities are the same, because a ticket is
 /// worth nothing under others. Tickets under keys of a file are bound to the authorities.
+/// All suites, those of the cipher first.
+fn provider(cipher: TlsCipher) -> CryptoProvider {
+    use CipherSuite as Suite;
+    let first: &[Suite] = match cipher {
+        TlsCipher::Aes128Gcm => &[
+            Suite::TLS13_AES_128_GCM_SHA256,
+            Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        ],
+        TlsCipher::Aes256Gcm => &[
+            Suite::TLS13_AES_256_GCM_SHA384,
+            Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        ],
+        TlsCipher::Chacha20Poly1305 => &[
+            Suite::TLS13_CHACHA20_POLY1305_SHA256,
+            Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        ],
+        TlsCipher::Agent => &[],
+    };
+    let mut provider = ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| !first.contains(&suite.suite()));
+    provider
+}
+
 fn ticket_keys(
     loaded: &Loaded,
     settings: &ListenerTls,

@@ -131,6 +131,42 @@ async fn an_agent_older_than_the_oldest_version_is_refused() {
 }
 
 #[tokio::test]
+async fn the_cipher_is_the_one_of_the_configuration_where_the_agent_knows_it() {
+    use rustls::CipherSuite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256};
+    let (all, only) = (vec![], vec![TLS13_AES_256_GCM_SHA384]);
+    let cases = [
+        ("", &all, TLS13_AES_128_GCM_SHA256),
+        ("", &only, TLS13_AES_256_GCM_SHA384),
+        (", cipher = \"aes-256-gcm\"", &all, TLS13_AES_256_GCM_SHA384),
+        (", cipher = \"chacha20-poly1305\"", &all, TLS13_CHACHA20_POLY1305_SHA256),
+        // What rustls names first.
+        (", cipher = \"agent\"", &all, TLS13_AES_256_GCM_SHA384),
+    ];
+    for (setting, known, expected) in cases {
+        let edge = Secure::start("off", setting).await;
+        let agent = Arc::new(who_knows(&edge.authority, known));
+        let connection = Raw::connect_tls(edge.node.address, agent).await.unwrap();
+        let cipher = connection.stream.get_ref().1.negotiated_cipher_suite().map(|suite| suite.suite());
+        assert_eq!(cipher, Some(expected), "{setting:?} and {known:?}");
+    }
+}
+
+/// An agent that knows these ciphers; all where there is none.
+fn who_knows(authority: &Authority, ciphers: &[rustls::CipherSuite]) -> ClientConfig {
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.file()).unwrap()).unwrap();
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.retain(|suite| ciphers.is_empty() || ciphers.contains(&suite.suite()));
+    ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+#[tokio::test]
 async fn new_certificates_serve_new_connections_and_broken_ones_change_nothing() {
     let edge = Secure::start("off", "").await;
     let client = edge.authority.client(None, &[]);

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
-use weir_config::TlsVersion;
+use weir_config::{TlsCipher, TlsVersion};
 
 use super::*;
 use crate::clock::Clock;
@@ -21,6 +21,7 @@ impl Files {
             client_ca: None,
             client_auth: ClientAuth::Off,
             min_version: TlsVersion::V1_2,
+            cipher: TlsCipher::default(),
             handshake_timeout: Duration::from_secs(10),
             max_handshakes: 8,
             tickets: true,
