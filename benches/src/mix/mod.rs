@@ -1,7 +1,10 @@
 //! The standard mix at several rates: what it costs a node on one processor, what of it the core sees, how long agents wait.
 //!
 //! The node is the demo's, in front of the demo's core and agents, without an outage. It has one processor and one thread; agents and
-//! core have another one. Where that is busy all the time, the agents are late with their requests and latencies are theirs.
+//! core have another one. Where that is busy all the time, the agents are late with their requests and latencies are theirs; one agent
+//! more, the [`probe`], is on time.
+
+mod probe;
 
 use std::ffi::OsString;
 use std::io;
@@ -10,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use weir_core_sim::{CoreOptions, CoreSim};
@@ -19,6 +23,8 @@ use crate::demo::{StandardMix, route_name};
 use crate::node::{self, Node, NodeArguments, Usage};
 use crate::place::Place;
 use crate::text::{bytes, print};
+
+use self::probe::Probe;
 
 /// Measures the standard mix at several rates.
 #[derive(Debug, Parser)]
@@ -75,6 +81,8 @@ struct Figures {
     node_peak_rss_bytes: u64,
     /// Answers of 400 and above, and requests without an answer.
     errors: u64,
+    /// Microseconds that the probe waited for update checks: p50, p99, p99.9 and the longest.
+    probe_micros: [u64; 4],
     /// By route, in milliseconds.
     latency: Vec<(&'static str, Latency)>,
 }
@@ -105,7 +113,14 @@ fn run(arguments: &RunArguments) -> io::Result<()> {
             arguments.agents
         )));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .on_thread_start(|| {
+            // Where it cannot be given up the probe is late at times.
+            rustix::process::nice(probe::WAY_GIVEN).ok();
+        })
+        .enable_all()
+        .build()?;
     let mut all = Vec::new();
     for rate in &arguments.rates {
         let figures = runtime.block_on(measure(arguments, *rate))?;
@@ -145,12 +160,14 @@ async fn measure(arguments: &RunArguments, rate: u32) -> io::Result<Figures> {
         sleep(LOOK_EVERY).await;
     }
     let before = Mark::new(&fleet, &core, &node)?;
+    let probe = Probe::start(&mix.fleet(&node, &place)?)?;
     sleep(time).await;
     let after = Mark::new(&fleet, &core, &node)?;
+    let probed = probe.finish()?;
     let report = fleet.stop().await;
     node.kill().await;
     place.leave()?;
-    Ok(after.since(&before, rate, &report))
+    Ok(after.since(&before, rate, &report, &probed))
 }
 
 struct Mark {
@@ -172,7 +189,7 @@ impl Mark {
         })
     }
 
-    fn since(&self, before: &Self, rate: u32, whole: &FleetReport) -> Figures {
+    fn since(&self, before: &Self, rate: u32, whole: &FleetReport, probed: &Histogram<u64>) -> Figures {
         let seconds = (self.at - before.at).as_secs_f64();
         let requests = (self.fleet.agent_requests - before.fleet.agent_requests) as f64;
         let events = (self.fleet.records.acknowledged - before.fleet.records.acknowledged) as f64;
@@ -196,6 +213,7 @@ impl Mark {
             cpu_micros: node / requests.max(1.0) * 1e6,
             node_peak_rss_bytes: self.node.peak_rss_bytes,
             errors: errors(&self.fleet) - errors(&before.fleet),
+            probe_micros: [0.5, 0.99, 0.999, 1.0].map(|quantile| probed.value_at_quantile(quantile)),
             latency: Route::ALL.iter().filter_map(latency).collect(),
         }
     }
@@ -214,6 +232,10 @@ fn text(figures: &Figures) -> String {
         figures.cpu_micros,
         bytes(figures.node_peak_rss_bytes),
         figures.load_busy,
+    );
+    let [p50, p99, p999, longest] = figures.probe_micros.map(|micros| micros as f64 / 1000.0);
+    text += &format!(
+        "  the probe       p50 {p50:>7.2} ms  p99 {p99:>7.2} ms  p99.9 {p999:>7.2} ms  longest {longest:.2} ms\n"
     );
     for (name, Latency { p50, p99, p999, .. }) in &figures.latency {
         text += &format!("  {name:<15} p50 {p50:>7.2} ms  p99 {p99:>7.2} ms  p99.9 {p999:>7.2} ms\n");
