@@ -36,8 +36,9 @@ impl Variant {
     pub(super) const USUAL: Self = Self::new("fsync", "rows", "lz4");
 
     /// Those whose speed is measured.
-    pub(super) const SPEED: [Self; 4] = [
+    pub(super) const SPEED: [Self; 5] = [
         Self::USUAL,
+        Self::new("fsync", "rows", "zstd"),
         Self::new("os", "rows", "lz4"),
         Self::new("memory", "rows", "lz4"),
         Self::new("fsync", "shapes", "lz4"),

@@ -85,8 +85,9 @@ fn processors(arguments: &RunArguments) -> Option<(usize, usize)> {
 }
 
 async fn measure(bench: &Bench<'_>, figures: &mut Figures) -> io::Result<()> {
-    let known = |variants: [Variant; 4]| variants.into_iter().filter(Variant::is_known).collect::<Vec<_>>();
-    let speed = known(Variant::SPEED);
+    let known =
+        |variants: &[Variant]| variants.iter().copied().filter(|variant| variant.is_known()).collect::<Vec<_>>();
+    let speed = known(&Variant::SPEED);
     for number in 1..=bench.arguments.rounds {
         for transport in [Transport::Plain, Transport::Tls] {
             let floor = bench.floor(transport).await?;
@@ -104,7 +105,7 @@ async fn measure(bench: &Bench<'_>, figures: &mut Figures) -> io::Result<()> {
             }
         }
     }
-    for variant in known(Variant::BYTES) {
+    for variant in known(&Variant::BYTES) {
         let bytes = bench.bytes(&variant).await?;
         print(&format!("{}: {} bytes of {} reach the core\n", bytes.subject, bytes.to_core, bytes.from_agents));
         figures.bytes.push(bytes);

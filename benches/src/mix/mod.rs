@@ -1,8 +1,8 @@
 //! The standard mix at several rates: what it costs a node on one processor, what of it the core sees, how long agents wait.
 //!
 //! The node is the demo's, in front of the demo's core and agents, without an outage. It has one processor and one thread; agents and
-//! core have another one. Where that is busy all the time, the agents are late with their requests and latencies are theirs; one agent
-//! more, the [`probe`], is on time.
+//! core have another one. Where that is busy all the time, the agents are late with their requests and latencies are theirs; the
+//! [`probe`] is on time.
 
 mod probe;
 

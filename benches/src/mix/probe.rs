@@ -1,4 +1,4 @@
-//! One agent that is always on time: update checks over a blocking connection on a thread of its own.
+//! Agents that are always on time: update checks over one blocking connection on a thread of its own.
 //!
 //! The fleet's agents share one thread with the core. Their timers have a grain of a millisecond, and an answer lies in its socket
 //! until its agent's turn comes, so that their latencies are those of a crowd behind one processor. This agent's clock has
@@ -18,6 +18,8 @@ use weir_fleet::{FleetOptions, FleetTls, Identity, client_config};
 
 /// Between two requests.
 const INTERVAL: Duration = Duration::from_millis(3);
+/// Agents whose names it bears in turn, so that none asks more often than a node lets it.
+const AGENTS: usize = 1_000;
 /// For one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Priority that the fleet's thread gives up for the probe's; everybody may do so.
@@ -30,16 +32,16 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Connects to the fleet's first target as an agent of its own, and asks for one update again and again.
+    /// Connects to the fleet's first target as agents of its own, and asks for one update again and again.
     ///
     /// # Errors
     /// The fleet has no TLS or its certificates cannot be used.
     pub(super) fn start(fleet: &FleetOptions) -> io::Result<Self> {
         let tls = fleet.tls.as_ref().ok_or_else(|| io::Error::other("the probe speaks TLS"))?;
-        let (address, tls, request) = (fleet.targets[0], tls.clone(), request(fleet));
+        let (address, tls, requests) = (fleet.targets[0], tls.clone(), requests(fleet));
         let ends = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ends);
-        let thread = thread::Builder::new().name("probe".into()).spawn(move || ask(address, &tls, &request, &told))?;
+        let thread = thread::Builder::new().name("probe".into()).spawn(move || ask(address, &tls, &requests, &told))?;
         Ok(Self { ends, thread: Some(thread) })
     }
 
@@ -60,17 +62,20 @@ impl Drop for Probe {
     }
 }
 
-fn request(fleet: &FleetOptions) -> Vec<u8> {
+fn requests(fleet: &FleetOptions) -> Vec<Vec<u8>> {
     let path = &fleet.paths.update;
     let path = path.replace("{channel}", "stable").replace("{platform}", "windows-11").replace("{arch}", "x64");
-    let names = match &fleet.identity {
-        Identity::Headers { agent, tenant } => format!("{agent}: probe\r\n{tenant}: tenant-00000\r\n"),
-        Identity::Silent => String::new(),
+    let request = |number| {
+        let names = match &fleet.identity {
+            Identity::Headers { agent, tenant } => format!("{agent}: probe-{number}\r\n{tenant}: tenant-00000\r\n"),
+            Identity::Silent => String::new(),
+        };
+        format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{names}\r\n", fleet.host).into_bytes()
     };
-    format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{names}\r\n", fleet.host).into_bytes()
+    (0..AGENTS).map(request).collect()
 }
 
-fn ask(address: SocketAddr, tls: &FleetTls, request: &[u8], ends: &AtomicBool) -> io::Result<Histogram<u64>> {
+fn ask(address: SocketAddr, tls: &FleetTls, requests: &[Vec<u8>], ends: &AtomicBool) -> io::Result<Histogram<u64>> {
     let name = ServerName::try_from(tls.server_name.clone()).map_err(io::Error::other)?;
     let config = client_config(tls, b"http/1.1").map_err(io::Error::other)?;
     let tcp = TcpStream::connect(address)?;
@@ -81,9 +86,12 @@ fn ask(address: SocketAddr, tls: &FleetTls, request: &[u8], ends: &AtomicBool) -
     let mut latencies = Histogram::new_with_bounds(1, 60_000_000, 3).map_err(io::Error::other)?;
     let mut answer = Vec::new();
     // The first answer comes with the handshake, and maybe from the core.
-    exchange(&mut stream, request, &mut answer)?;
+    exchange(&mut stream, &requests[0], &mut answer)?;
     let mut due = Instant::now();
-    while !ends.load(Ordering::Relaxed) {
+    for request in requests.iter().cycle() {
+        if ends.load(Ordering::Relaxed) {
+            break;
+        }
         due += INTERVAL;
         // Late only where the last answer was: then it counts from when it was due.
         let began = match due.checked_duration_since(Instant::now()) {
