@@ -61,8 +61,9 @@ pub(super) fn crowds(crowds: &[Crowd]) -> String {
         let Spread { p50, p99, p999, max } = crowd.wake;
         text += &format!(
             "  {} callers{}, {} rounds, at the core {} requests each: p50 {:.2}  p99 {:.2}  p99.9 {:.2}  last {:.2}, \
-             p99 of the worst round {:.2} (goal: p99 5); {:.2} us of processor a caller\n    as many tasks that do nothing: p50 {:.2}  p99 {:.2}  \
-             last {:.2}; {:.2} us\n",
+             p99 of the worst round {:.2} (goal: p99 5); {:.2} us of processor a caller, \
+             {:.2} of them on one thread\n    as many tasks that do nothing: p50 {:.2}  p99 {:.2}  \
+             last {:.2}; {:.2} us, {:.2}\n",
             grouped(crowd.callers as u64),
             if crowd.first_dies { ", the first killed" } else { "" },
             crowd.rounds,
@@ -73,10 +74,12 @@ pub(super) fn crowds(crowds: &[Crowd]) -> String {
             max / 1e3,
             crowd.worst_p99 / 1e3,
             crowd.busy,
+            crowd.share,
             crowd.bare.p50 / 1e3,
             crowd.bare.p99 / 1e3,
             crowd.bare.max / 1e3,
             crowd.bare_busy,
+            crowd.bare_share,
         );
     }
     text

@@ -20,7 +20,7 @@ use weir::purging::{Keeper, PurgeOrders, Purging};
 use weir::snapshot::ConfigSnapshot;
 use weir::upstream::{Origin, OriginAnswer, OriginError, OriginRequest};
 use weir_config::{Action, MemoryEnvironment, Method, Route};
-use weir_logic::{AgentId, Call, Identity, RequestView, TenantId};
+use weir_logic::{AgentId, Call, Identity, Parameters, RequestView, TenantId};
 
 use super::Failure;
 use crate::text::fill;
@@ -65,7 +65,11 @@ impl Scene {
 
     /// Answers a request, as the gateway would have it answered.
     pub(crate) async fn answer(&self, asker: &Asker) -> Answer {
-        let parameters = vec![("item", asker.item())];
+        self.answer_to(asker, &asker.parameters()).await
+    }
+
+    /// The same to a request whose parameters someone else has.
+    pub(super) async fn answer_to(&self, asker: &Asker, parameters: &Parameters<'_>) -> Answer {
         let call = Call {
             request: RequestView {
                 method: Method::Get,
@@ -76,7 +80,7 @@ impl Scene {
                 body: b"",
             },
             route: &self.route,
-            parameters: &parameters,
+            parameters,
             identity: &asker.identity,
             now: self.clock.now(),
         };
@@ -148,8 +152,9 @@ impl Asker {
         self
     }
 
-    fn item(&self) -> &str {
-        &self.path[PREFIX.len()..]
+    /// What the route's parameters took.
+    pub(super) fn parameters(&self) -> Parameters<'_> {
+        vec![("item", &self.path[PREFIX.len()..])]
     }
 }
 
