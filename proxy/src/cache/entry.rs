@@ -19,6 +19,7 @@ use weir_logic::cache::{
 use weir_logic::heap::{allocation, shared, table_place};
 use weir_logic::{CacheKey, Digest, Field, Fields, Lender, Millis, Outcome, RequestView};
 
+use super::handout::Handout;
 use super::packages::Package;
 use super::payloads::Claims;
 use super::shelf::Shelf;
@@ -249,7 +250,30 @@ impl Entry {
         status: &CacheStatus,
         outcome: Outcome,
     ) -> Answer {
-        let Given { status: code, headers, body, range } = self.given(request);
+        self.answered(self.given(request), now, status, outcome)
+    }
+
+    /// The same for one of many who waited for it, and who may share what they are told.
+    pub(super) fn handed_out(
+        self: &Arc<Self>,
+        request: &RequestView<'_>,
+        now: Millis,
+        status: &CacheStatus,
+        outcome: Outcome,
+        handout: &Handout,
+    ) -> Answer {
+        let given = self.given(request);
+        let whole = given.headers == self.kept.headers.len() && given.range.is_none();
+        match whole.then(|| handout.headers(self, self.age(now), status)).flatten() {
+            Some(headers) => {
+                Answer { status: given.status, headers, body: given.body, outcome, cause: None, wait: None }
+            }
+            None => self.answered(given, now, status, outcome),
+        }
+    }
+
+    fn answered(self: &Arc<Self>, given: Given, now: Millis, status: &CacheStatus, outcome: Outcome) -> Answer {
+        let Given { status: code, headers, body, range } = given;
         let headers = Fields::lent(Arc::clone(self) as Arc<dyn Lender>, headers, MAX_OWN_FIELDS);
         let mut answer = Answer { status: code, headers, body, outcome, cause: None, wait: None };
         answer.headers.extend(range.map(|range| (CONTENT_RANGE, range)));

@@ -16,6 +16,7 @@ use weir_logic::CacheKey;
 
 use self::aboard::{Aboard, Place};
 use super::fill::Landing;
+use super::handout::Handout;
 
 /// The fills under way. Memory: one slot for each, and some 40 bytes for each who waits; their number is bounded by whoever joins.
 #[derive(Default)]
@@ -31,6 +32,8 @@ struct Flight {
     announced: OnceLock<Landing>,
     /// How it ended: `None` when it died.
     ended: OnceLock<Option<Landing>>,
+    /// What those on board are told of it alike.
+    handout: Handout,
     seats: AtomicUsize,
     overdue: AtomicBool,
     aboard: Aboard,
@@ -63,8 +66,8 @@ pub(super) struct Seat {
 
 /// What a seat is told.
 pub(super) enum Told<'a> {
-    /// How the fill ended, or will if nothing breaks.
-    Landing(&'a Landing),
+    /// How the fill ended, or will if nothing breaks, and what others on board were told of it.
+    Landing(&'a Landing, &'a Handout),
     /// It died.
     Death,
     /// It takes longer than who sits there has patience.
@@ -134,7 +137,7 @@ impl Flight {
     /// What is known of its end. One that dies after it has announced an end has told that one.
     fn told(&self) -> Option<Told<'_>> {
         let landing = self.ended.get().and_then(Option::as_ref).or_else(|| self.announced.get());
-        landing.map(Told::Landing).or_else(|| self.has_ended().then_some(Told::Death))
+        landing.map(|landing| Told::Landing(landing, &self.handout)).or_else(|| self.has_ended().then_some(Told::Death))
     }
 
     /// Tells its end, the first time that this is called.
@@ -172,7 +175,7 @@ impl Seat {
         let Self { flight, place } = self;
         poll_fn(|context| wait(flight, place, context, None, Flight::has_ended)).await;
         match flight.told() {
-            Some(Told::Landing(landing)) => Some(landing),
+            Some(Told::Landing(landing, _)) => Some(landing),
             _ => None,
         }
     }

@@ -19,6 +19,7 @@ mod entry;
 mod fill;
 mod filling;
 mod flight;
+mod handout;
 mod packages;
 mod payloads;
 mod resuming;

@@ -14,6 +14,7 @@ use super::agreement::{Asker, Expecting};
 use super::entry::Entry;
 use super::fill::{Failure, Landing, Order};
 use super::flight::{Bounds, Joined, Ticket, Told};
+use super::handout::Handout;
 use super::rollouts::Asked;
 use super::shelf::Found;
 use super::{Shell, refused};
@@ -112,10 +113,10 @@ impl Visit<'_> {
             }
             match seat.landing(self.patience()).await {
                 // What a purge has hit on its way is not for those who came after the purge: they ask once more.
-                Told::Landing(landing) if round < MAX_FILLS_AWAITED && !self.is_for_me(landing) => {
+                Told::Landing(landing, _) if round < MAX_FILLS_AWAITED && !self.is_for_me(landing) => {
                     seat.part(&self.shell.flights, &lane);
                 }
-                Told::Landing(landing) => return self.landed(landing, role),
+                Told::Landing(landing, handout) => return self.landed(landing, role, handout),
                 Told::Death => {}
                 Told::Overdue => {
                     seat.call_overdue();
@@ -191,16 +192,16 @@ impl Visit<'_> {
         Some(self.give(entry, now, &status, Outcome::Stale).because(Cause::PayloadPending))
     }
 
-    fn landed(&self, landing: &Landing, role: Role) -> Answer {
+    fn landed(&self, landing: &Landing, role: Role, handout: &Handout) -> Answer {
         let forwarded = self.forwarded(role);
         match *landing {
             Landing::Stored(ref entry) => {
                 let status = CacheStatus { fwd_status: Some(entry.status()), stored: true, ..forwarded };
-                self.filled(entry, status, role, Outcome::Miss)
+                self.filled(entry, status, role.outcome(Outcome::Miss), handout)
             }
             Landing::Confirmed(ref entry) => {
                 let status = CacheStatus { fwd_status: Some(304), ..forwarded };
-                self.filled(entry, status, role, Outcome::Revalidated)
+                self.filled(entry, status, role.outcome(Outcome::Revalidated), handout)
             }
             Landing::PassedOn(ref entry, why) => {
                 let status = CacheStatus { fwd_status: Some(entry.status()), detail: Some(why.label()), ..forwarded };
@@ -238,10 +239,15 @@ impl Visit<'_> {
         usable.then_some(previous)
     }
 
-    fn filled(&self, entry: &Arc<Entry>, status: CacheStatus, role: Role, outcome: Outcome) -> Answer {
+    fn filled(&self, entry: &Arc<Entry>, status: CacheStatus, outcome: Outcome, handout: &Handout) -> Answer {
         let now = self.shell.clock.now();
         let ttl = entry.freshness(CachePolicy::of(self.route), now).ttl();
-        self.give(entry, now, &CacheStatus { ttl: Some(ttl), ..status }, role.outcome(outcome))
+        let status = CacheStatus { ttl: Some(ttl), ..status };
+        // Who has started the fill is told so.
+        if outcome == Outcome::Coalesced && self.route.rollout.is_none() {
+            return entry.handed_out(&self.call.request, now, &status, outcome, handout);
+        }
+        self.give(entry, now, &status, outcome)
     }
 
     fn passed_on(&self, entry: &Arc<Entry>, status: CacheStatus, role: Role, cause: Cause) -> Answer {

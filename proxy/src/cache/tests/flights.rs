@@ -8,7 +8,7 @@ use weir_config::{ByteSize, CacheLimits};
 use weir_logic::answer::Wait;
 use weir_logic::{Answer, Outcome};
 
-use super::support::{Ask, World, cache_status, calm, manifest, ok, reply};
+use super::support::{Ask, World, cache_status, calm, manifest, ok, reply, text};
 use crate::upstream::OriginError;
 
 async fn answers(crowd: Vec<tokio::task::JoinHandle<Option<Answer>>>) -> Vec<Answer> {
@@ -66,6 +66,22 @@ async fn those_who_wait_are_coalesced_and_told_so() {
     assert_eq!(outcomes(&all), BTreeMap::from([(Outcome::Coalesced, 2), (Outcome::Miss, 1)]));
     let joined = all.iter().find(|answer| answer.outcome == Outcome::Coalesced).unwrap();
     assert_eq!(cache_status(joined), "weir; fwd=uri-miss; fwd-status=200; stored; collapsed; ttl=60");
+}
+
+#[tokio::test]
+async fn each_of_a_crowd_is_told_what_it_would_be_told_alone() {
+    let world = World::new(manifest(), |_, _| reply(200, &[("etag", "\"a\"")], "one"));
+    world.core.close().await;
+    let conditional = Ask::get().with("if-none-match", "\"a\"");
+    let asks = [Ask::get(), Ask::get(), conditional, Ask::get().with("range", "bytes=1-1"), Ask::get()];
+    let all = futures::future::join_all(asks.iter().map(|ask| world.ask(ask)));
+    let (all, ()) = tokio::join!(all, async { world.core.open() });
+    let told: Vec<_> = all.iter().map(|answer| (answer.status, text(answer, "age"), &answer.body[..])).collect();
+    let whole = (200, "0", &b"one"[..]);
+    assert_eq!(told, [(200, "", &b"one"[..]), whole, (304, "0", b""), (206, "0", b"n"), whole]);
+    assert!(all.iter().all(|answer| text(answer, "etag") == "\"a\""));
+    assert!(all[1..].iter().all(|answer| cache_status(answer) == cache_status(&all[1])));
+    assert_eq!(cache_status(&all[0]), "weir; fwd=uri-miss; fwd-status=200; stored; ttl=60");
 }
 
 #[tokio::test]
