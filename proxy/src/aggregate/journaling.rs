@@ -2,7 +2,7 @@
 //!
 //! While one group is written, the next one queues, and an idle node answers after one `fsync`. A busy one that has a quick disk
 //! would write groups of two or three, each of which costs as much processor time as one of a hundred; so there a group begins
-//! [`PACE`] after the one before. Where uploads are acknowledged from memory, one that cannot be written is tried again until it can be.
+//! [`PACE`] after the one before, and [`RETURN`] after its end. Where uploads are acknowledged from memory, one that cannot be written is tried again until it can be.
 //! The thread waits for nothing but its disk: the merge thread reads what is committed at its own pace.
 
 use std::collections::VecDeque;
@@ -21,6 +21,7 @@ use weir_logic::merge::Eviction;
 use weir_logic::{AgentId, Identity, Millis, TenantId};
 use weir_spool::{Disk, EndReason, Journal};
 
+use super::acknowledging::{Acknowledgement, acknowledge};
 use super::calls::Calls;
 use super::health::DiskHealth;
 use super::plan::Settings;
@@ -47,7 +48,7 @@ pub(super) struct Kept {
     pub(super) _hold: Option<Hold>,
     /// Told once the records are kept; dropped when they cannot be. `None` where the agent has been told already: then
     /// they must be.
-    pub(super) done: Option<oneshot::Sender<()>>,
+    pub(super) done: Option<oneshot::Sender<Acknowledgement>>,
 }
 
 /// What the merge thread wants of the journal thread.
@@ -102,25 +103,34 @@ pub(super) struct Journaling {
     pub(super) sealed_at: Millis,
     /// Not before this time is written again what could not be written just now.
     pub(super) rest_until: Millis,
-    /// The last group.
-    pub(super) last: Group,
+    pub(super) groups: Groups,
     pub(super) stream: String,
 }
 
-/// A group that was written.
+/// The last two groups that were written.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Group {
-    /// Its uploads.
-    uploads: usize,
-    /// When its writing began, by the clock's elapsed time.
+pub(super) struct Groups {
+    /// The uploads of each, the later one first.
+    uploads: [usize; 2],
+    /// When the writing of the last one began and ended, by the clock's elapsed time.
     began: Duration,
+    ended: Duration,
 }
 
-impl Group {
-    /// How long uploads may queue before the next group is written: not after one that took an eighth of what may queue.
+impl Groups {
+    /// The next one was written.
+    fn push(&mut self, uploads: usize, began: Duration, ended: Duration) {
+        *self = Self { uploads: [uploads, self.uploads[0]], began, ended };
+    }
+
+    /// How long uploads may queue before the next group is written: not after one that took an eighth of what may queue. Two
+    /// groups are asked, as the first upload after a group of many would be the next group, of one.
     fn pause(self, now: Duration, max_queued: usize) -> Duration {
-        let is_paced = self.uploads > FEW && self.uploads <= max_queued / 8;
-        if is_paced { PACE.saturating_sub(now.saturating_sub(self.began)) } else { Duration::ZERO }
+        let many = self.uploads[0].max(self.uploads[1]);
+        if many <= FEW || many > max_queued / 8 {
+            return Duration::ZERO;
+        }
+        (self.began + PACE).max(self.ended + RETURN).saturating_sub(now)
     }
 }
 
@@ -129,6 +139,10 @@ const GROUP_BYTES: usize = 4 << 20;
 
 /// The time from the beginning of one group to that of the next while they are of more than [`FEW`] uploads.
 const PACE: Duration = Duration::from_millis(1);
+
+/// The time from the end of such a group to the beginning of the next, however long it took: who has just been answered may
+/// have more to say.
+const RETURN: Duration = Duration::from_micros(200);
 
 /// Uploads that are too few for others to be waited for: agents one after the other are answered as fast as the disk can.
 const FEW: usize = 3;
@@ -200,7 +214,7 @@ impl Journaling {
     /// Lets uploads queue for as long as the pace asks for.
     fn gather(&self) {
         let max_queued = self.adopted.as_ref().map_or(0, |settings| settings.max_queued);
-        let pause = self.last.pause(self.clock.elapsed(), max_queued);
+        let pause = self.groups.pause(self.clock.elapsed(), max_queued);
         if !pause.is_zero() {
             // Those who send to this thread wake it only while it waits for them.
             thread::park_timeout(pause);
@@ -272,10 +286,11 @@ impl Journaling {
         let began = self.clock.elapsed();
         match self.journal.commit() {
             Ok(()) => {
-                self.commit_seconds.observe((self.clock.elapsed() - began).as_secs_f64());
-                self.last = Group { uploads: group, began };
+                let ended = self.clock.elapsed();
+                self.commit_seconds.observe((ended - began).as_secs_f64());
+                self.groups.push(group, began, ended);
                 // An agent that has gone does not hear that its records are kept; they are.
-                self.waiting.drain(..group).filter_map(|kept| kept.done).for_each(|done| done.send(()).unwrap_or(()));
+                acknowledge(self.waiting.drain(..group).filter_map(|kept| kept.done));
                 self.written();
                 true
             }
@@ -388,12 +403,17 @@ mod tests {
 
     #[test]
     fn a_group_waits_for_company_where_there_was_some_and_the_queue_has_room() {
-        let pause = |uploads, micros| {
-            let group = Group { uploads, began: Duration::from_secs(7) };
-            group.pause(Duration::from_secs(7) + Duration::from_micros(micros), 4096).as_micros()
+        let micros = Duration::from_micros;
+        let pause = |uploads: [usize; 2], took: u64, since: u64| {
+            let mut groups = Groups::default();
+            groups.push(uploads[1], micros(0), micros(0));
+            groups.push(uploads[0], micros(7), micros(7 + took));
+            groups.pause(micros(7 + since), 4096).as_micros()
         };
-        assert_eq!([pause(0, 100), pause(FEW, 100)], [0, 0], "an agent alone is answered at once");
-        assert_eq!([pause(FEW + 1, 100), pause(512, 999), pause(64, 1000), pause(64, 5000)], [900, 1, 0, 0]);
-        assert_eq!(pause(513, 100), 0, "the queue would fill");
+        assert_eq!([pause([0, 0], 50, 100), pause([FEW, 1], 50, 100)], [0, 0], "an agent alone is answered at once");
+        assert_eq!([pause([FEW + 1, 0], 50, 100), pause([512, 1], 50, 999), pause([64, 64], 50, 1000)], [900, 1, 0]);
+        assert_eq!(pause([1, 64], 50, 100), 900, "one that came back before the others is not alone");
+        assert_eq!([pause([64, 64], 5000, 5000), pause([64, 64], 5000, 5150)], [200, 50], "a slow disk waits too");
+        assert_eq!(pause([513, 1], 50, 100), 0, "the queue would fill");
     }
 }

@@ -8,7 +8,7 @@
 //!    └──── 202 once it is kept ───┘ that has queued meanwhile
 //! ```
 //! - `intake` reads an agent's request and answers it, `unpacking` is the work and the memory that this takes;
-//! - `journaling` commits in groups and decides when a generation is closed;
+//! - `journaling` commits in groups and decides when a generation is closed, `acknowledging` tells the agents of a group;
 //! - `merging` reads the journal back and turns it into batches in the outbox; `calls` is how it hears of work;
 //! - `health` is what the journal thread has seen of its disk;
 //! - `sender` delivers batches and gives none up that the core might take, `courier` carries one and settles it;
@@ -23,6 +23,7 @@
 //!
 //! Not here: who the agent is, admission, the core's gate.
 
+mod acknowledging;
 mod calls;
 mod courier;
 mod emptying;

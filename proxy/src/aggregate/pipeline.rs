@@ -17,7 +17,7 @@ use weir_spool::{Disk, Meters, Outbox, Recovered, RecoveryReport, Revived, recov
 
 use super::calls::Calls;
 use super::health::DiskHealth;
-use super::journaling::{Command, Group, Journaling, Kept, Wishes};
+use super::journaling::{Command, Groups, Journaling, Kept, Wishes};
 use super::ledger::{LedgerStatus, LossStatus, StreamStatus};
 use super::merging::{MergeState, Merging};
 use super::plan::{Acknowledged, Settings};
@@ -98,9 +98,8 @@ impl Pipeline {
         let meters = Arc::clone(journal.meters());
         let (commands, received) = sync_channel(settings.max_queued);
         let (wishes, merge) = (Arc::new(Wishes::default()), Arc::new(MergeState::default()));
-        let (calls, health) = (Arc::new(Calls::default()), Arc::new(DiskHealth::default()));
+        let (calls, health, arrived): (Arc<Calls>, Arc<DiskHealth>, Arc<Notify>) = Default::default();
         merge.replaying.store(follower.is_replaying(), Ordering::Release);
-        let arrived = Arc::new(Notify::new());
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let journaling = Journaling {
             journal,
@@ -115,7 +114,7 @@ impl Pipeline {
             waiting: VecDeque::new(),
             sealed_at: Millis::default(),
             rest_until: Millis::default(),
-            last: Group::default(),
+            groups: Groups::default(),
             stream: name.to_owned(),
         };
         let merging = Merging {
@@ -206,7 +205,7 @@ impl Pipeline {
         });
         match self.commands.try_send(command) {
             Ok(()) if acknowledged == Acknowledged::Queued => Ok(()),
-            Ok(()) => kept.await.map_err(|_| Unkept::Disk),
+            Ok(()) => kept.await.map(drop).map_err(|_| Unkept::Disk),
             Err(TrySendError::Full(_)) => Err(Unkept::Queue),
             Err(TrySendError::Disconnected(_)) => Err(Unkept::Disk),
         }
