@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rand::Rng;
@@ -42,9 +42,10 @@ pub(super) fn tear_tail(spool: &Path, told: &HashSet<String>, rng: &mut SmallRng
     let Some(first) = uploads.get(uploads.len() - untold).and_then(|upload| place(&bytes, upload)) else {
         return Ok(Damage::default());
     };
-    let length = rng.random_range(first..bytes.len());
+    let written = written(&path);
+    let length = rng.random_range(first..written);
     OpenOptions::new().write(true).open(&path)?.set_len(length as u64)?;
-    Ok(Damage::harmless(format!("{} bytes cut off {}", bytes.len() - length, path.display())))
+    Ok(Damage::harmless(format!("{} bytes cut off {}", written - length, path.display())))
 }
 
 /// Adds a write that was never finished to the journal.
@@ -53,8 +54,19 @@ pub(super) fn half_write(spool: &Path, length: u64, zeros: bool, rng: &mut Small
     if is_sealed(&path) {
         return half_segment(&path, rng);
     }
-    append(&path, &noise(length, zeros, rng))?;
+    let end = written(&path) as u64;
+    let mut file = OpenOptions::new().write(true).open(&path)?;
+    file.seek(SeekFrom::Start(end))?;
+    file.write_all(&noise(length, zeros, rng))?;
     Ok(Damage::harmless(format!("{length} bytes added to {}", path.display())))
+}
+
+/// The end of what has been written to a segment: zeros may follow, over which the next entries would have gone.
+fn written(segment: &Path) -> usize {
+    match inspect::inspect(segment) {
+        Ok(Content::Segment(summary)) => usize::try_from(summary.written).unwrap_or(usize::MAX),
+        _ => 0,
+    }
 }
 
 /// Adds a note that was never finished.

@@ -47,6 +47,12 @@ pub trait Append: Send + 'static {
     /// Makes the content durable. After an error, what was appended since the last success may be lost.
     fn sync(&mut self) -> io::Result<()>;
 
+    /// Fills the file with zeros up to `length` bytes, durably; appends go where they would have gone, over the zeros. May do nothing:
+    /// then appends make the file longer.
+    fn reserve(&mut self, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Cuts the file to `length` bytes; the next append goes there.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
 }
@@ -127,6 +133,19 @@ impl Append for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn reserve(&mut self, length: u64) -> io::Result<()> {
+        let end = self.stream_position()?;
+        let zeros = vec![0; 256 * 1024];
+        let mut missing = length.saturating_sub(end);
+        while missing > 0 {
+            let count = zeros.len().min(usize::try_from(missing).unwrap_or(usize::MAX));
+            self.write_all(&zeros[..count])?;
+            missing -= count as u64;
+        }
+        self.sync_data()?;
+        self.seek(SeekFrom::Start(end)).map(drop)
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {

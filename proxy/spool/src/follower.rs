@@ -261,7 +261,7 @@ impl<F: Files> Follower<F> {
             self.count_damage(reading);
         } else if whole < bytes {
             // The end of a write that was never finished. Where it cannot be cut off, the next start finds it again.
-            self.report.torn_bytes += bytes - whole;
+            self.report.torn_bytes += reading.tape.written() - whole;
             if self.cut(extent.generation, whole).is_ok() {
                 self.meters.shrink(bytes - whole);
                 bytes = whole;

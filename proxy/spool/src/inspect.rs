@@ -88,6 +88,8 @@ pub struct SegmentSummary {
     pub sealed: bool,
     /// Whether it ends in a write that was never finished, as it may while the node writes to it.
     pub torn: bool,
+    /// The bytes that have been written, whole or not: zeros may follow, which were made ready for more.
+    pub written: u64,
     /// Entries inside that cannot be read.
     pub damaged: usize,
 }
@@ -334,6 +336,7 @@ fn inspect_segment(path: &Path) -> Result<SegmentSummary, InspectError> {
         times,
         sealed,
         torn,
+        written: 0,
         damaged: 0,
         flushes: 0,
         losses: 0,
@@ -357,6 +360,7 @@ fn inspect_segment(path: &Path) -> Result<SegmentSummary, InspectError> {
     }
     // Damage at the very end is what a torn write looks like.
     summary.torn = damaged_at_end > 0;
+    summary.written = tape.written();
     Ok(summary)
 }
 

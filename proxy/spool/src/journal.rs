@@ -16,6 +16,7 @@ use crate::losses::{Loss, Losses};
 use crate::plan::Plan;
 use crate::reserve::Reserve;
 use crate::segment;
+use crate::spare::Spare;
 
 /// What a commit promises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +42,10 @@ pub struct Journal<F: Files> {
     /// Nothing is written while it is gone: notes on batches that leave go first.
     reserve: Arc<Reserve<F>>,
     losses: Arc<Losses>,
+    spare: Arc<Spare<F>>,
     next_generation: u64,
+    /// The length of the last segment that was closed.
+    closed_length: u64,
     time: Time,
     open: Option<Open<F>>,
     pushed: Pushed,
@@ -108,7 +112,23 @@ impl<F: Files> Journal<F> {
     ) -> Self {
         let (durability, open, pushed) = (Durability::default(), None, Pushed::default());
         let Shared { meters, committed, reserve, losses } = shared;
-        Self { files, dir, durability, plan, meters, committed, reserve, losses, next_generation, time, open, pushed }
+        let spare = Arc::new(Spare::new(files.clone(), &dir));
+        Self {
+            files,
+            dir,
+            durability,
+            plan,
+            meters,
+            committed,
+            reserve,
+            losses,
+            spare,
+            next_generation,
+            closed_length: 0,
+            time,
+            open,
+            pushed,
+        }
     }
 
     /// Sets what the following commits promise.
@@ -188,8 +208,19 @@ impl<F: Files> Journal<F> {
         let time = self.time(now);
         self.pushed.add(&Entry::End { time, reason });
         self.write(Sync::Now)?;
-        self.open.take().into_iter().for_each(|open| self.committed.close(open.generation));
+        if let Some(mut open) = self.open.take() {
+            open.log.close();
+            self.committed.close(open.generation);
+            self.closed_length = open.log.length();
+        }
         Ok(())
+    }
+
+    /// A file to be made for the next generation, if that is worth it: to be asked when one was closed, and made by another thread
+    /// than this one.
+    pub fn wanted_spare(&self) -> Option<Arc<Spare<F>>> {
+        let wanted = self.durability == Durability::Fsync && self.spare.expect(self.closed_length);
+        wanted.then(|| Arc::clone(&self.spare))
     }
 
     /// Puts another plan in force: all windows leave early under the old one, if the mode changes. Nothing when it is
@@ -240,7 +271,11 @@ impl<F: Files> Journal<F> {
         self.reserve.hold()?;
         let open = match &mut self.open {
             Some(open) => open,
-            closed => closed.insert(begin(&self.files, &self.dir, self.next_generation, &self.plan, &self.meters)?),
+            closed => {
+                let open = begin(&self.files, &self.dir, self.next_generation, &self.plan, &self.spare)?;
+                self.meters.grow(open.log.length());
+                closed.insert(open)
+            }
         };
         let Pushed { bytes, records, losses, .. } = pushed;
         open.log.append(bytes, sync)?;
@@ -290,12 +325,14 @@ fn begin<F: Files>(
     dir: &std::path::Path,
     generation: u64,
     plan: &Plan,
-    meters: &Meters,
+    spare: &Spare<F>,
 ) -> io::Result<Open<F>> {
-    let path = dir.join(segment::file_name(generation));
-    let log = Log::create(files, &path, &segment::encode_head(generation, plan))?;
+    let (path, head) = (dir.join(segment::file_name(generation)), segment::encode_head(generation, plan));
+    let log = match spare.take() {
+        Some(file) => Log::fill(files, file, &path, &head)?,
+        None => Log::create(files, &path, &head)?,
+    };
     files.sync_dir(dir)?;
-    meters.grow(log.length());
     Ok(Open { generation, log, since: Millis::default(), begun: false, bytes: 0, records: 0 })
 }
 

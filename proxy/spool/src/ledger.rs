@@ -71,7 +71,7 @@ pub struct Meters {
 }
 
 impl Meters {
-    /// Bytes of all segments on disk.
+    /// Bytes of all segments on disk, but for zeros that the open one is to be written over.
     pub fn journal_bytes(&self) -> u64 {
         self.journal_bytes.load(Ordering::Relaxed)
     }

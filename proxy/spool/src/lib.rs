@@ -8,6 +8,7 @@
 //! tables/07-00000001700000000000.table     of a stream of states: what outlives the windows, a file for each shard
 //! progress                                  what has left the journal and the outbox, and the ledger
 //! reserve                                   room for `progress` on a disk without any other
+//! journal/spare                             zeros, for the next generation to be written over
 //! ```
 //! # Replay decides nothing
 //! An upload is acknowledged once it is in the journal. Everything after that follows from the journal alone:
@@ -51,6 +52,7 @@ mod recovery;
 pub mod repair;
 mod reserve;
 mod segment;
+mod spare;
 mod tables;
 mod tape;
 mod trial;
@@ -71,3 +73,4 @@ pub use losses::{Loss, LossReason, Losses, Lost, PerReason};
 pub use outbox::{Content, Lent, Outbox, Parcel, Revived, Waiting};
 pub use plan::{Plan, PlanMode};
 pub use recovery::{Recovered, RecoveryReport, SpoolError, recover};
+pub use spare::Spare;

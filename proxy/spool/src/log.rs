@@ -11,6 +11,8 @@ pub(crate) struct Log<F: Files> {
     file: F::File,
     length: u64,
     dirty: bool,
+    /// Whether zeros follow, for what is appended to go over.
+    has_room: bool,
 }
 
 /// Whether an append is on stable storage when it returns.
@@ -26,7 +28,16 @@ impl<F: Files> Log<F> {
         let mut file = files.create(path)?;
         file.append(content)?;
         file.sync()?;
-        Ok(Self { file, length: content.len() as u64, dirty: false })
+        Ok(Self { file, length: content.len() as u64, dirty: false, has_room: false })
+    }
+
+    /// Makes a file of zeros that goes by the name of `spare` hold `content`, durably, and gives it its own name, which is not durable
+    /// yet. What is appended goes over the zeros.
+    pub(crate) fn fill(files: &F, (file, spare): (F::File, &Path), path: &Path, content: &[u8]) -> io::Result<Self> {
+        let mut log = Self { file, length: 0, dirty: false, has_room: true };
+        log.append(content, Sync::Now)?;
+        files.rename(spare, path)?;
+        Ok(log)
     }
 
     /// Opens a file that is there, cuts it to `length`, and makes that durable.
@@ -34,11 +45,18 @@ impl<F: Files> Log<F> {
         let mut file = files.open(path)?;
         file.truncate(length)?;
         file.sync()?;
-        Ok(Self { file, length, dirty: false })
+        Ok(Self { file, length, dirty: false, has_room: false })
     }
 
     pub(crate) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Nothing more will be appended: cuts off the zeros that are left. They do no harm where that fails.
+    pub(crate) fn close(&mut self) {
+        if self.has_room {
+            self.file.truncate(self.length).unwrap_or(());
+        }
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8], sync: Sync) -> io::Result<()> {
@@ -62,7 +80,7 @@ impl<F: Files> Log<F> {
         if self.dirty {
             self.file.truncate(self.length)?;
             self.file.sync()?;
-            self.dirty = false;
+            (self.dirty, self.has_room) = (false, false);
         }
         Ok(())
     }

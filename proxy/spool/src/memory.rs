@@ -38,6 +38,8 @@ struct Node {
 pub(crate) struct Handle {
     memory: Memory,
     node: usize,
+    /// Where the next append goes.
+    at: usize,
 }
 
 impl Memory {
@@ -100,6 +102,14 @@ impl Memory {
                         // The length can be durable before the bytes are.
                         content.resize(content.len() + usize::try_from(draw(40)).unwrap(), 0);
                     }
+                }
+                // Zeros were written over, from the front on.
+                None if content.len() == node.content.len() => {
+                    let differs = |at: &usize| content[*at] != node.content[*at];
+                    let first = (0..content.len()).find(differs).unwrap_or_default();
+                    let last = (0..content.len()).rfind(differs).unwrap_or_default();
+                    let kept = first + usize::try_from(draw((last - first) as u64 + 2)).unwrap();
+                    content[first..kept].copy_from_slice(&node.content[first..kept]);
                 }
                 None if draw(2) == 0 => content = node.content.clone(),
                 _ => {}
@@ -193,14 +203,14 @@ impl Files for Memory {
             inner.nodes.push(Node::default());
             let node = inner.nodes.len() - 1;
             inner.names.insert(path.to_owned(), node);
-            Ok(Handle { memory: self.clone(), node })
+            Ok(Handle { memory: self.clone(), node, at: 0 })
         })
     }
 
     fn open(&self, path: &Path) -> io::Result<Handle> {
         self.call(|inner, _| {
             let node = *inner.names.get(path).ok_or_else(missing)?;
-            Ok(Handle { memory: self.clone(), node })
+            Ok(Handle { memory: self.clone(), node, at: inner.nodes[node].content.len() })
         })
     }
 
@@ -243,9 +253,14 @@ impl Files for Memory {
 impl Append for Handle {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.memory.call(|inner, broken| {
-            let free = inner.room.map_or(usize::MAX, |room| room.saturating_sub(inner.used()));
+            let taken = inner.nodes[self.node].content.len() - self.at;
+            let free = inner.room.map_or(usize::MAX, |room| room.saturating_sub(inner.used()).saturating_add(taken));
             let done = if broken { bytes.len() / 2 } else { bytes.len() }.min(free);
-            inner.nodes[self.node].content.extend_from_slice(&bytes[..done]);
+            let content = &mut inner.nodes[self.node].content;
+            let over = done.min(taken);
+            content[self.at..self.at + over].copy_from_slice(&bytes[..over]);
+            content.extend_from_slice(&bytes[over..done]);
+            self.at += done;
             if free < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         })
     }
@@ -260,10 +275,25 @@ impl Append for Handle {
         })
     }
 
+    fn reserve(&mut self, length: u64) -> io::Result<()> {
+        self.memory.call(|inner, broken| {
+            let length = usize::try_from(length).unwrap() / if broken { 2 } else { 1 };
+            let missing = length.saturating_sub(inner.nodes[self.node].content.len());
+            if inner.room.is_some_and(|room| room.saturating_sub(inner.used()) < missing) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let node = &mut inner.nodes[self.node];
+            node.content.resize(node.content.len() + missing, 0);
+            node.durable = node.content.clone();
+            Ok(())
+        })
+    }
+
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         self.memory.call(|inner, broken| {
             if !broken {
-                inner.nodes[self.node].content.truncate(usize::try_from(length).unwrap());
+                self.at = usize::try_from(length).unwrap();
+                inner.nodes[self.node].content.truncate(self.at);
             }
             Ok(())
         })

@@ -23,6 +23,8 @@ pub(crate) struct Tape<F: Files> {
     plan: Arc<Plan>,
     at: u64,
     whole: u64,
+    /// The end of the last byte, of those passed over, that is no zero.
+    soiled: u64,
 }
 
 /// What was read.
@@ -52,7 +54,7 @@ impl<F: Files> Tape<F> {
         let head = segment::read_head(&files, &path)?;
         Ok(head.map(|Head { generation, plan, length }| {
             let (pieces, plan) = (Pieces::new(files, path), Arc::new(plan));
-            Self { pieces, generation, plan, at: length, whole: length }
+            Self { pieces, generation, plan, at: length, whole: length, soiled: length }
         }))
     }
 
@@ -76,7 +78,12 @@ impl<F: Files> Tape<F> {
         self.whole
     }
 
-    /// Reads what comes next in the file's first `limit` bytes.
+    /// The end of what has been written, whole or not: zeros may follow, which were made ready for what was not written any more.
+    pub(crate) fn written(&self) -> u64 {
+        self.whole.max(self.soiled)
+    }
+
+    /// Reads what comes next in the file's first `limit` bytes. Zeros up to there are nothing.
     pub(crate) fn read(&mut self, limit: u64) -> io::Result<Found> {
         match self.pieces.look(self.at, limit)? {
             Scanned::Entry { entry, length } => {
@@ -86,11 +93,14 @@ impl<F: Files> Tape<F> {
             }
             Scanned::Damaged { length } => {
                 self.at += length as u64;
+                self.soiled = self.at;
                 Ok(Found::Damage)
             }
             Scanned::Broken => {
-                self.at = self.pieces.resume(self.at + 1, limit)?.unwrap_or(limit);
-                Ok(Found::Damage)
+                let Resumed { entry, soiled } = self.pieces.resume(self.at, limit)?;
+                self.at = entry.unwrap_or(limit);
+                self.soiled = self.soiled.max(soiled);
+                Ok(if entry.is_none() && soiled == 0 { Found::Nothing } else { Found::Damage })
             }
             Scanned::Nothing => Ok(Found::Nothing),
         }
@@ -99,7 +109,15 @@ impl<F: Files> Tape<F> {
 
 /// Whether any entry stands anywhere in a file of so many bytes whose head cannot be read.
 pub(crate) fn holds_entries<F: Files>(files: F, path: PathBuf, length: u64) -> io::Result<bool> {
-    Ok(Pieces::new(files, path).resume(0, length)?.is_some())
+    Ok(Pieces::new(files, path).resume(0, length)?.entry.is_some())
+}
+
+/// Where reading goes on.
+struct Resumed {
+    /// The place of the next whole entry, if there is any.
+    entry: Option<u64>,
+    /// The end of the last byte before it, or before the end, that is no zero; 0 where all are.
+    soiled: u64,
 }
 
 /// A file, a piece of it at a time.
@@ -118,15 +136,32 @@ impl<F: Files> Pieces<F> {
 
     /// The next place from `from` on where a whole entry stands. A record cannot pretend to be one: a head has zero bytes
     /// in it, and JSON has none.
-    fn resume(&mut self, from: u64, limit: u64) -> io::Result<Option<u64>> {
-        for at in from..limit {
+    fn resume(&mut self, from: u64, limit: u64) -> io::Result<Resumed> {
+        let (mut at, mut soiled) = (from, 0);
+        while at < limit {
+            let zeros = self.zeros(at, limit)?;
+            if zeros > 3 {
+                // No entry is so short that its length begins with four of them.
+                at += zeros - 3;
+                continue;
+            }
             match self.look(at, limit)? {
-                Scanned::Entry { .. } => return Ok(Some(at)),
+                Scanned::Entry { .. } => return Ok(Resumed { entry: Some(at), soiled }),
                 Scanned::Nothing => break,
                 Scanned::Damaged { .. } | Scanned::Broken => {}
             }
+            if zeros == 0 {
+                soiled = at + 1;
+            }
+            at += 1;
         }
-        Ok(None)
+        Ok(Resumed { entry: None, soiled })
+    }
+
+    /// How many zeros stand from a place on, as far as they are held.
+    fn zeros(&mut self, at: u64, limit: u64) -> io::Result<u64> {
+        let held = self.fill(at, entry::HEAD, limit)?;
+        Ok(self.piece[held].iter().take_while(|byte| **byte == 0).count() as u64)
     }
 
     /// What stands at a place.

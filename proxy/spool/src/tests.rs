@@ -6,6 +6,7 @@ mod losses;
 mod ready;
 mod repairing;
 mod reviving;
+mod spares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -307,6 +308,8 @@ impl Node {
     fn seal(&mut self) -> io::Result<()> {
         let sealed = self.spool.journal.seal(Millis(self.now), EndReason::Age);
         self.answer(sealed)?;
+        // One that cannot be made is done without.
+        self.spool.journal.wanted_spare().map_or(Ok(()), |spare| spare.make()).unwrap_or(());
         self.follow()
     }
 
@@ -425,7 +428,7 @@ impl Node {
         assert_eq!((ledger.accepted, ledger.emitted), (meters.accepted(), left));
         assert_eq!(left.records, ledger.accepted);
         assert_eq!(meters.journal_bytes(), 0);
-        assert_eq!(self.files.count(&Path::new(ROOT).join("journal")), 0);
+        assert_eq!(segments(&self.files), 0);
         assert_eq!(self.files.count(&Path::new(ROOT).join("outbox")), 0);
         let mut tally = self.core.tally();
         let unheard = tally.values().sum::<u64>().checked_sub(ledger.delivered.records);
@@ -527,9 +530,16 @@ fn node_with(uploads: &[&[u8]]) -> Node {
     node
 }
 
+/// The segments that there are.
+fn segments(files: &Memory) -> usize {
+    let listed = files.list(&Path::new(ROOT).join("journal")).unwrap();
+    listed.iter().filter(|file| file.name.ends_with(".segment")).count()
+}
+
 fn only_segment(node: &Node) -> std::path::PathBuf {
     let dir = Path::new(ROOT).join("journal");
-    let listed = node.files.list(&dir).unwrap();
+    let mut listed = node.files.list(&dir).unwrap();
+    listed.retain(|file| file.name != "spare");
     assert_eq!(listed.len(), 1);
     dir.join(&listed[0].name)
 }
@@ -613,7 +623,7 @@ fn batches_without_a_segment_or_a_plan_say_where_they_go() {
         node.now += wait;
         node.seal().unwrap();
     }
-    assert_eq!(node.files.count(&Path::new(ROOT).join("journal")), 0);
+    assert_eq!(segments(&node.files), 0);
     let spool = recover(node.files.clone(), Path::new(ROOT), None, Millis(node.now)).unwrap();
     assert_eq!((spool.outbox.waiting().len(), &*spool.journal.plan().path), (1, "/v1/bulk"));
     node.deliver().unwrap();
@@ -647,6 +657,8 @@ fn a_full_disk_keeps_no_spool_from_starting_and_empties_by_delivery() {
     node.spool = recover(node.files.clone(), Path::new(ROOT), Some(plan()), Millis(node.now)).unwrap();
     assert_eq!(node.spool.outbox.waiting().len(), 1);
     assert!(node.spool.catch_up().is_err(), "there is no room for the batch of the record that was not emitted");
+    // Some was where the write was cut off.
+    node.files.leave_room(Some(0));
     node.upload(0, 1, &[5]);
     assert!(node.commit().is_err());
     // Delivering needs a note, which the reserve has room for, and frees what the batch has taken.

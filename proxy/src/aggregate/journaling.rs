@@ -16,6 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::Histogram;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use weir_logic::merge::Eviction;
 use weir_logic::{AgentId, Identity, Millis, TenantId};
@@ -94,6 +95,8 @@ pub(super) struct Journaling {
     /// What is in force here.
     pub(super) adopted: Option<Arc<Settings>>,
     pub(super) clock: Clock,
+    /// Makes files ready.
+    pub(super) runtime: Handle,
     pub(super) commit_seconds: Histogram,
     /// What is to be written next. Between turns only what was acknowledged and could not be written: memory that the
     /// budget bounds.
@@ -338,9 +341,21 @@ impl Journaling {
                 self.sealed_at = now;
                 self.merging.committed();
                 self.written();
+                if reason != EndReason::Stop {
+                    self.prepare();
+                }
             }
             Err(error) => self.refused("a generation cannot be closed", &error),
         }
+    }
+
+    /// Has a file made for the next generation while this one is written, so that its groups are durable sooner.
+    fn prepare(&self) {
+        let Some(spare) = self.journal.wanted_spare() else { return };
+        self.runtime.spawn_blocking(move || {
+            // The journal does without it.
+            spare.make().unwrap_or_else(|error| tracing::debug!(%error, "no file can be made ready for the journal"));
+        });
     }
 
     /// Something was written. The merge thread hears of it once there is a lot: what is committed leaves with the end of its

@@ -110,6 +110,7 @@ impl Pipeline {
             settings: Arc::clone(&settings),
             adopted: None,
             clock: context.clock,
+            runtime: context.runtime.clone(),
             commit_seconds: context.metrics.journal_commit.with_label_values(&[name]),
             waiting: VecDeque::new(),
             sealed_at: Millis::default(),
