@@ -2,12 +2,15 @@
 //!
 //! Timed is `CacheAction::answer` of a stored, fresh answer: key, store, policy, headers. The request is made beforehand, as the
 //! gateway's is. What a larger cache costs is the memory that does not fit into the processor's caches; `load_ns` is what one
-//! dependent read somewhere in as many bytes takes here, so that the difference can be told in such reads.
+//! dependent read somewhere in as many bytes takes here, so that the difference can be told in such reads. Beside it stands what no
+//! cache can be below: a hash table of as many shared bodies, of which one is found and its first byte read.
 //!
 //! Then hits of other kinds, in caches of a thousand keys: of answers that the core has chosen by a header, four of a key, and of
 //! answers whose releases are paced, while nothing is on its way and while something is.
 
+use std::collections::HashMap;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -31,6 +34,8 @@ pub(super) struct Hits {
     pub(super) uniform: Spread,
     /// Nanoseconds, the key of rank k drawn with a weight of 1/k.
     pub(super) zipf: Spread,
+    /// Nanoseconds of finding a body in a bare hash table of as many, keys drawn evenly.
+    pub(super) bare: Spread,
     /// Nanoseconds of one dependent read somewhere in `bytes` of memory.
     pub(super) load_ns: f64,
 }
@@ -51,7 +56,8 @@ pub(super) fn measure(sizes: &[u32], hits: usize) -> Result<Vec<Hits>, Failure> 
         let uniform = runtime.block_on(time(&scene, &mut asker, &even))?;
         let zipf = runtime.block_on(time(&scene, &mut asker, &popular))?;
         let bytes = scene.stored().1;
-        steps.push(Hits { keys, bytes, uniform, zipf, load_ns: load_ns(bytes, &mut random) });
+        let bare = time_bare(keys, &even);
+        steps.push(Hits { keys, bytes, uniform, zipf, bare, load_ns: load_ns(bytes, &mut random) });
     }
     Ok(steps)
 }
@@ -143,6 +149,22 @@ async fn time(scene: &Scene, asker: &mut Asker, items: &[u32]) -> Result<Spread,
         }
     }
     Ok(Spread::of(taken))
+}
+
+/// The same for a hash table and nothing else, in which bodies of the same size are shared.
+fn time_bare(keys: u32, items: &[u32]) -> Spread {
+    let table: HashMap<u32, Arc<[u8]>> = (0..keys).map(|key| (key, Arc::from([b'x'; BODY].as_slice()))).collect();
+    let clock = clock_ns();
+    let mut taken = Vec::with_capacity(items.len() / 2);
+    for (at, item) in items.iter().enumerate() {
+        let started = Instant::now();
+        black_box(table.get(item).map(|body| body[0]));
+        let took = started.elapsed();
+        if at >= items.len() / 2 {
+            taken.push((took.as_secs_f64() * 1e9 - clock).max(0.0));
+        }
+    }
+    Spread::of(taken)
 }
 
 /// What reading the clock adds to each time, in nanoseconds.

@@ -134,7 +134,8 @@ pub(super) fn weights(weights: &[Weight], full: Option<&Weight>) -> String {
 
 pub(super) fn hits(hits: &[Hits], others: &[OtherHits]) -> String {
     let mut text = String::from(
-        "hits: ns, and the median over that of the smallest cache; a read is one dependent read in as many bytes\n",
+        "hits: ns, and the median over that of the smallest cache; bare is a hash table of \
+         as many bodies, a read one dependent read in as many bytes\n",
     );
     for step in hits {
         let Some(first) = hits.first() else { continue };
@@ -142,11 +143,12 @@ pub(super) fn hits(hits: &[Hits], others: &[OtherHits]) -> String {
             format!("p50 {:>5.0} ({:.2})  p99 {:>6.0}", now.p50, now.p50 / then.p50.max(1.0), now.p99)
         };
         text += &format!(
-            "  {:>10} keys, {:>8}: uniform {}  zipf {}  a read {:>4.0}\n",
+            "  {:>10} keys, {:>8}: uniform {}  zipf {}  bare {}  a read {:>4.0}\n",
             grouped(u64::from(step.keys)),
             bytes(step.bytes),
             column(&step.uniform, &first.uniform),
             column(&step.zipf, &first.zipf),
+            column(&step.bare, &first.bare),
             step.load_ns,
         );
     }
