@@ -4,6 +4,8 @@
 //! whoever cuts a record out does, and it gives up past [`MAX_OPEN`] brackets open at once (section 9 lets a parser set
 //! such a limit). It never recurses, and sees each byte once; its stack is one bit for each open bracket.
 
+use wide::u8x16;
+
 /// What a scan has learned of one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scanned {
@@ -191,25 +193,41 @@ impl Scanner<'_> {
     }
 
     /// Scans the string whose quote stands here; control characters below U+0020 must be escaped (RFC 8259, section 7).
+    #[inline]
     fn string(&mut self) -> Result<(), SyntaxError> {
         let start = self.at + 1;
-        let mut at = start;
+        let mut block = start;
+        let mut marks = marks(self.input, block);
         loop {
-            at = plain_end(self.input, at);
+            if marks == 0 {
+                block += BLOCK;
+                marks = self::marks(self.input, block);
+                continue;
+            }
+            let offset = marks.trailing_zeros() as usize;
+            let at = block + offset;
             match self.input.get(at) {
-                Some(b'"') => break,
-                // The escapes that there are, but for those of four digits.
-                Some(b'\\') if self.input.get(at + 1).is_some_and(|byte| ESCAPES[usize::from(*byte)]) => at += 2,
+                Some(b'"') => {
+                    self.longest = self.longest.max(at - start);
+                    self.at = at + 1;
+                    return Ok(());
+                }
+                // The escapes that there are, but for those of four digits. What is escaped is no mark.
+                Some(b'\\') if self.input.get(at + 1).is_some_and(|byte| ESCAPES[usize::from(*byte)]) => {
+                    marks &= !(0b11 << offset);
+                    if offset + 1 == BLOCK {
+                        block = at + 2;
+                        marks = self::marks(self.input, block);
+                    }
+                }
                 _ => {
                     self.at = at;
                     self.escape()?;
-                    at = self.at;
+                    block = self.at;
+                    marks = self::marks(self.input, block);
                 }
             }
         }
-        self.longest = self.longest.max(at - start);
-        self.at = at + 1;
-        Ok(())
     }
 
     /// Scans an escape of four digits; an error where none stands here.
@@ -276,27 +294,25 @@ const ESCAPES: [bool; 256] = {
     escapes
 };
 
-/// The offset of the first quote, backslash or control character at or after `at`, or the input's length. Eight bytes at
-/// a time: in each of the three differences the highest bit of a byte is set where the byte is what is looked for; a
-/// borrow can set a wrong one only above a right one, and the lowest is taken.
-fn plain_end(input: &[u8], at: usize) -> usize {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-    let mut at = at;
-    while let Some(bytes) = input.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let word = u64::from_le_bytes(*bytes);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        let found = quote.wrapping_sub(ONES) & !quote
-            | backslash.wrapping_sub(ONES) & !backslash
-            | word.wrapping_sub(ONES * 0x20) & !word;
-        if found & HIGH != 0 {
-            return at + (found & HIGH).trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
-    at + input[at..].iter().take_while(|byte| is_plain(byte)).count()
+/// Bytes of a string that are looked at together.
+const BLOCK: usize = 16;
+
+/// A bit for each of the [`BLOCK`] bytes from `at` on, the lowest for the first: set where a quote, a backslash or a control
+/// character stands, and past the end of the input.
+#[inline]
+fn marks(input: &[u8], at: usize) -> u32 {
+    let Some(bytes) = input.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) else { return last_marks(input, at) };
+    let bytes = u8x16::from(*bytes);
+    let is_control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
+    let is_marked = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | is_control;
+    is_marked.to_bitmask()
+}
+
+/// The same where the input has fewer bytes.
+#[cold]
+fn last_marks(input: &[u8], at: usize) -> u32 {
+    let is_marked = |byte: Option<&u8>| matches!(byte, None | Some(b'"' | b'\\' | 0..0x20));
+    (0..BLOCK).fold(0, |marks, offset| marks | u32::from(is_marked(input.get(at + offset))) << offset)
 }
 
 #[cfg(test)]

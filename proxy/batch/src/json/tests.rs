@@ -79,11 +79,26 @@ fn line_breaks_between_tokens_are_noticed_and_escaped_ones_are_not() {
 
 proptest! {
     #[test]
-    fn a_string_ends_where_its_bytes_say(plain in proptest::collection::vec(prop_oneof![0x20..=0xffu8, 0x00..=0x5fu8], 0..40)) {
-        let simple = plain.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(plain.len());
-        for at in 0..=plain.len() {
-            prop_assert_eq!(plain_end(&plain, at.min(simple)), simple);
+    fn a_mark_is_what_its_byte_says(bytes in proptest::collection::vec(prop_oneof![0x20..=0xffu8, 0x00..=0x5fu8], 0..40)) {
+        let is_marked = |byte: Option<&u8>| matches!(byte, None | Some(b'"' | b'\\' | 0..0x20));
+        for at in 0..=bytes.len() {
+            let marks = marks(&bytes, at);
+            for offset in 0..BLOCK {
+                prop_assert_eq!(marks >> offset & 1 == 1, is_marked(bytes.get(at + offset)), "{} {}", at, offset);
+            }
         }
+    }
+
+    #[test]
+    fn strings_with_escapes_anywhere_end_where_serde_json_says(
+        pieces in proptest::collection::vec(("[a-z ]{0,18}", r#"\\[\\"/bfnrtux]|\\u00e9|\\ud83d\\ude00|"|\\"#), 0..8),
+        tail in "[a-z]{0,20}",
+    ) {
+        let text: String = pieces.iter().flat_map(|(plain, odd)| [plain.as_str(), odd]).collect();
+        let text = format!("\"{text}\"{tail}");
+        let mut theirs = serde_json::Deserializer::from_str(&text).into_iter::<&serde_json::value::RawValue>();
+        let expected = theirs.next().and_then(Result::ok).map(|value| value.get().len());
+        prop_assert_eq!(scan_value(text.as_bytes(), 0).ok().map(|scanned| scanned.end), expected, "{}", text);
     }
 
     #[test]
