@@ -49,6 +49,8 @@ pub struct Metrics {
     pub connections_ended: IntCounterVec,
     /// Handshakes by kind: full, resumed, failed, timeout.
     pub handshakes: IntCounterVec,
+    /// Handshakes that run now, by listener; at `max_handshakes` the next ones wait in the kernel's queue.
+    pub handshakes_running: IntGaugeVec,
     /// Tickets that agents showed and that resumed nothing, by cause: key (unknown, or the ticket is damaged), age,
     /// certificate (expired), denied.
     pub tickets_refused: IntCounterVec,
@@ -244,6 +246,7 @@ impl Metrics {
                 &["listener", "reason"],
             ),
             handshakes: make.counters("handshakes_total", "TLS handshakes.", &["kind"]),
+            handshakes_running: make.gauges("handshakes_running", "TLS handshakes under way.", &["listener"]),
             tickets_refused: make.counters("tickets_refused_total", "Tickets that resumed nothing.", &["cause"]),
             certificate_expiry: make.gauges(
                 "certificate_expiry_timestamp_seconds",

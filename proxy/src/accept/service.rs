@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use pingora::apps::HttpServerApp;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
+use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -166,14 +167,31 @@ const QUIET: Duration = Duration::from_millis(20);
 /// The time in which the queue is emptied.
 const LAST_CALL: Duration = Duration::from_millis(250);
 
-type Accepted = (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>);
+type Accepted = (TcpStream, SocketAddr, Option<Turn>);
+
+/// A handshake that may run, and is counted until it is over.
+struct Turn {
+    running: IntGauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.running.dec();
+    }
+}
 
 async fn next<A>(site: &Site<A>, socket: &TcpListener, handshakes: &Arc<Semaphore>) -> io::Result<Accepted> {
-    let turn = match site.tls {
+    let permit = match site.tls {
         Some(_) => Arc::clone(handshakes).acquire_owned().await.ok(),
         None => None,
     };
     let (tcp, peer) = socket.accept().await?;
+    let turn = permit.map(|permit| {
+        let running = site.host.metrics.handshakes_running.with_label_values(&[&site.listener.name]);
+        running.inc();
+        Turn { running, _permit: permit }
+    });
     Ok((tcp, peer, turn))
 }
 
@@ -204,7 +222,7 @@ impl Trouble {
     }
 }
 
-fn start<A>(site: &Arc<Site<A>>, tcp: TcpStream, peer: SocketAddr, turn: Option<OwnedSemaphorePermit>)
+fn start<A>(site: &Arc<Site<A>>, tcp: TcpStream, peer: SocketAddr, turn: Option<Turn>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -220,13 +238,8 @@ where
     task::spawn("connection", attend(Arc::clone(site), tcp, peer, turn, held));
 }
 
-async fn attend<A>(
-    site: Arc<Site<A>>,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    turn: Option<OwnedSemaphorePermit>,
-    _held: Held,
-) where
+async fn attend<A>(site: Arc<Site<A>>, tcp: TcpStream, peer: SocketAddr, turn: Option<Turn>, _held: Held)
+where
     A: HttpServerApp + Send + Sync + 'static,
 {
     // Boxed, because it is several times the size of what the connection needs later.
@@ -243,7 +256,7 @@ async fn attend<A>(
 
 /// What a connection takes from the listener's bounds.
 struct Held {
-    gauge: prometheus::IntGauge,
+    gauge: IntGauge,
     _place: OwnedSemaphorePermit,
     _open: OpenConnection,
 }

@@ -109,12 +109,14 @@ async fn half_open_clients_give_their_handshakes_back() {
     for _ in 0..2 {
         half_open.push(TcpStream::connect(edge.node.address).await.unwrap());
     }
-    edge.node.until("both have begun", |node| node.drain.open() == 2).await;
+    let running = edge.node.metrics.handshakes_running.with_label_values(&["agents"]);
+    edge.node.until("both have begun", |node| node.drain.open() == 2 && running.get() == 2).await;
     // It waits in the kernel's queue until the two have had their time.
     let mut agent = Raw::connect_tls(edge.node.address, edge.authority.client(None, &[])).await.unwrap();
     assert_eq!(agent.get("/v1/things/a").await.status, 200);
     assert!(edge.node.metrics.handshakes.with_label_values(&["timeout"]).get() >= 1);
     edge.node.until("both are gone", |node| refused(node, "timeout") == 2 && node.drain.open() == 1).await;
+    assert_eq!(running.get(), 0);
     drop(half_open);
 }
 
