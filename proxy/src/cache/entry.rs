@@ -250,30 +250,7 @@ impl Entry {
         status: &CacheStatus,
         outcome: Outcome,
     ) -> Answer {
-        self.answered(self.given(request), now, status, outcome)
-    }
-
-    /// The same for one of many who waited for it, and who may share what they are told.
-    pub(super) fn handed_out(
-        self: &Arc<Self>,
-        request: &RequestView<'_>,
-        now: Millis,
-        status: &CacheStatus,
-        outcome: Outcome,
-        handout: &Handout,
-    ) -> Answer {
-        let given = self.given(request);
-        let whole = given.headers == self.kept.headers.len() && given.range.is_none();
-        match whole.then(|| handout.headers(self, self.age(now), status)).flatten() {
-            Some(headers) => {
-                Answer { status: given.status, headers, body: given.body, outcome, cause: None, wait: None }
-            }
-            None => self.answered(given, now, status, outcome),
-        }
-    }
-
-    fn answered(self: &Arc<Self>, given: Given, now: Millis, status: &CacheStatus, outcome: Outcome) -> Answer {
-        let Given { status: code, headers, body, range } = given;
+        let Given { status: code, headers, body, range } = self.given(request);
         let headers = Fields::lent(Arc::clone(self) as Arc<dyn Lender>, headers, MAX_OWN_FIELDS);
         let mut answer = Answer { status: code, headers, body, outcome, cause: None, wait: None };
         answer.headers.extend(range.map(|range| (CONTENT_RANGE, range)));
@@ -284,6 +261,25 @@ impl Entry {
         }
         answer.headers.push((CACHE_STATUS, status.value()));
         answer
+    }
+
+    /// The same for one of many who waited for it, and who share what they are told alike.
+    pub(super) fn handed_out(
+        self: &Arc<Self>,
+        request: &RequestView<'_>,
+        now: Millis,
+        status: &CacheStatus,
+        outcome: Outcome,
+        handout: &Handout,
+    ) -> Answer {
+        let whole = !conditional::has_condition(request) && request.headers.known(&RANGE).is_none();
+        if let Content::Memory(body) = &self.content
+            && whole
+            && let Some((headers, body)) = handout.share(self, body, self.age(now), status)
+        {
+            return Answer { status: self.status(), headers, body: body.into(), outcome, cause: None, wait: None };
+        }
+        self.answer(request, now, status, outcome)
     }
 
     /// The answer to `request` as a hit that is fresh for `ttl` seconds more; `None` where it is on disk, or the request asks for a part.
