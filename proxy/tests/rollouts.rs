@@ -62,7 +62,7 @@ impl Scene {
 
     fn weir(&self, command: &str, arguments: &[&str]) -> Output {
         let file = self.directory.path().join("operator.toml");
-        Command::new(WEIR).arg(command).arg("-c").arg(file).args(arguments).output().unwrap()
+        Command::new(WEIR).arg(command).args(arguments).arg("-c").arg(file).output().unwrap()
     }
 
     fn said(&self, command: &str, arguments: &[&str]) -> String {

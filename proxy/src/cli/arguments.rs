@@ -1,9 +1,11 @@
 //! The one table that makes help, completions and the man page.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+
+use crate::exit::{Code, Failure};
 
 /// An edge aggregation proxy: agents in front, the core behind, a hundredth of the requests between.
 #[derive(Debug, Parser)]
@@ -67,6 +69,26 @@ pub(super) struct ConfigFile {
     /// The configuration file
     #[arg(short = 'c', long = "config", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) config: PathBuf,
+}
+
+/// The configuration file for commands that have commands of their own, among whose arguments it may stand as well.
+#[derive(Debug, Args)]
+pub(super) struct SharedConfigFile {
+    /// The configuration file
+    #[arg(short = 'c', long = "config", value_name = "FILE", value_hint = ValueHint::FilePath, global = true)]
+    config: Option<PathBuf>,
+}
+
+impl SharedConfigFile {
+    /// The file, which has to be named: what may stand in two places cannot be demanded in one of them.
+    ///
+    /// # Errors
+    ///
+    /// When it is not named.
+    pub(super) fn config(&self) -> Result<&Path, Failure> {
+        let missing = || Failure::new(Code::Usage, "no configuration file is named: expected -c FILE");
+        self.config.as_deref().ok_or_else(missing)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -181,9 +203,9 @@ pub(super) struct ReplayArguments {
 #[derive(Debug, Args)]
 pub(super) struct PurgeArguments {
     #[command(flatten)]
-    pub(super) file: ConfigFile,
+    pub(super) file: SharedConfigFile,
     /// Make the answers stale instead: they serve while the core is asked or fails, as their route allows
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(super) soft: bool,
     #[command(subcommand)]
     pub(super) target: PurgeTarget,
@@ -239,7 +261,7 @@ pub(super) enum PurgeTarget {
 #[derive(Debug, Args)]
 pub(super) struct RolloutArguments {
     #[command(flatten)]
-    pub(super) file: ConfigFile,
+    pub(super) file: SharedConfigFile,
     #[command(subcommand)]
     pub(super) order: RolloutOrder,
 }
@@ -324,5 +346,36 @@ mod tests {
     #[test]
     fn the_table_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    fn parsed(line: &str) -> Command {
+        Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}")).command
+    }
+
+    #[test]
+    fn the_file_of_a_command_with_commands_may_stand_before_and_after_them() {
+        for line in [
+            "weir rollout -c FILE pause updates --key k",
+            "weir rollout pause -c FILE updates --key k",
+            "weir rollout pause updates --key k --config FILE",
+        ] {
+            let Command::Rollout(RolloutArguments { file, order }) = parsed(line) else { panic!("{line}") };
+            assert_eq!(file.config().unwrap(), Path::new("FILE"), "{line}");
+            let RolloutOrder::Pause(RolloutMeant { route, key }) = order else { panic!("{line}: {order:?}") };
+            assert_eq!((route.as_str(), key.as_deref()), ("updates", Some("k")), "{line}");
+        }
+        for line in
+            ["weir purge -c FILE --soft tag a", "weir purge --soft tag a -c FILE", "weir purge tag a --soft -c FILE"]
+        {
+            let Command::Purge(PurgeArguments { file, soft, target }) = parsed(line) else { panic!("{line}") };
+            assert_eq!((file.config().unwrap(), soft), (Path::new("FILE"), true), "{line}");
+            assert!(matches!(target, PurgeTarget::Tag { name } if name == "a"), "{line}");
+        }
+        let Command::Rollout(arguments) = parsed("weir rollout list") else { panic!() };
+        let missing = arguments.file.config().unwrap_err();
+        assert_eq!(
+            (missing.code(), missing.to_string().as_str()),
+            (Code::Usage, "no configuration file is named: expected -c FILE")
+        );
     }
 }

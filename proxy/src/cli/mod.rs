@@ -60,7 +60,7 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Spool(command) => look_into_spool(command),
         Command::Purge(arguments) => {
-            let address = config::load(&arguments.file.config)?.config.admin.address;
+            let address = config::load(arguments.file.config()?)?.config.admin.address;
             print(purge::purge(address, &arguments)?.as_bytes())
         }
         Command::Ttl { file, route } => {
@@ -73,7 +73,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Rollout(arguments) => {
-            let address = config::load(&arguments.file.config)?.config.admin.address;
+            let address = config::load(arguments.file.config()?)?.config.admin.address;
             print(rollout::rollout(address, &arguments)?.as_bytes())
         }
         Command::Rehearse(arguments) => {
