@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
 use weir_logic::strict::head::Bounds;
@@ -10,6 +11,7 @@ use weir_logic::{Answer, Refusal};
 use super::connection::Connection;
 use super::{Drain, Shortcut};
 use crate::clock::Clock;
+use crate::meters::{End, RouteMeters};
 use crate::metrics::Metrics;
 use crate::snapshot::SharedSnapshot;
 
@@ -43,9 +45,16 @@ impl<A> Host<A> {
 
     /// Counts a request that ended before it could be routed, and says what it is told.
     pub(super) fn refuse(&self, refusal: Refusal, detail: &str) -> Answer {
-        self.metrics.requests.with_label_values(&[NO_ROUTE, refusal.outcome().label()]).inc();
+        let (outcome, took) = (refusal.outcome(), Duration::ZERO);
+        RouteMeters::of_none().count(&self.metrics, &End { outcome, answer_bytes: 0, request_bytes: 0, took });
         self.metrics.refusals.with_label_values(&[NO_ROUTE, refusal.label()]).inc();
-        refusal.answer(detail, std::time::Duration::ZERO)
+        refusal.answer(detail, Duration::ZERO)
+    }
+
+    /// Counts what was written of the answer to such a request.
+    pub(super) fn written(&self, answer: &Answer) {
+        let labels = [NO_ROUTE, answer.outcome.label()];
+        self.metrics.answer_bytes.with_label_values(&labels).inc_by(answer.body.len() as u64);
     }
 
     /// Counts a connection that has ended.

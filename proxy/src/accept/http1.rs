@@ -203,6 +203,7 @@ async fn refuse_and_close<A>(host: &Host<A>, mut wire: Box<Wire>, answer: &Answe
     let bytes = last_answer(answer, host.clock.now().0);
     // An agent that is gone needs no answer.
     if wire.write_all(&bytes).await.is_ok() {
+        host.written(answer);
         close(wire).await;
     }
 }

@@ -120,6 +120,14 @@ impl<'a> Plain<'a> {
         self.wire.write_through(first, second).await
     }
 
+    /// The same, and adds to `taken` how many bytes of the second the agent's side of the kernel has, however it ends.
+    ///
+    /// # Errors
+    /// As [`Plain::write`].
+    pub async fn write_counted(&mut self, first: &[u8], second: &[u8], taken: &mut u64) -> io::Result<()> {
+        self.wire.write_counted(first, second, taken).await
+    }
+
     /// Writes of both, one behind the other, what the agent's side of the kernel takes without waiting. Gives how many bytes these are, and
     /// whether all is on its way, which a later [`Plain::write`] sees to otherwise.
     ///

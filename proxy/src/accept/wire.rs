@@ -90,14 +90,22 @@ impl Wire {
     /// Writes two pieces at once, past what is gathered, which leaves before them. A peer that takes longer over them than its patience
     /// is given up.
     pub(super) async fn write_through(&mut self, first: &[u8], second: &[u8]) -> io::Result<()> {
+        self.write_counted(first, second, &mut 0).await
+    }
+
+    /// The same, and adds to `taken` how many bytes of the second piece the peer's side of the kernel has, however it ends.
+    pub(super) async fn write_counted(&mut self, first: &[u8], second: &[u8], taken: &mut u64) -> io::Result<()> {
         if !self.gathered.is_empty() {
             self.flush().await?;
         }
+        let mut both = Buf::chain(first, second);
         let writing = async {
-            self.transport.write_all_buf(&mut Buf::chain(first, second)).await?;
+            self.transport.write_all_buf(&mut both).await?;
             self.transport.flush().await
         };
-        timeout(self.stall.patience, writing).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let ended = timeout(self.stall.patience, writing).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        *taken += second.len().saturating_sub(both.remaining()) as u64;
+        ended
     }
 
     /// Writes of both pieces what can be written without waiting, past what is gathered, behind which nothing is written. Gives how many bytes

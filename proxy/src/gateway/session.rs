@@ -162,15 +162,23 @@ async fn write(session: &mut ServerSession, answer: Answer, written: &mut u64) -
     session.write_response_header(Box::new(header)).await?;
     match answer.body {
         _ if without_body => session.write_response_body(Bytes::new(), true).await?,
-        Body::Whole(body) => {
-            let length = body.len() as u64;
-            session.write_response_body(body, true).await?;
+        Body::Whole(mut body) => loop {
+            // Piece by piece, to know how much has gone where the agent does not take the rest.
+            let piece = body.split_to(body.len().min(PIECE));
+            let length = piece.len() as u64;
+            session.write_response_body(piece, body.is_empty()).await?;
             *written += length;
-        }
+            if body.is_empty() {
+                break;
+            }
+        },
         Body::Stream(pieces) => stream(session, pieces, written).await?,
     }
     Ok(())
 }
+
+/// Bytes of a body that are written at once, at most: to within so many it is known what went of an answer that an agent has broken off.
+pub(super) const PIECE: usize = 16 * 1024;
 
 /// Writes the pieces one by one: the next is asked for when the agent has taken the last.
 async fn stream(session: &mut ServerSession, mut stream: Stream, written: &mut u64) -> Result<(), Unwritten> {

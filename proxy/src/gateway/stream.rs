@@ -25,7 +25,7 @@ use super::body::BodyError;
 use super::context::RequestContext;
 use super::exchange::{Exchange, Unwritten};
 use super::framing::Framing;
-use super::session::{ROOM, header, method, response};
+use super::session::{PIECE, ROOM, header, method, response};
 use super::walk::{self, Knocked, Line};
 use super::{Parts, at_hand};
 use crate::accept::{Connection, Streamed};
@@ -112,21 +112,22 @@ async fn finish(
 /// Writes as the agent opens its window; one that does not for longer than its patience is given up.
 async fn write_left(left: Left, patience: Duration, written: &mut u64) -> Result<(), Unwritten> {
     let Left { mut writer, mut body } = left;
-    let length = body.len() as u64;
     let writing = async {
         while !body.is_empty() {
-            writer.reserve_capacity(body.len());
-            let capacity = poll_fn(|cx| writer.poll_capacity(cx)).await.ok_or("the stream has ended")??;
-            let piece = body.split_to(capacity.min(body.len()));
-            writer.send_data(piece, body.is_empty())?;
+            let mut piece = body.split_to(body.len().min(PIECE));
+            let length = piece.len() as u64;
+            while !piece.is_empty() {
+                writer.reserve_capacity(piece.len());
+                let capacity = poll_fn(|cx| writer.poll_capacity(cx)).await.ok_or("the stream has ended")??;
+                let part = piece.split_to(capacity.min(piece.len()));
+                writer.send_data(part, piece.is_empty() && body.is_empty())?;
+            }
+            *written += length;
         }
         Ok(())
     };
     match timeout(patience, writing).await.unwrap_or_else(|late| Err(late.into())) {
-        Ok(()) => {
-            *written += length;
-            Ok(())
-        }
+        Ok(()) => Ok(()),
         Err(error) => {
             writer.send_reset(h2::Reason::INTERNAL_ERROR);
             Err(Unwritten::Gone(error))
@@ -214,18 +215,28 @@ impl Exchange for StreamExchange<'_> {
         self.session.write_response_header(header, ends)?;
         match answer.body {
             _ if ends => Ok(()),
-            Body::Whole(body) => {
-                let length = body.len() as u64;
-                self.write_piece(body, true).await?;
-                *written += length;
-                Ok(())
-            }
+            Body::Whole(body) => self.write_whole(body, written).await,
             Body::Stream(pieces) => self.write_stream(pieces, written).await,
         }
     }
 }
 
 impl StreamExchange<'_> {
+    /// Writes a body piece by piece: the pieces that an agent has taken count, also where it does not take the rest.
+    async fn write_whole(&mut self, mut body: Bytes, written: &mut u64) -> Result<(), Unwritten> {
+        let writing = async {
+            while !body.is_empty() {
+                let piece = body.split_to(body.len().min(PIECE));
+                let length = piece.len() as u64;
+                self.session.write_body(piece, body.is_empty()).await?;
+                *written += length;
+            }
+            Ok(())
+        };
+        let ended = timeout(self.patience, writing).await.unwrap_or_else(|late| Err(Unwritten::Gone(late.into())));
+        ended.inspect_err(|_| self.session.shutdown())
+    }
+
     /// Writes the pieces one by one: the next is asked for when the agent has taken the last.
     async fn write_stream(&mut self, mut stream: Stream, written: &mut u64) -> Result<(), Unwritten> {
         while let Some(piece) = stream.next().await {

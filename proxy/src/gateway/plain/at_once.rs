@@ -107,11 +107,8 @@ impl Unfinished {
         ctx.tally.routed(snapshot.meters(number));
         (ctx.asked, ctx.admitted) = (Some(knocked.asked), knocked.entered.ok());
         ctx.tally.answer_bytes = rest.written as u64;
-        match request.write(&rest.head, &rest.body).await {
-            Ok(()) => {
-                ctx.tally.answer_bytes += rest.body.len() as u64;
-                ctx.tally.outcome = Some(Outcome::Hit);
-            }
+        match request.write_counted(&rest.head, &rest.body, &mut ctx.tally.answer_bytes).await {
+            Ok(()) => ctx.tally.outcome = Some(Outcome::Hit),
             Err(error) => {
                 tracing::debug!(%error, "the agent left before its answer");
                 request.close_after();

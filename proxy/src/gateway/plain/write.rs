@@ -24,15 +24,12 @@ pub(super) async fn answer(
     let mut head = head(&answer, framing, request.is_kept(), now);
     match answer.body {
         _ if is_head || framing == Framing::None => request.write(&head, b"").await?,
-        Body::Whole(body) => {
-            if body.len() <= SMALL {
-                head.extend_from_slice(&body);
-                request.write(&head, b"").await?;
-            } else {
-                request.write(&head, &body).await?;
-            }
+        Body::Whole(body) if body.len() <= SMALL => {
+            head.extend_from_slice(&body);
+            request.write(&head, b"").await?;
             *written += body.len() as u64;
         }
+        Body::Whole(body) => request.write_counted(&head, &body, written).await?,
         Body::Stream(pieces) => {
             request.write(&head, b"").await?;
             stream(request, framing, pieces, written).await?;
