@@ -16,14 +16,18 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use serde::Serialize;
 use weir_config::{Action, Admin, KeyPart, Route};
+use weir_logic::cache::invalidation::Change;
+use weir_logic::cache::purge::Mark;
 use weir_logic::key::Scope;
-use weir_logic::rehearse::{End, Head, Line, MAX_LINE_BYTES, Purge, VERSION, Veil};
+use weir_logic::rehearse::{Asked, End, Head, Line, MAX_LINE_BYTES, Purge, VERSION, Veil};
+use weir_logic::route::Found;
 use weir_logic::whatif::mixed;
-use weir_logic::{Answer, CacheKey, Call, Millis, Outcome};
+use weir_logic::{Answer, CacheKey, Call, Millis, Outcome, TenantId};
 
 pub use page::TracePage;
 
 use crate::clock::Clock;
+use crate::snapshot::ConfigSnapshot;
 
 /// Writes down what the node meets, while somebody wants it. One trace at a time.
 pub struct Recorder {
@@ -104,13 +108,21 @@ impl Recorder {
         Some(Box::new(Sketch { line, recording }))
     }
 
-    /// Writes down a purge of that kind, of what is named so.
-    pub(crate) fn purged(&self, kind: &str, of: Option<&str>, soft: bool, routes: &[Route]) {
+    /// What a request asks for, veiled, whose answer is to be purged; `None` while no trace is recorded.
+    pub(crate) fn asked(&self, call: &Call<'_>) -> Option<Asked> {
+        let recording = self.recording.load_full()?;
+        Some(Asked::of(call, &recording.veil, &recording.headers))
+    }
+
+    /// Writes down a purge of that kind, of what is named so, or of the answer to `request`.
+    pub(crate) fn purged(&self, kind: &str, of: Option<&str>, request: Option<Asked>, soft: bool, routes: &[Route]) {
         let Some(recording) = self.recording.load_full() else { return };
         let veil = &recording.veil;
         let of = match (kind, of) {
+            ("request", _) if request.is_none() => return,
             ("route", Some(name)) => vec![name.to_owned()],
             ("tenant", Some(tenant)) => vec![veil.over(tenant)],
+            ("tag", Some(tag)) => vec![veil.mark(Mark::tag(tag))],
             ("prefix", Some(prefix)) => {
                 let mut of: Vec<_> = routes.iter().filter_map(|route| veil.prefix(route, prefix)).collect();
                 of.sort_unstable();
@@ -119,8 +131,33 @@ impl Recorder {
             }
             _ => Vec::new(),
         };
-        let at = Millis::default().after(recording.clock.now().since(recording.began)).0;
-        recording.write(&Purge { purge: kind.to_owned(), at, of, soft });
+        recording.write(&Purge { purge: kind.to_owned(), at: recording.at(), of, soft, request });
+    }
+
+    /// Writes down what a request that was passed through has put out of date, whether it is in the sample or not. Of a tenant that
+    /// is named its own answers are meant as well.
+    pub(crate) fn changed(
+        &self,
+        change: &Change<'_>,
+        paths: &[String],
+        tenant: Option<&TenantId>,
+        by: &ConfigSnapshot,
+    ) {
+        let Some(recording) = self.recording.load_full() else { return };
+        let veil = &recording.veil;
+        let Found::Route { route, .. } = by.table.find(change.method, change.host(), change.path) else { return };
+        let mut of: Vec<_> = paths.iter().flat_map(|path| veil.paths(&by.config.routes, path)).collect();
+        of.sort_unstable();
+        of.dedup();
+        let request = Asked {
+            method: change.method.as_str().to_owned(),
+            host: route.host.clone(),
+            path: veil.path(&route.path, change.path),
+            tenant: tenant.map(|tenant| veil.over(tenant.as_str())),
+            ..Asked::default()
+        };
+        let at = recording.at();
+        recording.write(&Purge { purge: "change".to_owned(), at, of, soft: false, request: Some(request) });
     }
 
     /// Begins a trace; `None` while another is recorded.
@@ -225,6 +262,11 @@ impl Sketch {
 }
 
 impl Recording {
+    /// Milliseconds since it was begun.
+    fn at(&self) -> u64 {
+        Millis::default().after(self.clock.now().since(self.began)).0
+    }
+
     fn write(&self, line: &impl Serialize) {
         let Ok(text) = serde_json::to_vec(line) else { return };
         let mut pages = self.pages.lock();
@@ -254,7 +296,7 @@ impl Recording {
         pages.ended = true;
         let end = End {
             weir_trace_end: why.to_owned(),
-            covered: Millis::default().after(self.clock.now().since(self.began)).0,
+            covered: self.at(),
             lines: pages.lines,
             too_long: pages.too_long,
             requests: std::mem::take(&mut pages.requests),

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use tokio::io::{AsyncBufReadExt, BufReader};
 use weir_core_sim::{Behaviour, CoreOptions, CoreSim, EndpointKind};
 use weir_testkit::{Node, http};
 
@@ -188,6 +189,62 @@ async fn a_change_that_the_core_takes_puts_the_tenants_and_the_shared_answers_of
     assert_eq!(left().await, [false, true, true, true], "a shared answer, whatever its query");
     assert_eq!(change("PUT", "/v1/config", "t-1").await, 405);
     assert_eq!(left().await, [true; 4], "a change that the core refuses changes nothing");
+}
+
+/// The trace is of a few requests, all of them before anything expires: what a rehearsal finds asked for again was purged.
+#[tokio::test(flavor = "multi_thread")]
+async fn purges_and_changes_stand_in_a_trace_and_happen_again_in_a_rehearsal() {
+    let scene = Scene::new().await;
+    let operators = scene.directory.path().join("operator.toml");
+    let weir = || Command::new(WEIR);
+    let mut trace = tokio::process::Command::from(weir());
+    trace.args(["trace", "--sample", "1", "--seconds", "600", "-c"]).arg(&operators).kill_on_drop(true);
+    let mut trace = trace.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(trace.stdout.take().unwrap()).lines();
+    lines.next_line().await.unwrap().unwrap();
+    let manifest = "/v1/updates/stable/manifest.json";
+    scene.get(manifest, "t-1").await;
+    scene.purged(&["request", manifest]);
+    scene.purged(&["tag", "release-7"]);
+    scene.get(manifest, "t-1").await;
+    scene.core.fail_next(Some(EndpointKind::Update), 1, Behaviour::status(204));
+    let address = scene.node.listener("agents");
+    let answer = http::send(address, "PUT", manifest, &[("x-tenant-id", "t-1"), ("x-agent-id", "a-1")], "").await;
+    assert_eq!(answer.status.as_u16(), 204);
+    scene.get(manifest, "t-1").await;
+    // Of each request its line, and of each purge and change.
+    let mut told = Vec::new();
+    while told.len() < 7 {
+        told.push(lines.next_line().await.unwrap().unwrap());
+    }
+    let all = told.join("\n");
+    assert!(!all.contains("stable") && !all.contains("release-7"), "{all}");
+    let count = |kind: &str| told.iter().filter(|line| line.starts_with(&format!("{{\"purge\":\"{kind}\""))).count();
+    assert_eq!([count("request"), count("tag"), count("change")], [1, 1, 1], "{all}");
+    let asked = |told: &[&String]| {
+        let head = "{\"weir_trace\":1,\"edge\":\"e\",\"began\":1700000000000,\"sample\":1.0,\"salt\":\"s\"}";
+        let end = format!(
+            "{{\"weir_trace_end\":\"time\",\"covered\":10000,\"lines\":{},\"too_long\":0,\"requests\":{{}}}}",
+            told.len()
+        );
+        let text: Vec<_> = [head].into_iter().chain(told.iter().map(|line| line.as_str())).chain([&*end]).collect();
+        let file = scene.directory.path().join("trace.jsonl");
+        std::fs::write(&file, text.join("\n")).unwrap();
+        let mut command = weir();
+        command.arg("rehearse").arg(&operators).arg("--old").arg(&operators).arg("--json").arg("--trace").arg(file);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let routes = said["routes"].as_array().unwrap();
+        let updates = routes.iter().find(|route| route["route"] == "updates").unwrap();
+        updates["new"]["core_requests"].as_f64().unwrap()
+    };
+    let every: Vec<_> = told.iter().collect();
+    let without = |kind: &str| -> Vec<_> { told.iter().filter(|line| !line.contains(kind)).collect() };
+    // What the core was asked for: again after the purge of the request, and after the change.
+    let all_of_them = asked(&every);
+    assert!(all_of_them > asked(&without("\"purge\":\"request\"")) + 0.5, "{all}");
+    assert!(all_of_them > asked(&without("\"purge\":\"change\"")) + 0.5, "{all}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
 
+use crate::cache::purge::Marks;
+
 /// A header.
 pub type Field = (HeaderName, HeaderValue);
 
@@ -17,6 +19,9 @@ pub type Field = (HeaderName, HeaderValue);
 pub trait Lender: fmt::Debug + Send + Sync {
     /// All that it has to lend. Always the same.
     fn fields(&self) -> &[Field];
+
+    /// What it can be purged by.
+    fn marks(&self) -> &Marks;
 }
 
 /// Headers in order, lent ones first. Memory: the own ones, and the lender for as long as this lives.
@@ -67,6 +72,11 @@ impl Fields {
         self.borrowed().iter().chain(&self.own)
     }
 
+    /// What the stored answer can be purged by that lends; `None` where nobody does.
+    pub fn marks(&self) -> Option<&Marks> {
+        self.lent.as_ref().map(|lent| lent.lender.marks())
+    }
+
     fn borrowed(&self) -> &[Field] {
         self.lent.as_ref().map_or(&[], Lent::fields)
     }
@@ -111,13 +121,18 @@ mod tests {
     use http::header::{AGE, ETAG, VARY};
 
     use super::*;
+    use crate::cache::purge::Mark;
 
     #[derive(Debug)]
-    struct Stored(Vec<Field>);
+    struct Stored(Vec<Field>, Marks);
 
     impl Lender for Stored {
         fn fields(&self) -> &[Field] {
             &self.0
+        }
+
+        fn marks(&self) -> &Marks {
+            &self.1
         }
     }
 
@@ -129,7 +144,7 @@ mod tests {
 
     #[test]
     fn lent_fields_come_first_and_taking_one_out_leaves_the_lender_alone() {
-        let stored = Arc::new(Stored(vec![(ETAG, ONE), (VARY, ONE)]));
+        let stored = Arc::new(Stored(vec![(ETAG, ONE), (VARY, ONE)], Marks::new([Mark::tag("a")], "/")));
         let mut fields = Fields::lent(Arc::clone(&stored) as Arc<dyn Lender>, 1, 1);
         fields.push((AGE, ONE));
         assert_eq!((names(&fields), fields.len()), (vec!["etag", "age"], 2));
@@ -138,6 +153,8 @@ mod tests {
         all.retain(|(name, _)| *name != ETAG);
         assert_eq!(names(&all), ["vary", "age"]);
         assert_eq!(stored.0.len(), 2);
-        assert!(Fields::default().is_empty());
+        assert!(Fields::default().is_empty() && Fields::default().marks().is_none());
+        let marks = Fields::lent(stored, 0, 0).marks().map(|marks| marks.iter().collect::<Vec<_>>());
+        assert_eq!(marks, Some(vec![Mark::tag("a")]), "also where it lends no field");
     }
 }

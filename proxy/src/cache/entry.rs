@@ -354,6 +354,10 @@ impl Lender for Entry {
     fn fields(&self) -> &[Field] {
         &self.kept.headers
     }
+
+    fn marks(&self) -> &Marks {
+        self.stamp.marks()
+    }
 }
 
 /// What a request is given of an entry.

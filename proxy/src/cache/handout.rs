@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::AGE;
+use weir_logic::cache::purge::Marks;
 use weir_logic::cache::{CACHE_STATUS, CacheStatus, age};
 use weir_logic::{Field, Fields, Lender};
 
@@ -73,6 +74,10 @@ impl Lender for Copied {
     fn fields(&self) -> &[Field] {
         &self.fields
     }
+
+    fn marks(&self) -> &Marks {
+        self.entry.stamp().marks()
+    }
 }
 
 #[cfg(test)]
@@ -81,7 +86,6 @@ mod tests {
     use http::HeaderMap;
     use http::header::{CONTENT_TYPE, HeaderValue};
     use weir_logic::Millis;
-    use weir_logic::cache::purge::Marks;
     use weir_logic::cache::{Arrival, Selection, Terms};
 
     use super::*;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_config::CacheRoute;
-use weir_logic::cache::purge::{Mark, Marks};
+use weir_logic::cache::purge::Marks;
 use weir_logic::cache::{Asking, CACHE_STATUS, CachePolicy, CacheStatus, FillRequest, Freshness, Hold, Selection};
 use weir_logic::key::KeyError;
 use weir_logic::{CacheKey, Call, Cause, Millis, Outcome, Refusal, TenantId, calm};
@@ -306,8 +306,7 @@ impl Visit<'_> {
     /// What the answer can be purged by, whatever tags it will have.
     fn marks(&self) -> Marks {
         let tenant = self.call.identity.tenant.as_ref().filter(|_| !self.route.shared).map(TenantId::as_str);
-        let marks = [Mark::route(&self.call.route.name)].into_iter().chain(tenant.map(Mark::tenant));
-        Marks::new(marks, self.call.request.path).of_tenant(tenant)
+        Marks::of_answer(&self.call.route.name, tenant, self.call.request.path, [])
     }
 
     fn held(&self, now: Millis) -> Option<(&Arc<Entry>, Freshness)> {

@@ -159,7 +159,7 @@ fn notes(head: &Head, end: &End, plays: [(&Config, &Play); 2]) -> Vec<String> {
     if end.weir_trace_end != "time" {
         notes.push("the trace ended before its time; its last requests may be missing".to_owned());
     }
-    let [(old, _), (new, new_play)] = plays;
+    let [(old, _), (new, _)] = plays;
     for route in &new.routes {
         let known = old.routes.iter().find(|known| known.name == route.name);
         if head.sample < 1.0 && known.is_some_and(|known| key(known) != key(route)) {
@@ -168,12 +168,6 @@ fn notes(head: &Head, end: &End, plays: [(&Config, &Play); 2]) -> Vec<String> {
                 route.name
             ));
         }
-    }
-    if new_play.unknown_purges > 0 {
-        let purges = new_play.unknown_purges;
-        notes.push(format!(
-            "{purges} purges by tag or of single requests: a trace does not tell what they took, and they are left out"
-        ));
     }
     for (when, (_, play)) in ["old", "new"].into_iter().zip(plays) {
         for played in play.routes.values().filter(|played| played.longest_ttl > covered) {

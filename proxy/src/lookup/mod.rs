@@ -91,6 +91,7 @@ struct RouteWindows {
 }
 
 /// What it takes to ask for a key, now and again.
+#[derive(Debug)]
 struct Asking {
     key: CacheKey,
     route: Arc<Route>,
@@ -193,7 +194,7 @@ impl LookupAction {
         if let Some(holding) = &held
             && let fresh @ Freshness::Fresh { .. } = holding.freshness(route, call.now)
         {
-            return Ok(reply::kept(call, &holding.kept, fresh, Outcome::Hit));
+            return Ok(reply::kept(call, &holding, fresh, Outcome::Hit));
         }
         let text = KeyText::new(&key::parts(&route.key, scope, call)?);
         let marks = Arc::new(marks(call, route));
@@ -283,8 +284,7 @@ fn bounds(route: &LookupRoute) -> WindowBounds {
 /// What the answer can be purged by, whatever tags it will have.
 fn marks(call: &Call<'_>, route: &LookupRoute) -> Marks {
     let tenant = call.identity.tenant.as_ref().filter(|_| !route.shared).map(TenantId::as_str);
-    let marks = [Mark::route(&call.route.name)].into_iter().chain(tenant.map(Mark::tenant));
-    Marks::new(marks, call.request.path).of_tenant(tenant)
+    Marks::of_answer(&call.route.name, tenant, call.request.path, [])
 }
 
 /// Bytes of one bulk answer, at most: an eighth of the cache's, and never less than one object's.

@@ -1,13 +1,16 @@
 //! What an agent is told: its key's answer, what is kept, the operator's calm answer, or when to come back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{AGE, CONTENT_TYPE, ETAG};
 use weir_config::LookupRoute;
 use weir_logic::cache::conditional::is_current;
 use weir_logic::cache::{CACHE_STATUS, CacheStatus, Freshness, age};
-use weir_logic::lookup::{Kept, KeyAnswer, Place};
-use weir_logic::{Answer, Call, Outcome, calm};
+use weir_logic::lookup::Place;
+use weir_logic::{Answer, Call, Fields, Lender, Outcome, calm};
 
+use super::store::Holding;
 use super::{Found, KeyFailure};
 
 /// The answer that the window brought.
@@ -23,13 +26,13 @@ pub(super) fn found(call: &Call<'_>, found: &Found, place: Place, was_kept: bool
         stored: found.stored,
         ..if was_kept { CacheStatus::stale() } else { CacheStatus::miss() }
     };
-    prepared(call, &found.holding.kept.answer, outcome).with(CACHE_STATUS, status.value())
+    prepared(call, &found.holding, outcome).with(CACHE_STATUS, status.value())
 }
 
 /// A kept answer: fresh, or stale while it is fetched anew or while the core fails.
-pub(super) fn kept(call: &Call<'_>, kept: &Kept, freshness: Freshness, outcome: Outcome) -> Answer {
-    prepared(call, &kept.answer, outcome)
-        .with(AGE, age(call.now.since(kept.fetched)))
+pub(super) fn kept(call: &Call<'_>, holding: &Arc<Holding>, freshness: Freshness, outcome: Outcome) -> Answer {
+    prepared(call, holding, outcome)
+        .with(AGE, age(call.now.since(holding.kept.fetched)))
         .with(CACHE_STATUS, CacheStatus::hit(freshness.ttl()).value())
 }
 
@@ -42,12 +45,13 @@ pub(super) fn refused(route: &LookupRoute, failure: KeyFailure) -> Answer {
 }
 
 /// The answer, or 304 for an agent that holds it already.
-fn prepared(call: &Call<'_>, answer: &KeyAnswer, outcome: Outcome) -> Answer {
+fn prepared(call: &Call<'_>, holding: &Arc<Holding>, outcome: Outcome) -> Answer {
+    let answer = &holding.kept.answer;
     let is_good = (200..300).contains(&answer.status);
     let mut prepared = if is_good && is_current(&call.request, answer.etag.as_ref(), None) {
-        Answer::empty(304, outcome)
+        Answer { headers: lent(holding), ..Answer::empty(304, outcome) }
     } else {
-        let mut whole = Answer::empty(answer.status, outcome);
+        let mut whole = Answer { headers: lent(holding), ..Answer::empty(answer.status, outcome) };
         whole.body = Bytes::clone(&answer.body);
         match &answer.content_type {
             Some(media_type) => whole.with(CONTENT_TYPE, media_type.clone()),
@@ -58,4 +62,9 @@ fn prepared(call: &Call<'_>, answer: &KeyAnswer, outcome: Outcome) -> Answer {
         prepared = prepared.with(ETAG, etag.clone());
     }
     prepared
+}
+
+/// No header, and room for `Content-Type`, `ETag`, `Age` and `Cache-Status`.
+fn lent(holding: &Arc<Holding>) -> Fields {
+    Fields::lent(Arc::clone(holding) as Arc<dyn Lender>, 0, 4)
 }

@@ -9,12 +9,13 @@ use weir_logic::cache::purge::{Mark, Marks};
 use weir_logic::cache::{Census, Freshness};
 use weir_logic::heap::{allocation, shared};
 use weir_logic::lookup::{Kept, KeptAnswers};
-use weir_logic::{CacheKey, Millis};
+use weir_logic::{CacheKey, Field, Lender, Millis};
 
 use super::Asking;
 use crate::purging::Stamp;
 
 /// The core's answer to a key, with what it takes to purge it and to ask for it again.
+#[derive(Debug)]
 pub(super) struct Holding {
     pub(super) kept: Kept,
     pub(super) stamp: Stamp,
@@ -57,6 +58,17 @@ impl Holding {
             marks.iter().count() * Census::PLACE_BYTES,
         ];
         own.into_iter().chain(texts).sum()
+    }
+}
+
+/// It lends no header, as its answer has few: only what it can be purged by.
+impl Lender for Holding {
+    fn fields(&self) -> &[Field] {
+        &[]
+    }
+
+    fn marks(&self) -> &Marks {
+        self.stamp.marks()
     }
 }
 

@@ -46,7 +46,7 @@ impl Visit<'_> {
                 None if while_revalidate => Cause::Revalidating,
                 None => Cause::Crowded,
             };
-            return reply::kept(self.call, &holding.kept, freshness, Outcome::Stale).because(cause);
+            return reply::kept(self.call, holding, freshness, Outcome::Stale).because(cause);
         }
         match held_back {
             Some(hold) => self.without_the_core(Cause::CoreFailing, self.at_rest(hold)),
@@ -60,7 +60,7 @@ impl Visit<'_> {
             let (place, waiting) = match self.join() {
                 Joined::Waiting(place, waiting) => (place, waiting),
                 Joined::Fresh(holding, freshness) => {
-                    return reply::kept(self.call, &holding.kept, freshness, Outcome::Hit);
+                    return reply::kept(self.call, &holding, freshness, Outcome::Hit);
                 }
                 Joined::Full => {
                     let full = KeyFailure { refusal: Refusal::Overloaded, rest: None, turned_away: true };
@@ -108,7 +108,7 @@ impl Visit<'_> {
     /// What is kept if it may stand in, else the calm answer, else when to come back.
     fn without_the_core(&self, cause: Cause, failure: KeyFailure) -> Answer {
         if let Some((holding, freshness)) = self.held().filter(|(_, freshness)| freshness.serves_errors()) {
-            return reply::kept(self.call, &holding.kept, freshness, Outcome::Stale).because(cause);
+            return reply::kept(self.call, holding, freshness, Outcome::Stale).because(cause);
         }
         reply::refused(self.route, failure)
     }

@@ -12,6 +12,7 @@ use weir_config::{Action, Method};
 use weir_logic::cache::purge::{Mark, Severity, Target};
 use weir_logic::cache::tags::is_tag;
 use weir_logic::key::Scope;
+use weir_logic::rehearse::Asked;
 use weir_logic::route::Found;
 use weir_logic::strict::target::Target as RequestTarget;
 use weir_logic::{AgentId, CacheKey, Call, Identity, RequestView, TenantId};
@@ -80,6 +81,8 @@ struct Meant {
     target: Target,
     /// The mark by which the answers are counted; `None` where counting would mean looking at each.
     counted: Counted,
+    /// The request whose answer is meant, for a trace that is being recorded.
+    asked: Option<Asked>,
 }
 
 enum Counted {
@@ -110,11 +113,11 @@ impl PurgeOrders {
 
     /// Where the gateway tells of changes; answers leave the same keepers.
     pub fn changes(&self) -> Changes {
-        Changes::new(Arc::clone(&self.shared), Arc::clone(&self.snapshot), self.clock)
+        Changes::new(Arc::clone(&self.shared), Arc::clone(&self.snapshot), self.recorder.clone(), self.clock)
     }
 
     fn carry_out(&self, order: &Order) -> Result<Reply, Reply> {
-        let Meant { kind, target, counted } = self.meant(order)?;
+        let Meant { kind, target, counted, asked } = self.meant(order)?;
         let severity = if order.soft { Severity::Soft } else { Severity::Hard };
         let count = |mark| self.shared.keepers.iter().map(|keeper| keeper.count(mark)).sum::<usize>();
         // Before: what is filled from now on is not meant.
@@ -128,8 +131,9 @@ impl PurgeOrders {
             return Err(Reply::refused(StatusCode::SERVICE_UNAVAILABLE, problem));
         };
         if let Some(recorder) = &self.recorder {
-            let of = order.tenant.as_deref().or(order.route.as_deref()).or(order.prefix.as_deref());
-            recorder.purged(kind, of, order.soft, &self.snapshot.load().config.routes);
+            let named = [&order.tenant, &order.route, &order.prefix, &order.tag];
+            let of = named.into_iter().find_map(|name| name.as_deref());
+            recorder.purged(kind, of, asked, order.soft, &self.snapshot.load().config.routes);
         }
         self.shared.metrics.cache_purges.with_label_values(&[kind]).inc();
         tracing::info!(kind, soft = order.soft, number = number.0, ?answers, "purged");
@@ -149,7 +153,8 @@ impl PurgeOrders {
         if named.iter().filter(|named| **named).count() != 1 {
             return Err(wrong("name one of `all`, `tag`, `tenant`, `route`, `prefix`, `request`"));
         }
-        let marked = |kind, mark| Meant { kind, target: Target::Marked(mark), counted: Counted::By(mark) };
+        let meant = |kind, target, counted| Meant { kind, target, counted, asked: None };
+        let marked = |kind, mark| meant(kind, Target::Marked(mark), Counted::By(mark));
         if let Some(tag) = &order.tag {
             return if is_tag(tag) { Ok(marked("tag", Mark::tag(tag))) } else { Err(wrong("that can be no tag")) };
         }
@@ -164,14 +169,13 @@ impl PurgeOrders {
             if !prefix.starts_with('/') || prefix.len() > MAX_PREFIX_BYTES {
                 return Err(wrong("a prefix begins with `/` and is at most 4096 bytes long"));
             }
-            let target = Target::Prefix(prefix.clone());
-            return Ok(Meant { kind: "prefix", target, counted: Counted::Unknown });
+            return Ok(meant("prefix", Target::Prefix(prefix.clone()), Counted::Unknown));
         }
         if let Some(request) = &order.request {
-            let mark = Mark::key(&key_of(request, &self.snapshot.load())?);
-            return Ok(Meant { kind: "request", target: Target::Marked(mark), counted: Counted::One });
+            let (key, asked) = key_of(request, &self.snapshot.load(), self.recorder.as_deref())?;
+            return Ok(Meant { asked, ..meant("request", Target::Marked(Mark::key(&key)), Counted::One) });
         }
-        Ok(Meant { kind: "all", target: Target::All, counted: Counted::All })
+        Ok(meant("all", Target::All, Counted::All))
     }
 
     fn known_route(&self, name: &str) -> Result<(), Reply> {
@@ -230,8 +234,12 @@ impl Shared {
     }
 }
 
-/// The key of a request that somebody describes.
-fn key_of(request: &Request, snapshot: &ConfigSnapshot) -> Result<CacheKey, Reply> {
+/// The key of a request that somebody describes, and what the request asks for as a trace has it.
+fn key_of(
+    request: &Request,
+    snapshot: &ConfigSnapshot,
+    recorder: Option<&Recorder>,
+) -> Result<(CacheKey, Option<Asked>), Reply> {
     let headers = headers_of(request)?;
     let host = headers.get(http::header::HOST).map_or(&b"localhost"[..], HeaderValue::as_bytes);
     let target = RequestTarget::parse(request.url.as_bytes(), host).map_err(|fault| wrong(fault.detail))?;
@@ -261,7 +269,8 @@ fn key_of(request: &Request, snapshot: &ConfigSnapshot) -> Result<CacheKey, Repl
         body: request.body.as_bytes(),
     };
     let call = Call { request: view, route, parameters: &parameters, identity: &identity, now: Default::default() };
-    CacheKey::of(parts, Scope::of(shared), &call).map_err(|error| wrong(error.detail()))
+    let key = CacheKey::of(parts, Scope::of(shared), &call).map_err(|error| wrong(error.detail()))?;
+    Ok((key, recorder.and_then(|recorder| recorder.asked(&call))))
 }
 
 fn headers_of(request: &Request) -> Result<HeaderMap, Reply> {

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use http::HeaderMap;
 use weir_config::{ByteSize, MemoryEnvironment, Method, parse};
-use weir_logic::rehearse::Reader;
+use weir_logic::rehearse::{MIN_SAMPLE, Reader};
 use weir_logic::{AgentId, Found, Identity, RequestView, RouteTable};
 
 use super::*;
@@ -22,6 +22,11 @@ class = "update"
 action = "cache"
 key = ["path.channel"]
 shared = true
+[[route]]
+name = "rest"
+match = { method = "PUT", path = "/v1/{rest*}" }
+class = "config"
+action = "forward"
 "#;
 
 struct Scene {
@@ -45,7 +50,7 @@ impl Scene {
         self.recorder.begin(Wanted { sample, headers: Vec::new() }, &self.config.routes, &admin).unwrap()
     }
 
-    fn ask(&self, channel: &str) -> bool {
+    fn called<T>(&self, channel: &str, then: impl FnOnce(&Call<'_>) -> T) -> T {
         let (path, headers) = (format!("/v1/updates/{channel}"), HeaderMap::new());
         let Found::Route { route, parameters, .. } = self.table.find(Method::Get, "h", &path) else {
             panic!("no route")
@@ -53,8 +58,11 @@ impl Scene {
         let identity = Identity { agent: AgentId::new("a-1"), tenant: None };
         let request =
             RequestView { method: Method::Get, path: &path, query: None, host: "h", headers: &headers, body: b"" };
-        let call = Call { request, route, parameters: &parameters, identity: &identity, now: Millis(1_000) };
-        let sketch = self.recorder.sketch(|| call);
+        then(&Call { request, route, parameters: &parameters, identity: &identity, now: Millis(1_000) })
+    }
+
+    fn ask(&self, channel: &str) -> bool {
+        let sketch = self.called(channel, |call| self.recorder.sketch(|| call.clone()));
         let sampled = sketch.is_some();
         if let Some(sketch) = sketch {
             sketch.ended(Outcome::Hit, 3);
@@ -122,7 +130,7 @@ fn a_trace_ends_at_its_bounds_and_says_at_which() {
 fn purges_are_written_as_what_they_mean_for_the_trace() {
     let scene = Scene::new();
     let recording = scene.begin(1.0, |_| ());
-    let routes = &scene.config.routes;
+    let routes: Vec<_> = scene.config.routes.iter().filter(|route| route.name == "updates").cloned().collect();
     let veiled = |text: &str| recording.veil.over(text);
     let cases = [
         ("all", None, vec![]),
@@ -133,16 +141,71 @@ fn purges_are_written_as_what_they_mean_for_the_trace() {
         ("prefix", Some("/v1/updates/stable/"), vec![format!("/v1/updates/{}/", veiled("stable"))]),
         ("prefix", Some("/v1/updates/st"), vec![]),
         ("prefix", Some("/v2/"), vec![]),
-        ("tag", Some("release-7"), vec![]),
+        ("tag", Some("release-7"), vec![recording.veil.mark(Mark::tag("release-7"))]),
     ];
     for (kind, of, expected) in cases {
-        scene.recorder.purged(kind, of, false, routes);
-        let written = recording.take().unwrap();
-        let line = written.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap();
-        let purge: Purge = serde_json::from_slice(line).unwrap();
+        scene.recorder.purged(kind, of, None, false, &routes);
+        let purge = last_purge(&recording);
         assert_eq!((purge.purge.as_str(), &purge.of), (kind, &expected), "{of:?}");
     }
     scene.recorder.forget();
-    scene.recorder.purged("all", None, false, routes);
+    scene.recorder.purged("all", None, None, false, &routes);
     assert!(recording.take().unwrap_or_default().is_empty(), "nobody wants a trace");
+}
+
+#[test]
+fn a_purge_of_a_request_is_written_as_the_request_is() {
+    let scene = Scene::new();
+    let recording = scene.begin(1.0, |_| ());
+    assert!(scene.ask("stable"));
+    let line = read_lines(&recording.take().unwrap()).pop().unwrap();
+    let asked = scene.called("stable", |call| scene.recorder.asked(call)).unwrap();
+    scene.recorder.purged("request", None, Some(asked.clone()), true, &scene.config.routes);
+    let purge = last_purge(&recording);
+    assert_eq!((purge.purge.as_str(), purge.soft, purge.request), ("request", true, Some(asked.clone())));
+    assert_eq!((line.method, line.path, line.agent), (asked.method, asked.path, asked.agent));
+    // Begun between the look at the request and the purge, a trace has a secret of its own: it is told nothing.
+    scene.recorder.purged("request", None, None, true, &scene.config.routes);
+    assert!(recording.take().unwrap().is_empty());
+}
+
+#[test]
+fn a_change_is_written_with_the_paths_that_it_puts_out_of_date_on_every_route() {
+    let scene = Scene::new();
+    let recording = scene.begin(MIN_SAMPLE, |_| ());
+    let snapshot = ConfigSnapshot::new(scene.config.clone(), 1);
+    let veiled = |text: &str| recording.veil.over(text);
+    let changed = |path: &str, also: &str| {
+        let change = Change { method: Method::Put, path, authority: "edge:8443" };
+        let tenant = TenantId::new("acme");
+        scene.recorder.changed(&change, &[path.to_owned(), also.to_owned()], tenant.as_ref(), &snapshot);
+    };
+    changed("/v1/updates/stable", "/v1/elsewhere/x");
+    let purge = last_purge(&recording);
+    let (stable, elsewhere) =
+        (format!("/v1/updates/{}", veiled("stable")), format!("/v1/{}/{}", veiled("elsewhere"), veiled("x")));
+    // As the cached route has it, and as the one has it that takes the rest.
+    let mut expected = vec![stable, elsewhere.clone(), format!("/v1/{}/{}", veiled("updates"), veiled("stable"))];
+    expected.sort_unstable();
+    assert_eq!((purge.purge.as_str(), purge.of, purge.soft), ("change", expected, false));
+    let request = purge.request.unwrap();
+    assert_eq!((request.method.as_str(), request.tenant), ("PUT", Some(veiled("acme"))));
+    assert_eq!(
+        request.path,
+        format!("/v1/{}/{}", veiled("updates"), veiled("stable")),
+        "as the route that took it has it"
+    );
+    changed("/nowhere", "/nowhere");
+    assert!(recording.take().unwrap().is_empty(), "no route passes it through");
+}
+
+fn read_lines(text: &[u8]) -> Vec<Line> {
+    let lines = text.trim_ascii_end().split(|byte| *byte == b'\n').skip(1);
+    lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+}
+
+fn last_purge(recording: &Recording) -> Purge {
+    let written = recording.take().unwrap();
+    let line = written.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap();
+    serde_json::from_slice(line).unwrap()
 }

@@ -45,7 +45,7 @@ pub enum Severity {
 pub struct PurgeNumber(pub u64);
 
 /// What an answer is marked with. Memory: eight bytes a mark, and the path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Marks {
     marks: Box<[Mark]>,
     path: Box<str>,
@@ -113,6 +113,11 @@ impl Mark {
         )
     }
 
+    /// Its bytes, by which it can be hashed once more.
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
     fn of(kind: u8, name: &[u8]) -> Self {
         let mut text = Vec::with_capacity(name.len() + 1);
         text.push(kind);
@@ -128,6 +133,18 @@ impl Marks {
     /// The marks of an answer to a request with this path.
     pub fn new(marks: impl IntoIterator<Item = Mark>, path: &str) -> Self {
         Self { marks: marks.into_iter().collect(), path: path.into(), place: Mark::place(path, None) }
+    }
+
+    /// The marks of an answer to a request with this path on that route, given to this tenant only if one is named, with these tags.
+    pub fn of_answer(route: &str, tenant: Option<&str>, path: &str, tags: impl IntoIterator<Item = Mark>) -> Self {
+        let marks = [Mark::route(route)].into_iter().chain(tenant.map(Mark::tenant)).chain(tags);
+        Self::new(marks, path).of_tenant(tenant)
+    }
+
+    /// The tags of marks that were made by [`Marks::of_answer`], and of those that have others besides.
+    pub fn tags(&self) -> impl Iterator<Item = Mark> {
+        let of_tenant = self.place != Mark::place(&self.path, None);
+        self.iter().skip(1 + usize::from(of_tenant))
     }
 
     /// The same for an answer that only this tenant is given.

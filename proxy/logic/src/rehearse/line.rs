@@ -15,7 +15,7 @@ use crate::cache::{CACHE_STATUS, Census, field_bytes, is_own_tag, said};
 use crate::heap::{allocation, shared};
 use crate::key::{self, CacheKey, Scope};
 use crate::retry::delta_seconds;
-use crate::{Answer, Call, Cause, Millis, Outcome};
+use crate::{Answer, Call, Cause, Millis, Outcome, TenantId};
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
@@ -89,8 +89,8 @@ pub struct Line {
     pub status: Option<u16>,
     /// Bytes of the answer's body.
     pub bytes: u64,
-    /// Bytes of memory that the answer takes where it is kept, beside its body: its key, what it can be purged by but for tags, and, where
-    /// this is the whole answer, its headers.
+    /// Bytes of memory that the answer takes where it is kept, beside its body: its key, what it can be purged by, and, where this is the
+    /// whole answer, its headers.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub kept: u64,
     /// How it ended: the label of an [`Outcome`].
@@ -113,43 +113,92 @@ pub struct Line {
     /// The core's entity tag of the answer, veiled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
+    /// The tags that the core has given the answer, by which it can be purged: at most [`Marks::MAX_TAGS`], veiled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
 }
 
-/// A purge. Its line begins with its kind.
+/// A purge, or a change by an agent that puts answers out of use. Its line begins with its kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Purge {
-    /// `all`, `route`, `tenant`, `prefix`; `tag` and `request` tell nothing of what they took.
+    /// `all`, `route`, `tenant`, `prefix`, `tag`, `request`, or `change`.
     pub purge: String,
     /// Milliseconds since the trace was begun.
     pub at: u64,
-    /// Of a route its name, of a tenant its mark, of a prefix what begins the paths of each route in the trace.
+    /// Of a route its name, of a tenant or a tag its mark, of a prefix what begins the paths of each route in the trace, of a change the
+    /// paths that it put out of date.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub of: Vec<String>,
     /// Whether the answers count as stale since then; otherwise they are not used again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub soft: bool,
+    /// The request whose answer was purged, or that was passed through and changed something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Asked>,
+}
+
+/// What a request asks for, veiled as in a [`Line`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// See [`Line::method`].
+    pub method: String,
+    /// See [`Line::host`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// See [`Line::path`].
+    pub path: String,
+    /// See [`Line::query`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// See [`Line::headers`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// See [`Line::body`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub body: BTreeMap<String, String>,
+    /// See [`Line::tenant`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// See [`Line::agent`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+}
+
+impl Asked {
+    /// The request, of whose headers those are recorded that `headers` names in lower case.
+    pub fn of(call: &Call<'_>, veil: &Veil, headers: &[String]) -> Self {
+        let (tenant, agent) = (call.identity.tenant.as_ref(), call.identity.agent.as_ref());
+        Self {
+            method: call.request.method.as_str().to_owned(),
+            host: call.route.host.clone(),
+            path: veil.path(&call.route.path, call.request.path),
+            query: call.request.query.map(|query| veil.query(query)),
+            headers: recorded_headers(call, veil, headers),
+            body: recorded_body(call, veil),
+            tenant: tenant.map(|tenant| veil.over(tenant.as_str())),
+            agent: agent.map(|agent| veil.over(agent.as_str())),
+        }
+    }
+
+    /// A line of the request that tells nothing of its end.
+    pub(super) fn line(&self) -> Line {
+        let Self { method, host, path, query, headers, body, tenant, agent } = self.clone();
+        Line { method, host, path, query, headers, body, tenant, agent, ..Line::default() }
+    }
 }
 
 impl Line {
     /// The request, of which `began` is when the trace was and `headers` names those that are recorded, in lower case. How it ended
     /// is not yet told.
     pub fn of(call: &Call<'_>, veil: &Veil, headers: &[String], began: Millis) -> Self {
-        let (tenant, agent) = (call.identity.tenant.as_ref(), call.identity.agent.as_ref());
         Self {
             at: millis(call.now.since(began)),
             route: call.route.name.clone(),
             class: call.route.class.as_str().to_owned(),
-            method: call.request.method.as_str().to_owned(),
-            host: call.route.host.clone(),
-            path: veil.path(call),
-            query: call.request.query.map(|query| veil.query(query)),
-            headers: recorded_headers(call, veil, headers),
-            body: recorded_body(call, veil),
-            tenant: tenant.map(|tenant| veil.over(tenant.as_str())),
-            agent: agent.map(|agent| veil.over(agent.as_str())),
             kept: kept_bytes(call) as u64,
-            ..Self::default()
+            ..Asked::of(call, veil, headers).line()
         }
     }
 
@@ -168,6 +217,8 @@ impl Line {
         self.vary = chosen_by(answer, headers);
         let tag = answer.header(&ETAG).filter(|tag| !is_own_tag(tag));
         self.tag = tag.map(|tag| veil.over(&String::from_utf8_lossy(tag.as_bytes())));
+        self.tags = answer.headers.marks().into_iter().flat_map(Marks::tags).map(|tag| veil.mark(tag)).collect();
+        self.kept += (self.tags.len() * (size_of::<Mark>() + Census::PLACE_BYTES)) as u64;
         let speaks = [CACHE_CONTROL, EXPIRES, said::CDN_CACHE_CONTROL];
         let spoken: HeaderMap = answer.headers.iter().filter(|(name, _)| speaks.contains(name)).cloned().collect();
         let made = Millis(now.0.saturating_sub(self.age.unwrap_or_default().saturating_mul(1000)));
@@ -197,8 +248,8 @@ fn kept_bytes(call: &Call<'_>) -> usize {
         Action::Aggregate(_) | Action::Forward(_) => return 0,
     };
     let key = CacheKey::of(parts, Scope::of(is_shared), call).map_or(0, |key| key.len());
-    let tenant = call.identity.tenant.as_ref().filter(|_| !is_shared).map(|tenant| Mark::tenant(tenant.as_str()));
-    let marks = Marks::new([Mark::route(&call.route.name)].into_iter().chain(tenant), call.request.path);
+    let tenant = call.identity.tenant.as_ref().filter(|_| !is_shared).map(TenantId::as_str);
+    let marks = Marks::of_answer(&call.route.name, tenant, call.request.path, []);
     let own = allocation(2 * size_of::<usize>() + size_of::<Marks>()) + marks.bytes();
     shared(key) + copies * own + marks.iter().count() * Census::PLACE_BYTES
 }

@@ -8,8 +8,8 @@
 //!
 //! What was veiled matches no literal: a new route that spells out what the old one took as a parameter takes no request of the
 //! trace. Identities are as they were recorded, whatever the new configuration says of their sources. Answers leave for want of room as
-//! they would ([`Rehearsal::within`]), and by purges of all, of a route, a tenant or a prefix. Not modelled: purges by tag and of single
-//! requests, changes by `POST` and the like, and lifetimes that the core names for single keys of lookups.
+//! they would ([`Rehearsal::within`]), and by every kind of purge, and by changes that agents make where the new configuration passes
+//! those through. Not modelled: lifetimes that the core names for single keys of lookups.
 //!
 //! A trace is lines of JSON: a [`Head`], [`Line`]s in the order in which their requests ended and [`Purge`]s among them, and an [`End`]. A trace without
 //! its end is not whole.
@@ -22,7 +22,7 @@ mod room;
 mod stage;
 mod veil;
 
-pub use line::{End, Head, Line, Purge, VERSION};
+pub use line::{Asked, End, Head, Line, Purge, VERSION};
 pub use played::{Play, Played};
 pub use reader::{Fault, MAX_LINE_BYTES, MIN_SAMPLE, Reader};
 pub use rehearsal::Rehearsal;

@@ -14,8 +14,6 @@ pub struct Play {
     pub routes: BTreeMap<String, Played>,
     /// Lines that no route took, by the route that took them when they were recorded.
     pub unmatched: BTreeMap<String, u64>,
-    /// Purges of which the trace does not tell what they took.
-    pub unknown_purges: u64,
 }
 
 /// What became of one route's requests.

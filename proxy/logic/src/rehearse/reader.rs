@@ -1,14 +1,16 @@
 //! Reads a trace line by line. What comes may be anyone's file: each line is bounded and checked, and what is refused is told with
 //! its place and what was expected.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use weir_config::Method;
 
-use super::{End, Head, Line, Purge, VERSION};
+use super::{Asked, End, Head, Line, Purge, VERSION};
 use crate::Outcome;
+use crate::cache::purge::Marks;
 
 /// Reads one trace. Memory: that of one line.
 #[derive(Debug, Default)]
@@ -70,15 +72,13 @@ impl Reader {
         }
         if text.starts_with(PURGE_MARK) {
             let purge: Purge = self.parsed(text, "a purge")?;
-            if purge.at > MAX_TIME {
-                return Err(self.fault(format!("a time of more than {MAX_TIME} ms")));
-            }
+            check_purge(&purge).map_err(|problem| self.fault(problem))?;
             self.purge = Some(purge);
             self.lines += 1;
             return Ok(None);
         }
         let line: Line = self.parsed(text, "a request or the trace's end")?;
-        self.check(&line)?;
+        check(&line).map_err(|problem| self.fault(problem))?;
         self.lines += 1;
         Ok(Some(line))
     }
@@ -124,23 +124,6 @@ impl Reader {
         Ok(head)
     }
 
-    fn check(&self, line: &Line) -> Result<(), Fault> {
-        let problem = if method(&line.method).is_none() {
-            format!("`{}` is no method that a route can name", line.method)
-        } else if !line.path.starts_with('/') {
-            "`path` does not begin with `/`".to_owned()
-        } else if !Outcome::ALL.iter().any(|outcome| outcome.label() == line.outcome) {
-            format!("`{}` is no outcome", line.outcome)
-        } else if line.body.keys().any(|pointer| pointer.split('/').count() > MAX_DEPTH) {
-            format!("a pointer of more than {MAX_DEPTH} steps")
-        } else if line.at > MAX_TIME || line.core.is_some_and(|core| core > MAX_TIME) {
-            format!("a time of more than {MAX_TIME} ms")
-        } else {
-            return Ok(());
-        };
-        Err(self.fault(problem))
-    }
-
     fn parsed<T: DeserializeOwned>(&self, text: &[u8], expected: &str) -> Result<T, Fault> {
         serde_json::from_slice(text).map_err(|error| {
             let told = error.to_string();
@@ -167,6 +150,50 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+fn check(line: &Line) -> Result<(), String> {
+    check_request(&line.method, &line.path, &line.body)?;
+    if !Outcome::ALL.iter().any(|outcome| outcome.label() == line.outcome) {
+        return Err(format!("`{}` is no outcome", line.outcome));
+    }
+    if line.tags.len() > Marks::MAX_TAGS {
+        return Err(format!("more than {} tags", Marks::MAX_TAGS));
+    }
+    check_time(line.at.max(line.core.unwrap_or_default()))
+}
+
+fn check_purge(Purge { purge: kind, at, of, request, .. }: &Purge) -> Result<(), String> {
+    let wanted = match kind.as_str() {
+        "all" | "prefix" => None,
+        "route" | "tenant" | "tag" => (of.len() != 1).then_some("one name in `of`"),
+        "request" | "change" => request.is_none().then_some("a `request`"),
+        _ => return Err(format!("`{kind}` is no kind of purge")),
+    };
+    if let Some(wanted) = wanted {
+        return Err(format!("a purge of kind `{kind}` has {wanted}"));
+    }
+    if let Some(Asked { method, path, body, .. }) = request {
+        check_request(method, path, body)?;
+    }
+    check_time(*at)
+}
+
+fn check_request(name: &str, path: &str, body: &BTreeMap<String, String>) -> Result<(), String> {
+    if method(name).is_none() {
+        return Err(format!("`{name}` is no method that a route can name"));
+    }
+    if !path.starts_with('/') {
+        return Err("`path` does not begin with `/`".to_owned());
+    }
+    if body.keys().any(|pointer| pointer.split('/').count() > MAX_DEPTH) {
+        return Err(format!("a pointer of more than {MAX_DEPTH} steps"));
+    }
+    Ok(())
+}
+
+fn check_time(at: u64) -> Result<(), String> {
+    if at > MAX_TIME { Err(format!("a time of more than {MAX_TIME} ms")) } else { Ok(()) }
+}
 
 /// The method of that name.
 pub(super) fn method(name: &str) -> Option<Method> {
@@ -219,14 +246,20 @@ mod tests {
 
     #[test]
     fn a_purge_is_a_line_of_its_own() {
-        let purge = Purge { purge: "route".into(), at: 7, of: vec!["r".into()], soft: false };
-        let written = serde_json::to_string(&purge).unwrap();
-        let mut reader = Reader::default();
-        for (line, expected) in [(HEAD, None), (&*written, Some(purge)), (END, None)] {
-            assert_eq!(reader.take(line.as_bytes()).unwrap(), None);
-            assert_eq!(reader.purged(), expected);
+        let asked = Asked { method: "PUT".into(), path: "/a/~1".into(), tenant: Some("~t".into()), ..Asked::default() };
+        let purges = [
+            Purge { purge: "route".into(), at: 7, of: vec!["r".into()], soft: true, request: None },
+            Purge { purge: "change".into(), of: vec!["/a/~1".into()], request: Some(asked), ..Purge::default() },
+        ];
+        for purge in purges {
+            let written = serde_json::to_string(&purge).unwrap();
+            let mut reader = Reader::default();
+            for (line, expected) in [(HEAD, None), (&*written, Some(purge)), (END, None)] {
+                assert_eq!(reader.take(line.as_bytes()).unwrap(), None);
+                assert_eq!(reader.purged(), expected);
+            }
+            assert!(reader.finish().is_ok());
         }
-        assert!(reader.finish().is_ok());
     }
 
     #[test]
@@ -248,6 +281,13 @@ mod tests {
             (&[HEAD, &LINE.replace("\"hit\"", "\"hat\"")], "2: `hat` is no outcome"),
             (&[HEAD, &LINE.replace("/a", "a")], "2: `path` does not begin with `/`"),
             (&[HEAD, &longer], "2: longer than 65536 bytes"),
+            (&[HEAD, r#"{"purge":"hat","at":1}"#], "2: `hat` is no kind of purge"),
+            (&[HEAD, r#"{"purge":"tag","at":1}"#], "2: a purge of kind `tag` has one name in `of`"),
+            (&[HEAD, r#"{"purge":"change","at":1,"of":["/a"]}"#], "2: a purge of kind `change` has a `request`"),
+            (
+                &[HEAD, r#"{"purge":"request","at":1,"request":{"method":"GET","path":"a"}}"#],
+                "2: `path` does not begin with `/`",
+            ),
             (&[HEAD, END], "2: the end tells of 1 lines, but there are 0"),
             (&[HEAD, LINE, END, LINE], "4: expected nothing after the trace's end"),
         ];

@@ -5,6 +5,7 @@
 //! if it was asked for twice; of one that was asked for once it cannot be told whether an answer that lives for longer than the trace
 //! would have been there.
 
+mod kept;
 mod purges;
 
 use std::cmp::Reverse;
@@ -14,24 +15,23 @@ use std::time::Duration;
 
 use weir_config::{Action, Limits, Route};
 
-use self::purges::{Marked, Taken};
-use super::played::{Met, Play, Played, Record};
-use super::room::{Overheads, Rooms, Weight, Where};
-use super::stage::{Scene, Stage, usual};
+use self::kept::{Core, Kept};
+use self::purges::{AllMarks, Notes, Taken};
+use super::played::{Met, Play, Played};
+use super::room::{Overheads, Rooms, Where};
+use super::stage::{Keyed, Scene, Stage, is_from_the_core, usual};
 use super::{End, Head, Line, Purge};
 use crate::Millis;
 use crate::cache::Lease;
-use crate::whatif::{Ghost, Served};
+use crate::whatif::Ghost;
 
-/// A configuration that is being rehearsed. Memory: about 120 bytes for each line, and 300 for each key.
+/// A configuration that is being rehearsed. Memory: about 140 bytes for each line, and 500 for each key.
 pub struct Rehearsal {
     stage: Stage,
     /// The bounds that answers are kept within; without any there is room for all.
     rooms: Option<Rooms>,
     purges: Vec<Taken>,
-    unknown_purges: u64,
-    /// The paths of the trace, by which prefixes purge.
-    paths: Names<()>,
+    marks: AllMarks,
     sample: f64,
     began: Millis,
     routes: Names<Arc<Route>>,
@@ -46,7 +46,7 @@ struct Cue {
     at: u64,
     route: u32,
     recorded: u32,
-    key: Option<u128>,
+    key: Option<Keyed>,
     granted: Option<Lease>,
     core: Option<Duration>,
     core_fails: Option<bool>,
@@ -54,7 +54,10 @@ struct Cue {
     whole: Option<u64>,
     /// Bytes of memory that it takes beside.
     beside: u32,
-    marked: Marked,
+    /// What the answer can be purged by, of [`Notes`].
+    marks: u32,
+    /// Whether the line tells the answer's tags.
+    tells_tags: bool,
     tag: Option<u64>,
 }
 
@@ -64,26 +67,6 @@ struct Names<T> {
     list: Vec<(String, T)>,
 }
 
-/// What would be kept under a key.
-struct Kept {
-    ghost: Ghost,
-    lease: Lease,
-    bytes: u64,
-    beside: u32,
-    marked: Marked,
-    /// The entity tag of what the core gave last.
-    tag: Option<u64>,
-    record: Record,
-}
-
-/// What is known of a recorded route's core at a moment.
-#[derive(Clone, Copy, Default)]
-struct Core {
-    /// How long fills take, the last ones above all.
-    fill: Option<Duration>,
-    fails: bool,
-}
-
 impl Rehearsal {
     /// The configuration whose routes these are, and nothing taken yet.
     pub fn new(routes: &[Route], head: &Head) -> Self {
@@ -91,8 +74,7 @@ impl Rehearsal {
             stage: Stage::new(routes, &head.salt),
             rooms: None,
             purges: Vec::new(),
-            unknown_purges: 0,
-            paths: Names::default(),
+            marks: AllMarks::default(),
             sample: head.sample,
             began: Millis(head.began.max(LONG_AGO)),
             routes: Names::default(),
@@ -111,10 +93,7 @@ impl Rehearsal {
 
     /// Takes a purge, in any order as well.
     pub fn purge(&mut self, purge: &Purge) {
-        match Taken::of(purge) {
-            Some(taken) => self.purges.push(taken),
-            None => self.unknown_purges += 1,
-        }
+        self.purges.push(Taken::of(purge, &self.stage));
     }
 
     /// Takes a line. Those of one trace may come in any order.
@@ -135,7 +114,8 @@ impl Rehearsal {
             core_fails: line.core_fails(),
             whole: whole.then_some(line.bytes),
             beside: u32::try_from(line.kept).unwrap_or(u32::MAX),
-            marked: Marked::of(line, &route, recorded, self.paths.number(&line.path, || ())),
+            marks: self.marks.number(line, &route),
+            tells_tags: is_from_the_core(line),
             tag: line.tag.as_ref().map(|tag| xxhash_rust::xxh3::xxh3_64(tag.as_bytes())),
         });
     }
@@ -151,8 +131,7 @@ impl Rehearsal {
             kept: HashMap::new(),
             rooms: self.rooms,
             landings: BinaryHeap::new(),
-            paths: self.paths.list.into_iter().map(|(path, ())| path).collect(),
-            recorded: self.recorded.list.iter().map(|(name, ())| name.clone()).collect(),
+            notes: self.marks.notes(),
             played: Vec::new(),
         };
         house.run(&self.cues, &self.purges, self.began);
@@ -171,7 +150,7 @@ impl Rehearsal {
             }
         }
         let routes = routes.into_iter().map(|played| (played.route.clone(), played)).collect();
-        Play { routes, unmatched: self.unmatched, unknown_purges: self.unknown_purges }
+        Play { routes, unmatched: self.unmatched }
     }
 }
 
@@ -201,36 +180,40 @@ struct House {
     rooms: Option<Rooms>,
     /// When fills will land, and of which keys.
     landings: BinaryHeap<Reverse<(Millis, u128)>>,
-    /// What the numbers of marks mean.
-    paths: Vec<String>,
-    recorded: Vec<String>,
+    notes: Notes,
     /// Empty while nothing is counted.
     played: Vec<Played>,
 }
 
 impl House {
     fn run(&mut self, cues: &[Cue], purges: &[Taken], began: Millis) {
+        let at = |millis: u64| began.after(Duration::from_millis(millis));
         let mut purges = purges.iter().peekable();
         for cue in cues {
             while let Some(purge) = purges.next_if(|purge| purge.at <= cue.at) {
-                self.purge(purge, began.after(Duration::from_millis(purge.at)));
+                self.purge(purge, at(purge.at));
             }
-            let now = began.after(Duration::from_millis(cue.at));
+            let now = at(cue.at);
             self.land(now);
             let met = self.meet(cue, now);
             if let Some(played) = self.played.get_mut(cue.route as usize) {
                 played.add(cue.at, &met);
             }
         }
+        purges.for_each(|purge| self.purge(purge, at(purge.at)));
     }
 
     /// Stores what fills have brought by now, in the order in which they did: what they need of the room is others'.
     fn land(&mut self, now: Millis) {
         let Some(rooms) = &mut self.rooms else { return };
         while let Some(Reverse((at, key))) = due(&mut self.landings, now) {
-            let Some(kept) = self.kept.get_mut(&key).filter(|kept| kept.ghost.landing() == Some(at)) else { continue };
+            let Some(kept) = self.kept.get_mut(&key) else { continue };
+            kept.compare(&self.notes);
+            if kept.ghost.landing() != Some(at) {
+                continue;
+            }
             let place = place(&self.routes[kept.record.route as usize]);
-            match kept.ghost.lands(at, &kept.lease) {
+            match kept.land(at) {
                 true => rooms.put(place, key, kept.weight()),
                 false => rooms.remove(place, key),
             }
@@ -242,18 +225,18 @@ impl House {
         core.learn(cue);
         let core = *core;
         let route = &self.routes[cue.route as usize];
-        match (&route.action, cue.key) {
+        let Keyed { digest: key, mark } = match (&route.action, cue.key) {
             (Action::Forward(_), _) => return Met::passed_through(cue.whole.unwrap_or_default()),
             (Action::Aggregate(_), _) => return Met::TAKEN,
             (_, None) => return Met::REFUSED,
-            (_, Some(_)) => {}
-        }
-        let key = cue.key.unwrap_or_default();
+            (_, Some(key)) => key,
+        };
         let mut is_new = false;
         let kept = self.kept.entry(key).or_insert_with(|| {
             is_new = true;
-            Kept::somewhere_in_its_life(cue, key, now, || usual(route))
+            Kept::somewhere_in_its_life(cue, key, self.notes.stamp(mark, cue.marks), now, || usual(route))
         });
+        kept.compare(&self.notes);
         if let Some(rooms) = &mut self.rooms {
             if is_new && kept.ghost != Ghost::EMPTY {
                 // As a fill puts it there: nobody has asked for it since.
@@ -275,22 +258,19 @@ impl House {
     }
 
     fn purge(&mut self, purge: &Taken, now: Millis) {
-        for (key, kept) in &mut self.kept {
-            let marked = kept.marked.is_meant(purge, &self.recorded, &self.paths);
-            if !marked {
-                continue;
+        // What has landed before is stored, and what has not is on its way.
+        self.land(now);
+        let Self { kept, rooms, routes, notes, .. } = self;
+        notes.take(purge, now, |notes| {
+            for (key, kept) in kept.iter_mut() {
+                if kept.compare(notes)
+                    && let Some(rooms) = rooms.as_mut()
+                {
+                    rooms.remove(place(&routes[kept.record.route as usize]), *key);
+                }
             }
-            if purge.soft {
-                kept.ghost.outdate(now, &kept.lease);
-                continue;
-            }
-            // What is on its way may be given to who waits for it, and is not kept.
-            kept.ghost.fail();
-            kept.ghost.leave();
-            if let Some(rooms) = &mut self.rooms {
-                rooms.remove(place(&self.routes[kept.record.route as usize]), *key);
-            }
-        }
+            notes.swept();
+        });
     }
 }
 
@@ -304,67 +284,6 @@ fn place(route: &Route) -> Where {
         Action::Cache(cache) => cache.store.into(),
         Action::Lookup(_) | Action::Aggregate(_) | Action::Forward(_) => Where::Lookups,
     }
-}
-
-impl Core {
-    fn learn(&mut self, cue: &Cue) {
-        if let Some(took) = cue.core {
-            self.fill = Some(self.fill.map_or(took, |usual| (usual * 7 + took) / 8));
-        }
-        self.fails = cue.core_fails.unwrap_or(self.fails);
-    }
-}
-
-impl Kept {
-    fn somewhere_in_its_life(cue: &Cue, key: u128, now: Millis, usual: impl FnOnce() -> Lease) -> Self {
-        let lease = cue.granted.unwrap_or_else(usual);
-        let part = crate::whatif::draw(seed(key), now);
-        let age = Millis::default().after(lease.ttl.mul_f64(part));
-        let stored = Ghost::stored(Millis(now.0.saturating_sub(age.0)));
-        let ghost = if lease.ttl.is_zero() { Ghost::EMPTY } else { stored };
-        Self { ghost, lease, bytes: 0, beside: 0, marked: cue.marked, tag: None, record: Record::of(cue.route) }
-    }
-
-    /// What the line tells of the answer.
-    fn learn(&mut self, cue: &Cue) {
-        self.lease = cue.granted.unwrap_or(self.lease);
-        self.bytes = cue.whole.unwrap_or(self.bytes);
-        self.beside = self.beside.max(cue.beside);
-    }
-
-    fn weight(&self) -> Weight {
-        let body = usize::try_from(self.bytes).unwrap_or(usize::MAX >> 1);
-        Weight { beside: self.beside as usize, body }
-    }
-
-    fn meet(&mut self, cue: &Cue, key: u128, now: Millis, core: Core) -> Met {
-        self.learn(cue);
-        let (lease, seed, fill) = (self.lease, seed(key), core.fill.unwrap_or_default());
-        let ahead = !core.fails && self.ghost.fetched_ahead(now, &lease, fill, seed);
-        let served = self.ghost.ask(now, &lease, fill, seed);
-        let mut met = Met::of(served, ahead, lease.ttl);
-        if core.fails && !matches!(served, Served::Fresh(_)) {
-            self.ghost.fail();
-            met = match (served, self.ghost.stands_in(now, &lease, seed)) {
-                (Served::Stale { age, .. }, _) | (_, Some(age)) => {
-                    Met::of(Served::Stale { age, asks: false }, false, lease.ttl)
-                }
-                (_, None) => Met::FAILED,
-            };
-        }
-        if met.asks > 0 {
-            let confirmed = cue.tag.is_some() && cue.tag == self.tag;
-            self.tag = cue.tag;
-            met.bytes = if confirmed { 0 } else { self.bytes };
-        }
-        met
-    }
-}
-
-/// Half of the digest is enough to draw by.
-#[expect(clippy::cast_possible_truncation, reason = "half of the digest is enough")]
-fn seed(key: u128) -> u64 {
-    key as u64
 }
 
 /// Later than any answer's life is long, so that an answer's age is never cut off by the beginning of time.

@@ -12,6 +12,7 @@ use weir_config::{Action, CacheRoute, KeyPart, Route};
 use super::Line;
 use super::reader::method;
 use super::veil::{key_parts, mark};
+use crate::cache::purge::Mark;
 use crate::cache::{CachePolicy, Lease, Terms, Unstorable};
 use crate::key::Scope;
 use crate::route::{Found, RouteTable};
@@ -28,9 +29,18 @@ pub(super) struct Stage {
 pub(super) struct Scene {
     pub(super) route: Arc<Route>,
     /// `None` where the route keeps nothing, or the request lacks what the key is made of.
-    pub(super) key: Option<u128>,
+    pub(super) key: Option<Keyed>,
     /// What the answer is granted; `None` where the line tells nothing of that.
     pub(super) granted: Option<Lease>,
+}
+
+/// What an answer is kept under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Keyed {
+    /// The digest of its key, and of what the core chose it by.
+    pub(super) digest: u128,
+    /// The mark of its key, which it has in common with other variants.
+    pub(super) mark: Mark,
 }
 
 impl Stage {
@@ -58,12 +68,17 @@ impl Stage {
         let request =
             RequestView { method, path: &line.path, query: query.as_deref(), host, headers: &headers, body: &body };
         let call = Call { request, route, parameters: &parameters, identity: &identity, now: Millis(0) };
-        let key = match &route.action {
-            Action::Cache(cache) => CacheKey::of(&told_apart_by(cache, line), Scope::of(cache.shared), &call).ok(),
-            Action::Lookup(lookup) => CacheKey::of(&lookup.key, Scope::of(lookup.shared), &call).ok(),
+        let key = |parts: &[KeyPart], shared| CacheKey::of(parts, Scope::of(shared), &call).ok();
+        let keyed = match &route.action {
+            Action::Cache(cache) => {
+                let chosen = told_apart_by(cache, line);
+                key(&cache.key, cache.shared).zip(key(&chosen, cache.shared))
+            }
+            Action::Lookup(lookup) => key(&lookup.key, lookup.shared).map(|key| (key.clone(), key)),
             Action::Aggregate(_) | Action::Forward(_) => None,
         };
-        Some(Scene { route: Arc::clone(route), key: key.map(|key| key.digest()), granted: granted(route, line) })
+        let key = keyed.map(|(key, chosen)| Keyed { digest: chosen.digest(), mark: Mark::key(&key) });
+        Some(Scene { route: Arc::clone(route), key, granted: granted(route, line) })
     }
 
     /// The query with those names readable that a key may name.
@@ -95,8 +110,7 @@ pub(super) fn usual(route: &Route) -> Lease {
 
 fn granted(route: &Route, line: &Line) -> Option<Lease> {
     let Action::Cache(cache) = &route.action else { return Some(usual(route)) };
-    let outcome = |outcome: Outcome| line.outcome == outcome.label();
-    if !FROM_THE_CORE.into_iter().any(outcome) {
+    if !is_from_the_core(line) {
         return None;
     }
     // What an agent is told that has the answer, or wants a part of it.
@@ -141,6 +155,11 @@ fn body(list: &BTreeMap<String, String>) -> Vec<u8> {
         *place = Value::String(value.clone());
     }
     body.to_string().into_bytes()
+}
+
+/// Whether what was answered is the core's, now or from before.
+pub(super) fn is_from_the_core(line: &Line) -> bool {
+    FROM_THE_CORE.into_iter().any(|outcome| line.outcome == outcome.label())
 }
 
 /// Outcomes whose answer is the core's, now or from before.

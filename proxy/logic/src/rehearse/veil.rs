@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
-use weir_config::{Action, KeyPart, Route, Segment};
+use weir_config::{Action, KeyPart, PathPattern, Route, Segment};
 
-use crate::Call;
+use crate::cache::purge::Mark;
 
 /// Puts marks in the place of values. A value's mark is made with a secret: once that is forgotten nobody can find a value by
 /// trying. The names of query parameters are agents' words too, but a rehearsal must find those that another key names: a name
@@ -33,20 +33,31 @@ impl Veil {
         written(Sha256::new().chain_update(self.secret).chain_update(value))
     }
 
-    /// The request's path: what the route's pattern spells out as it is, the rest segment by segment.
-    pub(super) fn path(&self, call: &Call<'_>) -> String {
-        let pattern = &call.route.path.segments;
-        let mut path = String::with_capacity(call.request.path.len() + 64);
-        let segments = call.request.path.strip_prefix('/').unwrap_or_default().split('/');
+    /// The mark of a mark by which answers can be purged.
+    pub fn mark(&self, mark: Mark) -> String {
+        // No text has that byte in it.
+        written(Sha256::new().chain_update(self.secret).chain_update([0xff]).chain_update(mark.to_bytes()))
+    }
+
+    /// A path: what the pattern of the route that takes it spells out as it is, the rest segment by segment.
+    pub fn path(&self, pattern: &PathPattern, path: &str) -> String {
+        let mut veiled = String::with_capacity(path.len() + 64);
+        let segments = path.strip_prefix('/').unwrap_or_default().split('/');
         for (place, segment) in segments.enumerate() {
-            path.push('/');
-            match pattern.get(place) {
-                Some(Segment::Literal(text)) if text == segment => path.push_str(text),
+            veiled.push('/');
+            match pattern.segments.get(place) {
+                Some(Segment::Literal(text)) if text == segment => veiled.push_str(text),
                 _ if segment.is_empty() => {}
-                _ => path.push_str(&self.over(segment)),
+                _ => veiled.push_str(&self.over(segment)),
             }
         }
-        path
+        veiled
+    }
+
+    /// What the path is in the trace for each of the routes whose pattern it fits.
+    pub fn paths<'a>(&self, routes: &'a [Route], path: &'a str) -> impl Iterator<Item = String> + use<'_, 'a> {
+        let fitting = routes.iter().filter(move |route| fits(&route.path, path));
+        fitting.map(move |route| self.path(&route.path, path))
     }
 
     /// What begins the paths in the trace of requests that a route takes and whose paths begin with `prefix`; `None` where the route takes
@@ -96,6 +107,22 @@ pub fn mark(salt: &str, name: &str) -> String {
 
 fn written(hash: Sha256) -> String {
     hash.finalize().iter().take(MARK_BYTES).fold("~".to_owned(), |mark, byte| mark + &format!("{byte:02x}"))
+}
+
+fn fits(pattern: &PathPattern, path: &str) -> bool {
+    let mut segments = path.strip_prefix('/').unwrap_or_default().split('/');
+    for expected in &pattern.segments {
+        let fits = match (expected, segments.next()) {
+            (_, None) => false,
+            (Segment::Literal(text), Some(segment)) => text == segment,
+            (Segment::Parameter(_), Some(segment)) => !segment.is_empty(),
+            (Segment::Rest(_), Some(segment)) => return !segment.is_empty() || segments.next().is_some(),
+        };
+        if !fits {
+            return false;
+        }
+    }
+    segments.next().is_none()
 }
 
 /// What tells requests of a route apart.

@@ -2,7 +2,7 @@ use weir_config::{Class, CoreId, Method, PathPattern};
 
 use super::super::tests::config;
 use super::*;
-use crate::rehearse::Veil;
+use crate::rehearse::{Asked, Veil};
 use crate::whatif::proof::{Mix, START, Stream, UPDATES, met};
 
 /// The end of the trace.
@@ -125,6 +125,139 @@ fn what_the_core_chose_by_a_header_is_kept_for_each_value_of_it() {
         |more: &str| played(&updates(&format!("key = [\"path.channel\"]\nttl = {{ ok = \"60s\" }}\n{more}")), &lines);
     close(of("").core_requests(), 120.0, 2.0);
     close(of("vary = [\"x-os\"]").core_requests(), 240.0, 4.0);
+}
+
+/// What a play of the hour asks the core for when these purges happen. Fills take two seconds.
+fn asked_with(purges: &[Purge], routes: &[Route]) -> f64 {
+    let mut lines = hour();
+    for line in &mut lines {
+        (line.core, line.tenant) = (Some(2_000), Some("~t".into()));
+        line.tags = vec![if line.at % 2_000 == 0 { "~even" } else { "~odd" }.into()];
+    }
+    let mut rehearsal = Rehearsal::new(routes, &head(1.0));
+    lines.iter().for_each(|line| rehearsal.take(line));
+    purges.iter().for_each(|purge| rehearsal.purge(purge));
+    let mut play = rehearsal.play(&End { covered: 3_600_000, lines: lines.len() as u64, ..End::default() });
+    play.routes.remove("updates").unwrap().core_requests()
+}
+
+fn purge(kind: &str, minute: u64, of: &[&str]) -> Purge {
+    let of = of.iter().map(|name| (*name).to_owned()).collect();
+    Purge { purge: kind.into(), at: minute * 60_000 + 500, of, ..Purge::default() }
+}
+
+#[test]
+fn what_was_purged_is_asked_for_again_and_nothing_else_is() {
+    // Two keys, each asked for every other second and kept for ever; each purge has the core asked once for each key that it means.
+    let own = updates("key = [\"path.channel\"]\nttl = { ok = \"20h\" }").swap_remove(0);
+    let shared = |shared| {
+        let Action::Cache(cache) = own.action.clone() else { unreachable!() };
+        Route { action: Action::Cache(weir_config::CacheRoute { shared, ..cache }), ..own.clone() }
+    };
+    let asks = |kind: &str, of: &[&str], is_shared: bool| {
+        let purges: Vec<_> = (1..50).map(|minute| purge(kind, minute, of)).collect();
+        let routes = [shared(is_shared)];
+        (asked_with(&purges, &routes) - asked_with(&[], &routes)) / 49.0
+    };
+    let path = hour()[0].path.clone();
+    let cases: &[(&str, &[&str], bool, f64)] = &[
+        ("all", &[], true, 2.0),
+        ("route", &["updates"], true, 2.0),
+        ("route", &["other"], true, 0.0),
+        ("tag", &["~even"], true, 1.0),
+        ("tag", &["~none"], true, 0.0),
+        ("tenant", &["~t"], true, 0.0),
+        ("tenant", &["~t"], false, 2.0),
+        ("tenant", &["~u"], false, 0.0),
+        ("prefix", &["/v1/up", "/v2"], true, 2.0),
+        ("prefix", &[&path], true, 1.0),
+        ("prefix", &[], true, 0.0),
+    ];
+    for (kind, of, is_shared, expected) in cases {
+        close(asks(kind, of, *is_shared), *expected, 0.05);
+    }
+}
+
+#[test]
+fn a_purge_of_a_request_takes_every_variant_of_its_key() {
+    let routes = updates("key = [\"path.channel\"]\nttl = { ok = \"20h\" }\nvary = [\"x-os\"]");
+    let mut lines = hour();
+    for (number, line) in lines.iter_mut().enumerate() {
+        line.headers.insert("x-os".into(), if number % 4 < 2 { "~win" } else { "~mac" }.into());
+        line.vary = vec!["x-os".into()];
+    }
+    let of = |request: &str, count: u64| {
+        let mut rehearsal = Rehearsal::new(&routes, &head(1.0));
+        lines.iter().for_each(|line| rehearsal.take(line));
+        let request = Some(Asked { method: "GET".into(), path: request.into(), ..Asked::default() });
+        (0..count)
+            .for_each(|minute| rehearsal.purge(&Purge { request: request.clone(), ..purge("request", minute, &[]) }));
+        let end = End { covered: 3_600_000, lines: lines.len() as u64, ..End::default() };
+        rehearsal.play(&end).routes["updates"].core_requests()
+    };
+    close(of(&lines[0].path, 50) - of(&lines[0].path, 0), 100.0, 0.5);
+    close(of("/v1/updates/~other", 50), of(&lines[0].path, 0), 0.5);
+    close(of("/elsewhere", 50), of(&lines[0].path, 0), 0.5);
+}
+
+#[test]
+fn a_change_counts_where_the_configuration_passes_it_through_and_for_the_tenant_who_makes_it() {
+    let update = updates("key = [\"path.channel\"]\nttl = { ok = \"20h\" }").swap_remove(0);
+    let rest = |action: &str| {
+        let text = format!(
+            "[[route]]\nname = \"rest\"\nmatch = {{ method = \"POST\", path = \"/v1/{{rest*}}\" }}\nclass = \"config\"\n{action}"
+        );
+        config(&text).routes.swap_remove(0)
+    };
+    let forwards = rest("action = \"forward\"");
+    let asks = rest("action = \"cache\"\nkey = [\"path.rest\"]");
+    let own = || {
+        let Action::Cache(cache) = update.action.clone() else { unreachable!() };
+        Route { action: Action::Cache(weir_config::CacheRoute { shared: false, ..cache }), ..update.clone() }
+    };
+    let path = hour()[0].path.clone();
+    let changes = |tenant: Option<&str>| -> Vec<_> {
+        let request =
+            Asked { method: "POST".into(), path: path.clone(), tenant: tenant.map(Into::into), ..Asked::default() };
+        let change = |minute| Purge { request: Some(request.clone()), ..purge("change", minute, &[&path]) };
+        (1..50).map(change).collect()
+    };
+    let count = |routes: &[Route], tenant: Option<&str>| {
+        (asked_with(&changes(tenant), routes) - asked_with(&[], routes)) / 49.0
+    };
+    close(count(&[update.clone(), forwards.clone()], None), 1.0, 0.05);
+    close(count(&[update.clone(), forwards.clone()], Some("~t")), 1.0, 0.05);
+    close(count(&[update.clone(), asks], Some("~t")), 0.0, 0.0);
+    close(count(&[update.clone()], Some("~t")), 0.0, 0.0);
+    close(count(&[own(), forwards.clone()], Some("~t")), 1.0, 0.05);
+    close(count(&[own(), forwards.clone()], Some("~u")), 0.0, 0.0);
+    close(count(&[own(), forwards], None), 0.0, 0.0);
+}
+
+#[test]
+fn what_is_on_its_way_while_it_is_purged_is_not_kept() {
+    // The odd key is asked for every other second, its fill takes two: a purge in between has to hit it.
+    let routes = updates("key = [\"path.channel\"]\nttl = { ok = \"20h\" }");
+    let twice = |soft: bool, gap: u64| {
+        let purge = |at: u64| Purge { at, soft, ..purge("all", 0, &[]) };
+        asked_with(&[purge(600_500), purge(600_500 + gap)], &routes) - asked_with(&[], &routes)
+    };
+    for soft in [false, true] {
+        // Both keys are being fetched when the second purge comes, or are there again.
+        close(twice(soft, 1_900), 4.0, 0.1);
+        close(twice(soft, 60_000), 4.0, 0.1);
+        close(twice(soft, 0), 2.0, 0.1);
+    }
+}
+
+#[test]
+fn more_changes_than_can_be_noted_are_played_all_the_same() {
+    let routes = updates("key = [\"path.channel\"]\nttl = { ok = \"20h\" }");
+    let prefixes: Vec<String> = (0..1_000).map(|number| format!("/v{number}")).collect();
+    let mut purges = vec![Purge { of: prefixes, ..purge("prefix", 10, &[]) }];
+    purges.extend((0..6_000).map(|number| purge("tag", 20, &[&format!("~{number}")])));
+    // `/v1` is one of the prefixes.
+    close(asked_with(&purges, &routes) - asked_with(&[], &routes), 2.0, 0.1);
 }
 
 #[test]
