@@ -194,7 +194,7 @@ impl LookupAction {
         if let Some(holding) = &held
             && let fresh @ Freshness::Fresh { .. } = holding.freshness(route, call.now)
         {
-            return Ok(reply::kept(call, &holding, fresh, Outcome::Hit));
+            return Ok(reply::kept(call, holding, fresh, Outcome::Hit));
         }
         let text = KeyText::new(&key::parts(&route.key, scope, call)?);
         let marks = Arc::new(marks(call, route));

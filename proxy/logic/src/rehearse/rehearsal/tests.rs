@@ -228,7 +228,7 @@ fn a_change_counts_where_the_configuration_passes_it_through_and_for_the_tenant_
     close(count(&[update.clone(), forwards.clone()], None), 1.0, 0.05);
     close(count(&[update.clone(), forwards.clone()], Some("~t")), 1.0, 0.05);
     close(count(&[update.clone(), asks], Some("~t")), 0.0, 0.0);
-    close(count(&[update.clone()], Some("~t")), 0.0, 0.0);
+    close(count(std::slice::from_ref(&update), Some("~t")), 0.0, 0.0);
     close(count(&[own(), forwards.clone()], Some("~t")), 1.0, 0.05);
     close(count(&[own(), forwards.clone()], Some("~u")), 0.0, 0.0);
     close(count(&[own(), forwards], None), 0.0, 0.0);
