@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
-use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use weir_core_sim::{CoreOptions, CoreSim};
@@ -24,7 +23,7 @@ use crate::node::{self, Node, NodeArguments, Usage};
 use crate::place::Place;
 use crate::text::{bytes, print};
 
-use self::probe::Probe;
+use self::probe::{Probe, Probed};
 
 /// Measures the standard mix at several rates.
 #[derive(Debug, Parser)]
@@ -50,7 +49,7 @@ struct RunArguments {
     /// Agents, each with one TLS connection
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     agents: u32,
-    /// Seconds that are measured, after ten to warm up
+    /// Seconds that are measured, after fifteen to warm up
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
     time: u32,
     /// The processor of the node
@@ -83,6 +82,8 @@ struct Figures {
     errors: u64,
     /// Microseconds that the probe waited for update checks: p50, p99, p99.9 and the longest.
     probe_micros: [u64; 4],
+    /// Seconds from the beginning of the measurement to the longest of them.
+    probe_longest_at: f64,
     /// By route, in milliseconds.
     latency: Vec<(&'static str, Latency)>,
 }
@@ -137,8 +138,10 @@ fn run(arguments: &RunArguments) -> io::Result<()> {
 
 /// Before figures count: caches fill.
 const WARM_UP: Duration = Duration::from_secs(10);
+/// From the time at which the agents are back: answers that expired meanwhile are fetched.
+const SETTLING: Duration = Duration::from_secs(5);
 /// More than the schedule is asked to last, so that it does not end before the measurement does.
-const SPARE: Duration = Duration::from_secs(5);
+const SPARE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 async fn measure(arguments: &RunArguments, rate: u32) -> io::Result<Figures> {
@@ -159,6 +162,7 @@ async fn measure(arguments: &RunArguments, rate: u32) -> io::Result<Figures> {
         }
         sleep(LOOK_EVERY).await;
     }
+    sleep(SETTLING).await;
     let before = Mark::new(&fleet, &core, &node)?;
     let probe = Probe::start(&mix.fleet(&node, &place)?)?;
     sleep(time).await;
@@ -189,7 +193,7 @@ impl Mark {
         })
     }
 
-    fn since(&self, before: &Self, rate: u32, whole: &FleetReport, probed: &Histogram<u64>) -> Figures {
+    fn since(&self, before: &Self, rate: u32, whole: &FleetReport, probed: &Probed) -> Figures {
         let seconds = (self.at - before.at).as_secs_f64();
         let requests = (self.fleet.agent_requests - before.fleet.agent_requests) as f64;
         let events = (self.fleet.records.acknowledged - before.fleet.records.acknowledged) as f64;
@@ -213,7 +217,8 @@ impl Mark {
             cpu_micros: node / requests.max(1.0) * 1e6,
             node_peak_rss_bytes: self.node.peak_rss_bytes,
             errors: errors(&self.fleet) - errors(&before.fleet),
-            probe_micros: [0.5, 0.99, 0.999, 1.0].map(|quantile| probed.value_at_quantile(quantile)),
+            probe_micros: [0.5, 0.99, 0.999, 1.0].map(|quantile| probed.latencies.value_at_quantile(quantile)),
+            probe_longest_at: probed.longest_at.as_secs_f64(),
             latency: Route::ALL.iter().filter_map(latency).collect(),
         }
     }

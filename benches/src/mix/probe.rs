@@ -28,7 +28,15 @@ pub(super) const WAY_GIVEN: i32 = 10;
 /// A probe under way. It ends when it is asked for what it found, or dropped.
 pub(super) struct Probe {
     ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<io::Result<Histogram<u64>>>>,
+    thread: Option<JoinHandle<io::Result<Probed>>>,
+}
+
+/// What it found.
+pub(super) struct Probed {
+    /// Microseconds from the first byte of each request to the last of its answer.
+    pub(super) latencies: Histogram<u64>,
+    /// From the beginning to the end of the longest.
+    pub(super) longest_at: Duration,
 }
 
 impl Probe {
@@ -45,11 +53,11 @@ impl Probe {
         Ok(Self { ends, thread: Some(thread) })
     }
 
-    /// Microseconds from the first byte of each request to the last of its answer.
+    /// Ends it.
     ///
     /// # Errors
     /// The connection failed, or an answer was not a 200.
-    pub(super) fn finish(mut self) -> io::Result<Histogram<u64>> {
+    pub(super) fn finish(mut self) -> io::Result<Probed> {
         self.ends.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("taken only here, and this ends the probe");
         thread.join().map_err(|_| io::Error::other("the probe has panicked"))?
@@ -75,7 +83,7 @@ fn requests(fleet: &FleetOptions) -> Vec<Vec<u8>> {
     (0..AGENTS).map(request).collect()
 }
 
-fn ask(address: SocketAddr, tls: &FleetTls, requests: &[Vec<u8>], ends: &AtomicBool) -> io::Result<Histogram<u64>> {
+fn ask(address: SocketAddr, tls: &FleetTls, requests: &[Vec<u8>], ends: &AtomicBool) -> io::Result<Probed> {
     let name = ServerName::try_from(tls.server_name.clone()).map_err(io::Error::other)?;
     let config = client_config(tls, b"http/1.1").map_err(io::Error::other)?;
     let tcp = TcpStream::connect(address)?;
@@ -87,7 +95,8 @@ fn ask(address: SocketAddr, tls: &FleetTls, requests: &[Vec<u8>], ends: &AtomicB
     let mut answer = Vec::new();
     // The first answer comes with the handshake, and maybe from the core.
     exchange(&mut stream, &requests[0], &mut answer)?;
-    let mut due = Instant::now();
+    let start = Instant::now();
+    let (mut due, mut longest_at) = (start, Duration::ZERO);
     for request in requests.iter().cycle() {
         if ends.load(Ordering::Relaxed) {
             break;
@@ -103,9 +112,12 @@ fn ask(address: SocketAddr, tls: &FleetTls, requests: &[Vec<u8>], ends: &AtomicB
         };
         exchange(&mut stream, request, &mut answer)?;
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if micros >= latencies.max() {
+            longest_at = start.elapsed();
+        }
         latencies.saturating_record(micros.max(1));
     }
-    Ok(latencies)
+    Ok(Probed { latencies, longest_at })
 }
 
 /// Sends the request and reads its answer, which states its length.
