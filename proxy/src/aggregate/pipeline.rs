@@ -308,9 +308,18 @@ impl Pipeline {
     }
 }
 
+/// Steps of priority by which merging gives way. No agent waits for it, and its bursts, as when a window ends, are longer than an agent
+/// should wait. Beside threads that want a whole processor it still has a quarter of it.
+const WAY_GIVEN: i32 = 5;
+
 fn start_threads(stream: &str, journaling: Journaling, merging: Merging) -> Result<(), StartError> {
     let thread = |role: &str| Builder::new().name(format!("{role}-{stream}"));
-    thread("merge").spawn(|| merging.run()).map_err(StartError::Thread)?;
+    let merging = || {
+        // A kernel that refuses leaves the thread as it was.
+        rustix::process::nice(WAY_GIVEN).ok();
+        merging.run();
+    };
+    thread("merge").spawn(merging).map_err(StartError::Thread)?;
     thread("journal").spawn(|| journaling.run()).map_err(StartError::Thread)?;
     Ok(())
 }
