@@ -114,14 +114,7 @@ fn run(arguments: &RunArguments) -> io::Result<()> {
             arguments.agents
         )));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .on_thread_start(|| {
-            // Where it cannot be given up the probe is late at times.
-            rustix::process::nice(probe::WAY_GIVEN).ok();
-        })
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut all = Vec::new();
     for rate in &arguments.rates {
         let figures = runtime.block_on(measure(arguments, *rate))?;
@@ -240,7 +233,8 @@ fn text(figures: &Figures) -> String {
     );
     let [p50, p99, p999, longest] = figures.probe_micros.map(|micros| micros as f64 / 1000.0);
     text += &format!(
-        "  the probe       p50 {p50:>7.2} ms  p99 {p99:>7.2} ms  p99.9 {p999:>7.2} ms  longest {longest:.2} ms\n"
+        "  the probe       p50 {p50:>7.2} ms  p99 {p99:>7.2} ms  p99.9 {p999:>7.2} ms  longest {longest:.2} ms after {:.1} s\n",
+        figures.probe_longest_at
     );
     for (name, Latency { p50, p99, p999, .. }) in &figures.latency {
         text += &format!("  {name:<15} p50 {p50:>7.2} ms  p99 {p99:>7.2} ms  p99.9 {p999:>7.2} ms\n");

@@ -2,7 +2,7 @@
 //!
 //! The fleet's agents share one thread with the core. Their timers have a grain of a millisecond, and an answer lies in its socket
 //! until its agent's turn comes, so that their latencies are those of a crowd behind one processor. This agent's clock has
-//! no grain, and its thread goes before the fleet's: what it waits for is the node.
+//! no grain, and its thread goes before the fleet's where the system allows it (root may): what it waits for is the node.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,8 +22,8 @@ const INTERVAL: Duration = Duration::from_millis(3);
 const AGENTS: usize = 1_000;
 /// For one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Priority that the fleet's thread gives up for the probe's; everybody may do so.
-pub(super) const WAY_GIVEN: i32 = 10;
+/// Steps of priority that the probe asks for.
+const AHEAD: i32 = -20;
 
 /// A probe under way. It ends when it is asked for what it found, or dropped.
 pub(super) struct Probe {
@@ -84,6 +84,8 @@ fn requests(fleet: &FleetOptions) -> Vec<Vec<u8>> {
 }
 
 fn ask(address: SocketAddr, tls: &FleetTls, requests: &[Vec<u8>], ends: &AtomicBool) -> io::Result<Probed> {
+    // Where it is not given it, the probe is late at times, and says so of the node.
+    rustix::process::nice(AHEAD).ok();
     let name = ServerName::try_from(tls.server_name.clone()).map_err(io::Error::other)?;
     let config = client_config(tls, b"http/1.1").map_err(io::Error::other)?;
     let tcp = TcpStream::connect(address)?;
