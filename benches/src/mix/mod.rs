@@ -2,7 +2,7 @@
 //!
 //! The node is the demo's, in front of the demo's core and agents, without an outage. It has one processor and one thread; agents and
 //! core have another one. Where that is busy all the time, the agents are late with their requests and latencies are theirs; the
-//! [`probe`] is on time.
+//! probe is on time.
 
 mod probe;
 
